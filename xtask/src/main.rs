@@ -1,2 +1,53 @@
-//! The chores of the workspace.
-fn main() {}
+//! The chores of the workspace, run as `cargo xtask NAME` from any directory.
+//!
+//! One file or folder holds one chore. Each chore exits with 0 when all it checked is well, 1 when
+//! something failed, and 3 when nothing failed but a tool it needs could not be installed.
+#![forbid(unsafe_code)]
+
+mod ci;
+mod fuzz;
+mod install;
+mod step;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The chores of the workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Args {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Run every check and print the time of each
+    Ci(ci::Args),
+    /// Check the layers, manifests, file sizes and house rules
+    Tidy(tidy::Args),
+    /// Run the fuzz targets
+    Fuzz(fuzz::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Args::parse().chore {
+        Chore::Ci(args) => ci::run(&args),
+        Chore::Tidy(args) => tidy::run(&args),
+        Chore::Fuzz(args) => fuzz::run(&args),
+    };
+    match outcome {
+        Ok(verdict) => verdict.into(),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            if error.is::<install::NotInstalled>() {
+                step::Verdict::NotInstalled.into()
+            } else {
+                step::Verdict::Failed.into()
+            }
+        }
+    }
+}

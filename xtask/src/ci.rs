@@ -1,0 +1,179 @@
+//! `cargo xtask ci`: every check of the workspace, with the time of each.
+
+use std::process::Command;
+
+use anyhow::{Result, bail, ensure};
+
+use crate::{
+    fuzz, install,
+    step::{Steps, Verdict, execute},
+    tidy,
+    workspace::{cargo, fuzz_manifest},
+};
+
+/// The crates that build without the standard library.
+const NO_STD: [&str; 3] = ["ternmq-codec", "ternmq-router", "ternmq-session"];
+/// The version of cargo-nextest that is installed where there is none.
+const NEXTEST: &str = "^0.9";
+/// How often `--full` runs the whole test suite.
+const STRESS_COUNT: &str = "20";
+/// Seconds for each fuzz target, without and with `--full`.
+const FUZZ_SECONDS: (u32, u32) = (20, 300);
+const STEPS: [&str; 8] = [
+    "format", "tidy", "clippy", "doc", "test", "no-std", "fuzz", "stress",
+];
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Leave out this step (repeatable)
+    #[arg(long, value_name = "STEP", value_parser = STEPS)]
+    skip: Vec<String>,
+    /// Run this step and no other (repeatable)
+    #[arg(long, value_name = "STEP", value_parser = STEPS, conflicts_with = "skip")]
+    only: Vec<String>,
+    /// Add what takes long: the tests 20 times, 5 minutes for each fuzz target
+    #[arg(long)]
+    full: bool,
+}
+
+impl Args {
+    fn wants(&self, step: &str) -> Result<(), &'static str> {
+        if self.skip.iter().any(|name| name == step) {
+            return Err("asked for by --skip");
+        }
+        let named = self.only.iter().any(|name| name == step);
+        if !self.only.is_empty() && !named {
+            return Err("not named by --only");
+        }
+        if step == "stress" && !self.full && !named {
+            return Err("runs with --full");
+        }
+        Ok(())
+    }
+}
+
+/// Runs the steps that `args` selects, all of them even where one fails.
+pub(crate) fn run(args: &Args) -> Result<Verdict> {
+    let mut steps = Steps::default();
+    for name in STEPS {
+        match args.wants(name) {
+            Ok(()) => steps.run(name, || step(name, args.full)),
+            Err(reason) => steps.skip(name, reason),
+        }
+    }
+    Ok(steps.summary())
+}
+
+fn step(name: &str, full: bool) -> Result<()> {
+    match name {
+        "format" => format(),
+        "tidy" => passed(tidy::run(&tidy::Args {})?),
+        "clippy" => clippy(),
+        "doc" => execute(
+            cargo()
+                .args(["doc", "--workspace", "--no-deps", "--locked"])
+                .env("RUSTDOCFLAGS", "-D warnings"),
+        ),
+        "test" => execute(cargo().args(["test", "--workspace", "--locked"])),
+        "no-std" => no_std(),
+        "fuzz" => {
+            let seconds = if full { FUZZ_SECONDS.1 } else { FUZZ_SECONDS.0 };
+            passed(fuzz::run(&fuzz::Args::all(seconds))?)
+        }
+        "stress" => stress(),
+        _ => bail!("no step {name}"),
+    }
+}
+
+/// A chore that ran as a step.
+fn passed(verdict: Verdict) -> Result<()> {
+    match verdict {
+        Verdict::Passed => Ok(()),
+        Verdict::NotInstalled => Err(install::NotInstalled::new("a tool", "see above").into()),
+        Verdict::Failed => bail!("see above"),
+    }
+}
+
+fn format() -> Result<()> {
+    execute(cargo().args(["fmt", "--all", "--check"]))?;
+    if fuzz_manifest().exists() {
+        execute(fuzz_cargo("fmt").args(["--check"]))?;
+    }
+    Ok(())
+}
+
+fn clippy() -> Result<()> {
+    let all = ["clippy", "--workspace", "--all-targets", "--locked"];
+    execute(cargo().args(all).args(["--", "-D", "warnings"]))?;
+    if fuzz_manifest().exists() {
+        execute(fuzz_cargo("clippy").args(["--", "-D", "warnings"]))?;
+    }
+    Ok(())
+}
+
+/// A cargo command on the fuzz targets.
+fn fuzz_cargo(subcommand: &str) -> Command {
+    let mut command = cargo();
+    command
+        .args([subcommand, "--manifest-path"])
+        .arg(fuzz_manifest());
+    command
+}
+
+/// Each crate alone, so that no other member of the workspace turns its features on.
+fn no_std() -> Result<()> {
+    for package in NO_STD {
+        let alone = ["--package", package, "--no-default-features", "--locked"];
+        execute(
+            cargo()
+                .arg("clippy")
+                .args(alone)
+                .args(["--", "-D", "warnings"]),
+        )?;
+        execute(cargo().arg("test").args(alone))?;
+    }
+    Ok(())
+}
+
+fn stress() -> Result<()> {
+    install::cargo_tool("cargo-nextest", NEXTEST)?;
+    let output = cargo().args(["nextest", "--version"]).output()?;
+    ensure!(output.status.success(), "cargo nextest does not start");
+    execute(cargo().args([
+        "nextest",
+        "run",
+        "--workspace",
+        "--locked",
+        "--stress-count",
+        STRESS_COUNT,
+    ]))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn chosen(line: &str) -> Vec<&'static str> {
+        let args = Line::parse_from(line.split(' ')).args;
+        STEPS
+            .into_iter()
+            .filter(|step| args.wants(step).is_ok())
+            .collect()
+    }
+
+    #[test]
+    fn steps_are_selected() {
+        assert_eq!(chosen("ci").len(), STEPS.len() - 1);
+        assert_eq!(chosen("ci --full").len(), STEPS.len());
+        assert!(!chosen("ci --skip test").contains(&"test"));
+        assert_eq!(chosen("ci --only tidy --only stress"), ["tidy", "stress"]);
+    }
+}
