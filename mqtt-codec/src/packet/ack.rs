@@ -1,0 +1,148 @@
+//! PUBACK, PUBREC, PUBREL and PUBCOMP, which have one form.
+
+use alloc::vec::Vec;
+
+use bytes::BufMut;
+
+use crate::packet::{self, Body};
+use crate::parse;
+use crate::property::{self, Owner, property_set};
+use crate::{
+    DecodeError, EncodeError, PacketId, PacketType, ProtocolVersion, ReasonCode, UserProperty,
+};
+
+/// A PUBACK, PUBREC, PUBREL or PUBCOMP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ack<'a> {
+    /// The identifier of the PUBLISH.
+    pub packet_id: PacketId,
+    /// The result (5.0); success in versions without reason codes.
+    pub reason_code: ReasonCode,
+    /// The properties (5.0).
+    pub properties: AckProperties<'a>,
+}
+
+property_set! {
+    /// The properties of PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK and UNSUBACK.
+    pub struct AckProperties<'a> {
+        /// The reason in words, for diagnostics.
+        pub reason_string: Option<&'a str> = ReasonString,
+        /// User properties, in order.
+        pub user_properties: Vec<UserProperty<'a>> = UserProperty,
+    }
+}
+
+impl<'a> Ack<'a> {
+    /// An acknowledgement without properties.
+    #[must_use]
+    pub fn new(packet_id: PacketId, reason_code: ReasonCode) -> Self {
+        Self {
+            packet_id,
+            reason_code,
+            properties: AckProperties::default(),
+        }
+    }
+
+    /// Decodes the body of a packet of the given type, one of the four.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] when the body is not one of this packet and version.
+    #[inline]
+    pub fn decode(
+        packet: PacketType,
+        body: &'a [u8],
+        version: ProtocolVersion,
+    ) -> Result<Self, DecodeError> {
+        let (rest, packet_id) = parse::packet_id(body)?;
+        if rest.is_empty() {
+            return Ok(Self::new(packet_id, ReasonCode::SUCCESS));
+        }
+        if !version.has_reason_codes() {
+            parse::end(rest, packet.name())?;
+        }
+        let (rest, reason_code) = packet.reason_code(rest)?;
+        if rest.is_empty() {
+            return Ok(Self::new(packet_id, reason_code));
+        }
+        let (rest, properties) = property::section(rest, Owner::Packet(packet))?;
+        parse::end(rest, packet.name())?;
+        Ok(Self {
+            packet_id,
+            reason_code,
+            properties,
+        })
+    }
+
+    /// Bytes of the whole packet, written as the given type, one of the four.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError`] when the packet cannot be written for this version.
+    #[inline]
+    pub fn encoded_len(
+        &self,
+        packet: PacketType,
+        version: ProtocolVersion,
+    ) -> Result<usize, EncodeError> {
+        packet::encoded_len(&Typed { packet, ack: self }, version)
+    }
+
+    /// Writes the whole packet as the given type, one of the four. Versions without reason codes
+    /// write the identifier only.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError`] when the packet cannot be written for this version, or the buffer is too
+    /// small. Nothing has been written then.
+    #[inline]
+    pub fn encode(
+        &self,
+        packet: PacketType,
+        version: ProtocolVersion,
+        out: &mut impl BufMut,
+    ) -> Result<(), EncodeError> {
+        packet::encode(&Typed { packet, ack: self }, version, out)
+    }
+}
+
+/// An acknowledgement with the type that it is written as.
+struct Typed<'p, 'a> {
+    packet: PacketType,
+    ack: &'p Ack<'a>,
+}
+
+impl Body for Typed<'_, '_> {
+    #[inline]
+    fn first_byte(&self) -> u8 {
+        packet::first_byte(self.packet)
+    }
+
+    #[inline]
+    fn body_size(&self, version: ProtocolVersion) -> Result<usize, EncodeError> {
+        if !version.has_reason_codes() {
+            return Ok(2);
+        }
+        self.packet.check_reason(self.ack.reason_code)?;
+        Ok(2 + match property::content_size(&self.ack.properties)? {
+            0 if self.ack.reason_code == ReasonCode::SUCCESS => 0,
+            0 => 1,
+            _ => 1 + property::section_size(&self.ack.properties)?,
+        })
+    }
+
+    #[inline]
+    fn write_body(&self, version: ProtocolVersion, out: &mut impl BufMut) {
+        out.put_u16(self.ack.packet_id.get());
+        if !version.has_reason_codes() {
+            return;
+        }
+        let bare = self.ack.properties == AckProperties::default();
+        if !bare || self.ack.reason_code != ReasonCode::SUCCESS {
+            out.put_u8(self.ack.reason_code.0);
+        }
+        if !bare {
+            property::write_section(&self.ack.properties, out);
+        }
+    }
+}

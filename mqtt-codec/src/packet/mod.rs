@@ -1,0 +1,504 @@
+//! The fifteen packets: their types, the enum over all of them, and what their encoders share.
+
+mod ack;
+mod auth;
+mod connack;
+mod connect;
+mod disconnect;
+mod publish;
+mod subscribe;
+mod unsubscribe;
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use bytes::BufMut;
+
+use crate::{
+    DecodeError, DecodeErrorKind, EncodeError, FixedHeader, MAX_REMAINING_LENGTH, ProtocolVersion,
+    ReasonCode, parse, varint,
+};
+
+pub use ack::{Ack, AckProperties};
+pub use auth::{Auth, AuthProperties};
+pub use connack::{ConnAck, ConnAckProperties};
+pub use connect::{Connect, ConnectProperties, Will, WillProperties};
+pub use disconnect::{Disconnect, DisconnectProperties};
+pub use publish::{Publish, PublishProperties};
+pub use subscribe::{
+    RetainHandling, SubAck, Subscribe, SubscribeFilter, SubscribeProperties, SubscriptionOptions,
+};
+pub use unsubscribe::{UnsubAck, Unsubscribe, UnsubscribeProperties};
+
+/// The type of a packet, the high four bits of its first byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum PacketType {
+    /// CONNECT.
+    Connect = 1,
+    /// CONNACK.
+    ConnAck = 2,
+    /// PUBLISH.
+    Publish = 3,
+    /// PUBACK.
+    PubAck = 4,
+    /// PUBREC.
+    PubRec = 5,
+    /// PUBREL.
+    PubRel = 6,
+    /// PUBCOMP.
+    PubComp = 7,
+    /// SUBSCRIBE.
+    Subscribe = 8,
+    /// SUBACK.
+    SubAck = 9,
+    /// UNSUBSCRIBE.
+    Unsubscribe = 10,
+    /// UNSUBACK.
+    UnsubAck = 11,
+    /// PINGREQ.
+    PingReq = 12,
+    /// PINGRESP.
+    PingResp = 13,
+    /// DISCONNECT.
+    Disconnect = 14,
+    /// AUTH.
+    Auth = 15,
+}
+
+impl PacketType {
+    /// All packet types, in the order of their numbers.
+    pub const ALL: [Self; 15] = [
+        Self::Connect,
+        Self::ConnAck,
+        Self::Publish,
+        Self::PubAck,
+        Self::PubRec,
+        Self::PubRel,
+        Self::PubComp,
+        Self::Subscribe,
+        Self::SubAck,
+        Self::Unsubscribe,
+        Self::UnsubAck,
+        Self::PingReq,
+        Self::PingResp,
+        Self::Disconnect,
+        Self::Auth,
+    ];
+
+    /// The packet type of a number; `None` for 0 and above 15.
+    #[inline]
+    #[must_use]
+    pub const fn from_bits(bits: u8) -> Option<Self> {
+        Some(match bits {
+            1 => Self::Connect,
+            2 => Self::ConnAck,
+            3 => Self::Publish,
+            4 => Self::PubAck,
+            5 => Self::PubRec,
+            6 => Self::PubRel,
+            7 => Self::PubComp,
+            8 => Self::Subscribe,
+            9 => Self::SubAck,
+            10 => Self::Unsubscribe,
+            11 => Self::UnsubAck,
+            12 => Self::PingReq,
+            13 => Self::PingResp,
+            14 => Self::Disconnect,
+            15 => Self::Auth,
+            _ => return None,
+        })
+    }
+
+    /// The standard's name, in capitals.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "CONNECT",
+            Self::ConnAck => "CONNACK",
+            Self::Publish => "PUBLISH",
+            Self::PubAck => "PUBACK",
+            Self::PubRec => "PUBREC",
+            Self::PubRel => "PUBREL",
+            Self::PubComp => "PUBCOMP",
+            Self::Subscribe => "SUBSCRIBE",
+            Self::SubAck => "SUBACK",
+            Self::Unsubscribe => "UNSUBSCRIBE",
+            Self::UnsubAck => "UNSUBACK",
+            Self::PingReq => "PINGREQ",
+            Self::PingResp => "PINGRESP",
+            Self::Disconnect => "DISCONNECT",
+            Self::Auth => "AUTH",
+        }
+    }
+
+    /// The bit of this type in a set of packets.
+    pub(crate) const fn bit(self) -> u16 {
+        1 << self as u16
+    }
+
+    /// The flags of every packet but PUBLISH.
+    const fn flags(self) -> u8 {
+        match self {
+            Self::PubRel | Self::Subscribe | Self::Unsubscribe => 0b0010,
+            _ => 0,
+        }
+    }
+
+    /// Checks the flags of the fixed header. The DUP flag that 3.1 has on three packets passes:
+    /// [`FixedHeader::check_version`] looks at it.
+    #[inline]
+    pub(crate) fn check_flags(self, flags: u8) -> Result<(), DecodeError> {
+        match self {
+            Self::Publish => publish::check_flags(flags),
+            Self::PubRel | Self::Subscribe | Self::Unsubscribe if flags & 0b0111 == 0b0010 => {
+                Ok(())
+            }
+            _ if flags == self.flags() => Ok(()),
+            _ => Err(self.invalid_flags(flags)),
+        }
+    }
+
+    #[cold]
+    pub(crate) const fn invalid_flags(self, flags: u8) -> DecodeError {
+        let clause = match self {
+            Self::PubRel => "MQTT-3.6.1-1",
+            Self::Subscribe => "MQTT-3.8.1-1",
+            Self::Unsubscribe => "MQTT-3.10.1-1",
+            Self::Disconnect => "MQTT-3.14.1-1",
+            Self::Auth => "MQTT-3.15.1-1",
+            _ => "MQTT-2.1.3-1",
+        };
+        DecodeError::new(DecodeErrorKind::Flags(flags), self.name(), clause)
+    }
+
+    /// The statement that names the reason codes of this packet.
+    const fn reason_clause(self) -> &'static str {
+        match self {
+            Self::ConnAck => "MQTT-3.2.2-8",
+            Self::PubAck => "MQTT-3.4.2-1",
+            Self::PubRec => "MQTT-3.5.2-1",
+            Self::PubRel => "MQTT-3.6.2-1",
+            Self::PubComp => "MQTT-3.7.2-1",
+            Self::SubAck => "MQTT-3.9.3-2",
+            Self::UnsubAck => "MQTT-3.11.3-2",
+            Self::Disconnect => "MQTT-3.14.2-1",
+            Self::Auth => "MQTT-3.15.2-1",
+            _ => "section 2.4",
+        }
+    }
+
+    /// Reads a reason code, one of those of this packet.
+    #[inline]
+    fn reason_code(self, input: &[u8]) -> parse::Step<'_, ReasonCode> {
+        let (rest, value) = parse::byte(input, "reason code")?;
+        let code = ReasonCode(value);
+        if code.is_allowed_in(self) {
+            Ok((rest, code))
+        } else {
+            Err(self.invalid_reason(value).into())
+        }
+    }
+
+    #[cold]
+    const fn invalid_reason(self, value: u8) -> DecodeError {
+        DecodeError::new(
+            DecodeErrorKind::ReasonCode(value),
+            self.name(),
+            self.reason_clause(),
+        )
+    }
+
+    fn check_reason(self, code: ReasonCode) -> Result<(), EncodeError> {
+        if code.is_allowed_in(self) {
+            Ok(())
+        } else {
+            Err(EncodeError::ReasonCode { packet: self, code })
+        }
+    }
+}
+
+/// What the encoder needs of a packet.
+trait Body {
+    /// The first byte of the fixed header.
+    fn first_byte(&self) -> u8;
+    /// Bytes after the fixed header; checks everything that can make the packet unwritable.
+    fn body_size(&self, version: ProtocolVersion) -> Result<usize, EncodeError>;
+    /// Writes what follows the fixed header. Called after `body_size` has succeeded.
+    fn write_body(&self, version: ProtocolVersion, out: &mut impl BufMut);
+}
+
+fn remaining_length(body: &impl Body, version: ProtocolVersion) -> Result<u32, EncodeError> {
+    let size = body.body_size(version)?;
+    match u32::try_from(size) {
+        Ok(length) if length <= MAX_REMAINING_LENGTH => Ok(length),
+        _ => Err(EncodeError::PacketTooLong(size)),
+    }
+}
+
+#[inline]
+fn encoded_len(body: &impl Body, version: ProtocolVersion) -> Result<usize, EncodeError> {
+    let length = remaining_length(body, version)?;
+    Ok(1 + varint::size(length) + length as usize)
+}
+
+#[inline]
+fn encode(
+    body: &impl Body,
+    version: ProtocolVersion,
+    out: &mut impl BufMut,
+) -> Result<(), EncodeError> {
+    let length = remaining_length(body, version)?;
+    let needed = 1 + varint::size(length) + length as usize;
+    let available = out.remaining_mut();
+    if available < needed {
+        return Err(EncodeError::BufferTooSmall { needed, available });
+    }
+    out.put_u8(body.first_byte());
+    varint::write(length, out);
+    body.write_body(version, out);
+    Ok(())
+}
+
+/// Gives a packet its two public methods.
+macro_rules! encoder {
+    ($type:ident) => {
+        impl $type<'_> {
+            /// Bytes of the whole packet.
+            ///
+            /// # Errors
+            ///
+            /// [`EncodeError`](crate::EncodeError) when the packet cannot be written for this
+            /// version.
+            #[inline]
+            pub fn encoded_len(
+                &self,
+                version: $crate::ProtocolVersion,
+            ) -> Result<usize, $crate::EncodeError> {
+                $crate::packet::encoded_len(self, version)
+            }
+
+            /// Writes the whole packet. What the version cannot carry is left out.
+            ///
+            /// A buffer that grows is filled fastest when
+            /// [`encoded_len`](Self::encoded_len) bytes have been reserved.
+            ///
+            /// # Errors
+            ///
+            /// [`EncodeError`](crate::EncodeError) when the packet cannot be written for this
+            /// version, or the buffer is too small. Nothing has been written then.
+            #[inline]
+            pub fn encode(
+                &self,
+                version: $crate::ProtocolVersion,
+                out: &mut impl bytes::BufMut,
+            ) -> Result<(), $crate::EncodeError> {
+                $crate::packet::encode(self, version, out)
+            }
+        }
+    };
+}
+use encoder;
+
+/// Any packet, as a view of borrowed data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Packet<'a> {
+    /// A client asks for a connection. Boxed, as is CONNACK: they are large and rare.
+    Connect(Box<Connect<'a>>),
+    /// The server's answer to CONNECT.
+    ConnAck(Box<ConnAck<'a>>),
+    /// A message.
+    Publish(Publish<'a>),
+    /// The answer to a PUBLISH of QoS 1.
+    PubAck(Ack<'a>),
+    /// The first answer to a PUBLISH of QoS 2.
+    PubRec(Ack<'a>),
+    /// The answer to PUBREC.
+    PubRel(Ack<'a>),
+    /// The answer to PUBREL.
+    PubComp(Ack<'a>),
+    /// A client subscribes.
+    Subscribe(Subscribe<'a>),
+    /// The answer to SUBSCRIBE.
+    SubAck(SubAck<'a>),
+    /// A client unsubscribes.
+    Unsubscribe(Unsubscribe<'a>),
+    /// The answer to UNSUBSCRIBE.
+    UnsubAck(UnsubAck<'a>),
+    /// A client asks for a sign of life.
+    PingReq,
+    /// The answer to PINGREQ.
+    PingResp,
+    /// The last packet of a connection.
+    Disconnect(Disconnect<'a>),
+    /// A step of enhanced authentication.
+    Auth(Auth<'a>),
+}
+
+impl<'a> Packet<'a> {
+    /// Decodes the body of a whole packet, the `remaining_length` bytes after the fixed header.
+    ///
+    /// The version is the one of the connection; a CONNECT carries its own, and the argument is
+    /// ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] when header and body are not a packet of this version.
+    #[inline]
+    pub fn decode(
+        header: FixedHeader,
+        body: &'a [u8],
+        version: ProtocolVersion,
+    ) -> Result<Self, DecodeError> {
+        // The most frequent one first.
+        if header.packet_type == PacketType::Publish {
+            return Ok(Self::Publish(Publish::decode(header.flags, body, version)?));
+        }
+        Self::decode_other(header, body, version)
+    }
+
+    fn decode_other(
+        header: FixedHeader,
+        body: &'a [u8],
+        version: ProtocolVersion,
+    ) -> Result<Self, DecodeError> {
+        let packet_type = header.packet_type;
+        packet_type.check_flags(header.flags)?;
+        if packet_type != PacketType::Connect {
+            header.check_version(version)?;
+        }
+        Ok(match packet_type {
+            PacketType::Connect => Self::Connect(Box::new(Connect::decode(body)?)),
+            PacketType::ConnAck => Self::ConnAck(Box::new(ConnAck::decode(body, version)?)),
+            PacketType::Publish => Self::Publish(Publish::decode(header.flags, body, version)?),
+            PacketType::PubAck => Self::PubAck(Ack::decode(packet_type, body, version)?),
+            PacketType::PubRec => Self::PubRec(Ack::decode(packet_type, body, version)?),
+            PacketType::PubRel => Self::PubRel(Ack::decode(packet_type, body, version)?),
+            PacketType::PubComp => Self::PubComp(Ack::decode(packet_type, body, version)?),
+            PacketType::Subscribe => Self::Subscribe(Subscribe::decode(body, version)?),
+            PacketType::SubAck => Self::SubAck(SubAck::decode(body, version)?),
+            PacketType::Unsubscribe => Self::Unsubscribe(Unsubscribe::decode(body, version)?),
+            PacketType::UnsubAck => Self::UnsubAck(UnsubAck::decode(body, version)?),
+            PacketType::PingReq => {
+                parse::end(body, "PINGREQ")?;
+                Self::PingReq
+            }
+            PacketType::PingResp => {
+                parse::end(body, "PINGRESP")?;
+                Self::PingResp
+            }
+            PacketType::Disconnect => Self::Disconnect(Disconnect::decode(body, version)?),
+            PacketType::Auth => Self::Auth(Auth::decode(body, version)?),
+        })
+    }
+
+    /// The type of the packet.
+    #[must_use]
+    pub const fn packet_type(&self) -> PacketType {
+        match self {
+            Self::Connect(_) => PacketType::Connect,
+            Self::ConnAck(_) => PacketType::ConnAck,
+            Self::Publish(_) => PacketType::Publish,
+            Self::PubAck(_) => PacketType::PubAck,
+            Self::PubRec(_) => PacketType::PubRec,
+            Self::PubRel(_) => PacketType::PubRel,
+            Self::PubComp(_) => PacketType::PubComp,
+            Self::Subscribe(_) => PacketType::Subscribe,
+            Self::SubAck(_) => PacketType::SubAck,
+            Self::Unsubscribe(_) => PacketType::Unsubscribe,
+            Self::UnsubAck(_) => PacketType::UnsubAck,
+            Self::PingReq => PacketType::PingReq,
+            Self::PingResp => PacketType::PingResp,
+            Self::Disconnect(_) => PacketType::Disconnect,
+            Self::Auth(_) => PacketType::Auth,
+        }
+    }
+
+    /// Bytes of the whole packet.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError`] when the packet cannot be written for this version.
+    pub fn encoded_len(&self, version: ProtocolVersion) -> Result<usize, EncodeError> {
+        match self {
+            Self::Connect(packet) => packet.encoded_len(version),
+            Self::ConnAck(packet) => packet.encoded_len(version),
+            Self::Publish(packet) => packet.encoded_len(version),
+            Self::PubAck(packet)
+            | Self::PubRec(packet)
+            | Self::PubRel(packet)
+            | Self::PubComp(packet) => packet.encoded_len(self.packet_type(), version),
+            Self::Subscribe(packet) => packet.encoded_len(version),
+            Self::SubAck(packet) => packet.encoded_len(version),
+            Self::Unsubscribe(packet) => packet.encoded_len(version),
+            Self::UnsubAck(packet) => packet.encoded_len(version),
+            Self::PingReq | Self::PingResp => Ok(2),
+            Self::Disconnect(packet) => packet.encoded_len(version),
+            Self::Auth(packet) => packet.encoded_len(version),
+        }
+    }
+
+    /// Writes the whole packet. Properties, reason codes and options that the version cannot
+    /// carry are left out; the version of a CONNECT is its own, and the argument is ignored.
+    ///
+    /// A buffer that grows is filled fastest when [`encoded_len`](Self::encoded_len) bytes have
+    /// been reserved.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError`] when the packet cannot be written for this version, or the buffer is too
+    /// small. Nothing has been written then.
+    pub fn encode(
+        &self,
+        version: ProtocolVersion,
+        out: &mut impl BufMut,
+    ) -> Result<(), EncodeError> {
+        match self {
+            Self::Connect(packet) => packet.encode(version, out),
+            Self::ConnAck(packet) => packet.encode(version, out),
+            Self::Publish(packet) => packet.encode(version, out),
+            Self::PubAck(packet)
+            | Self::PubRec(packet)
+            | Self::PubRel(packet)
+            | Self::PubComp(packet) => packet.encode(self.packet_type(), version, out),
+            Self::Subscribe(packet) => packet.encode(version, out),
+            Self::SubAck(packet) => packet.encode(version, out),
+            Self::Unsubscribe(packet) => packet.encode(version, out),
+            Self::UnsubAck(packet) => packet.encode(version, out),
+            Self::PingReq | Self::PingResp => encode(&Ping(self.packet_type()), version, out),
+            Self::Disconnect(packet) => packet.encode(version, out),
+            Self::Auth(packet) => packet.encode(version, out),
+        }
+    }
+
+    /// The whole packet in a buffer of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError`] when the packet cannot be written for this version.
+    pub fn to_vec(&self, version: ProtocolVersion) -> Result<Vec<u8>, EncodeError> {
+        let mut out = Vec::with_capacity(self.encoded_len(version)?);
+        self.encode(version, &mut out)?;
+        Ok(out)
+    }
+}
+
+/// PINGREQ or PINGRESP: a fixed header and no more.
+struct Ping(PacketType);
+
+impl Body for Ping {
+    fn first_byte(&self) -> u8 {
+        (self.0 as u8) << 4
+    }
+
+    fn body_size(&self, _: ProtocolVersion) -> Result<usize, EncodeError> {
+        Ok(0)
+    }
+
+    fn write_body(&self, _: ProtocolVersion, _: &mut impl BufMut) {}
+}
+
+/// The first byte of a packet other than PUBLISH.
+const fn first_byte(packet: PacketType) -> u8 {
+    (packet as u8) << 4 | packet.flags()
+}

@@ -1,0 +1,195 @@
+//! PUBLISH: a message on its way.
+
+use alloc::vec::Vec;
+use core::num::NonZeroU16;
+
+use bytes::BufMut;
+
+use crate::packet::{Body, encoder};
+use crate::parse::{self, Step};
+use crate::property::{self, Owner, property_set};
+use crate::{
+    DecodeError, DecodeErrorKind, EncodeError, PacketId, PacketType, ProtocolVersion, QoS,
+    SubscriptionIdentifier, TopicName, UserProperty,
+};
+
+/// A message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publish<'a> {
+    /// This may be a repetition. Never set with QoS 0.
+    pub dup: bool,
+    /// The quality of service.
+    pub qos: QoS,
+    /// The server keeps the message for later subscribers, or it was kept for this one.
+    pub retain: bool,
+    /// The topic; `None` when a topic alias stands for it.
+    pub topic: Option<TopicName<'a>>,
+    /// There exactly when the QoS is 1 or 2.
+    pub packet_id: Option<PacketId>,
+    /// The application message. Whether it is what `payload_format_utf8` promises is not checked.
+    pub payload: &'a [u8],
+    /// The properties (5.0).
+    pub properties: PublishProperties<'a>,
+}
+
+property_set! {
+    /// The properties of a PUBLISH.
+    pub struct PublishProperties<'a> {
+        /// The payload is UTF-8 text (true) or of no stated format (false).
+        pub payload_format_utf8: Option<bool> = PayloadFormatIndicator,
+        /// Lifetime of the message, in seconds.
+        pub message_expiry_interval: Option<u32> = MessageExpiryInterval,
+        /// A number that stands for the topic.
+        pub topic_alias: Option<NonZeroU16> = TopicAlias,
+        /// The topic of the response to this request.
+        pub response_topic: Option<TopicName<'a>> = ResponseTopic,
+        /// What tells a request's sender which response this is.
+        pub correlation_data: Option<&'a [u8]> = CorrelationData,
+        /// The subscriptions that this message goes to. A client does not send any.
+        pub subscription_identifiers: Vec<SubscriptionIdentifier> = SubscriptionIdentifier,
+        /// The kind of content, as the application defines it.
+        pub content_type: Option<&'a str> = ContentType,
+        /// User properties, in order.
+        pub user_properties: Vec<UserProperty<'a>> = UserProperty,
+    }
+}
+
+const DUP: u8 = 0b1000;
+const RETAIN: u8 = 0b0001;
+const PLACE: &str = "PUBLISH";
+
+fn qos_of(flags: u8) -> Result<QoS, DecodeError> {
+    QoS::from_bits(flags >> 1 & 0b11)
+        .ok_or_else(|| DecodeError::new(DecodeErrorKind::QoS, PLACE, "MQTT-3.3.1-4"))
+}
+
+#[inline]
+pub(crate) fn check_flags(flags: u8) -> Result<(), DecodeError> {
+    if qos_of(flags)? == QoS::AtMostOnce && flags & DUP != 0 {
+        return Err(DecodeError::new(
+            DecodeErrorKind::DupWithoutQos,
+            PLACE,
+            "MQTT-3.3.1-2",
+        ));
+    }
+    Ok(())
+}
+
+impl<'a> Publish<'a> {
+    /// A message of QoS 0, not retained, without properties.
+    #[must_use]
+    pub fn new(topic: TopicName<'a>, payload: &'a [u8]) -> Self {
+        Self {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            topic: Some(topic),
+            packet_id: None,
+            payload,
+            properties: PublishProperties::default(),
+        }
+    }
+
+    /// Decodes the body of a PUBLISH, the bytes after the fixed header, with the flags of that.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] when flags and body are not a PUBLISH of this version.
+    #[inline]
+    pub fn decode(
+        flags: u8,
+        body: &'a [u8],
+        version: ProtocolVersion,
+    ) -> Result<Self, DecodeError> {
+        check_flags(flags)?;
+        let qos = qos_of(flags)?;
+        let (rest, topic) = topic(body, version)?;
+        let (rest, packet_id) = if qos == QoS::AtMostOnce {
+            (rest, None)
+        } else {
+            let (rest, id) = parse::packet_id(rest)?;
+            (rest, Some(id))
+        };
+        let (payload, properties) = if version.has_properties() {
+            property::section(rest, Owner::Packet(PacketType::Publish))?
+        } else {
+            (rest, PublishProperties::default())
+        };
+        if topic.is_none() && properties.topic_alias.is_none() {
+            return Err(DecodeError::new(
+                DecodeErrorKind::TopicMissing,
+                PLACE,
+                "section 3.3.2.1",
+            ));
+        }
+        Ok(Self {
+            dup: flags & DUP != 0,
+            qos,
+            retain: flags & RETAIN != 0,
+            topic,
+            packet_id,
+            payload,
+            properties,
+        })
+    }
+}
+
+#[inline]
+fn topic<'a>(body: &'a [u8], version: ProtocolVersion) -> Step<'a, Option<TopicName<'a>>> {
+    const PLACE: &str = "topic name";
+    if version.has_properties() {
+        return parse::optional_topic_name(body, PLACE);
+    }
+    let (rest, name) = parse::topic_name(body, PLACE)?;
+    Ok((rest, Some(name)))
+}
+
+impl Body for Publish<'_> {
+    #[inline]
+    fn first_byte(&self) -> u8 {
+        (PacketType::Publish as u8) << 4
+            | if self.dup { DUP } else { 0 }
+            | (self.qos as u8) << 1
+            | u8::from(self.retain)
+    }
+
+    #[inline]
+    fn body_size(&self, version: ProtocolVersion) -> Result<usize, EncodeError> {
+        let id = match (self.qos, self.packet_id) {
+            (QoS::AtMostOnce, None) => 0,
+            (QoS::AtMostOnce, Some(_)) => return Err(EncodeError::PacketIdUnexpected),
+            (_, None) => return Err(EncodeError::PacketIdMissing),
+            (_, Some(_)) => 2,
+        };
+        if self.dup && self.qos == QoS::AtMostOnce {
+            return Err(EncodeError::DupWithoutQos);
+        }
+        let topic = match self.topic {
+            // The length of a topic name has been checked.
+            Some(topic) => 2 + topic.as_str().len(),
+            None if version.has_properties() && self.properties.topic_alias.is_some() => 2,
+            None => return Err(EncodeError::TopicMissing),
+        };
+        let properties = if version.has_properties() {
+            property::section_size(&self.properties)?
+        } else {
+            0
+        };
+        Ok(topic + id + properties + self.payload.len())
+    }
+
+    #[inline]
+    fn write_body(&self, version: ProtocolVersion, out: &mut impl BufMut) {
+        let topic = self.topic.map_or("", TopicName::as_str);
+        property::write_binary(topic.as_bytes(), out);
+        if let Some(id) = self.packet_id {
+            out.put_u16(id.get());
+        }
+        if version.has_properties() {
+            property::write_section(&self.properties, out);
+        }
+        out.put_slice(self.payload);
+    }
+}
+
+encoder!(Publish);
