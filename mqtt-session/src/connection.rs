@@ -1,0 +1,468 @@
+//! The facade: one connection of a session, of either end.
+
+use alloc::{boxed::Box, vec::Vec};
+
+use mqtt_codec::{Ack, ConnAck, Connect, PacketId, PacketType, Publish, QoS, ReasonCode};
+
+use crate::{
+    Change, ChangeNumber, ClientConfig, Completed, Durability, Error, Event, Inbound, Negotiated,
+    Outgoing, Role, ServerLimits, Session, Time, Timeout, Token, Verdict,
+    alias::InboundAliases,
+    inbound::{AckWriter, Acks},
+    timer::KeepAlive,
+    transmit::{Fill, Link},
+};
+
+/// One connection of a session, of either end, without I/O, clock or thread.
+///
+/// # The rule of use
+///
+/// The caller reads and decodes packets, passes each to its input, and afterwards polls until there is
+/// nothing left. It writes CONNECT, CONNACK, SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK, DISCONNECT and AUTH
+/// itself; all other packets are written by [`poll_transmit`](Self::poll_transmit).
+///
+/// **Begin**: a server calls [`server`](Self::server) with the CONNECT and writes CONNACK before it
+/// polls. A client writes CONNECT, calls [`client`](Self::client), and passes CONNACK to
+/// [`handle_connack`](Self::handle_connack); until then nothing is sent.
+///
+/// **Inputs**, in the order the packets came:
+/// [`handle_publish`](Self::handle_publish), whose message the caller ends with
+/// [`accept`](Self::accept) or [`reject`](Self::reject), at once or later, in any order;
+/// [`handle_ack`](Self::handle_ack) for PUBACK, PUBREC, PUBREL and PUBCOMP;
+/// [`handle_ping`](Self::handle_ping) for PINGREQ and PINGRESP;
+/// [`received`](Self::received), once for all that one read brought, whatever it was;
+/// [`durable`](Self::durable), when the store has written;
+/// [`handle_timeout`](Self::handle_timeout), when the time of `poll_timeout` has come. An input that
+/// returns an [`Error`] ends the connection.
+///
+/// **Commands**, at any time: [`push`](Self::push) and everything of [`session`](Self::session_mut),
+/// [`ping`](Self::ping), [`allocate_packet_id`](Self::allocate_packet_id) for the caller's requests,
+/// [`sent`](Self::sent) when the caller wrote a packet, [`pause_reading`](Self::pause_reading) and
+/// [`resume_reading`](Self::resume_reading).
+///
+/// **Polls**, after any number of inputs and commands, in this order:
+/// 1. [`poll_transmit`](Self::poll_transmit) until it returns false, the buffer being written or
+///    appended to the caller's own output;
+/// 2. [`poll_change`](Self::poll_change) until None, if the session is durable. The changes belong to
+///    the unit that the caller writes for what it accepted since the last poll; a caller that writes
+///    one unit a message polls for changes after each `accept`;
+/// 3. [`poll_event`](Self::poll_event) until None;
+/// 4. [`poll_timeout`](Self::poll_timeout), to know when to call `handle_timeout`. The time only ever
+///    moves later by inputs, so a timer that fires early asks again; it need not be re-armed.
+///
+/// **End**: [`into_session`](Self::into_session) gives the session back for the next connection.
+#[derive(Debug)]
+pub struct Connection<H> {
+    session: Session<H>,
+    negotiated: Negotiated,
+    link: Link<H>,
+    acks: Acks,
+    keep_alive: KeepAlive,
+    inbound_aliases: Option<Box<InboundAliases>>,
+    /// What a client asked for, until CONNACK.
+    connecting: Option<Box<ClientConfig>>,
+    /// PINGREQs to answer.
+    pings: u32,
+}
+
+impl<H: Outgoing> Connection<H> {
+    /// The server's end: it accepts the client's CONNECT. Whether the session is a new one
+    /// ([MQTT-3.1.2-4]) was decided by the caller.
+    #[must_use]
+    pub fn server(
+        session: Session<H>,
+        limits: &ServerLimits,
+        connect: &Connect<'_>,
+        now: Time,
+    ) -> Self {
+        let negotiated = Negotiated::server(limits, connect);
+        let mut this = Self::new(session, negotiated, false, None, now);
+        this.session.is_established = true;
+        this
+    }
+
+    /// The client's end, which has written its CONNECT.
+    #[must_use]
+    pub fn client(session: Session<H>, config: ClientConfig, now: Time) -> Self {
+        let negotiated = Negotiated::client(&config);
+        let (report_sent, ping_timeout) = (config.report_sent, config.ping_timeout);
+        let mut this = Self::new(session, negotiated, report_sent, ping_timeout, now);
+        this.connecting = Some(Box::new(config));
+        this
+    }
+
+    fn new(
+        mut session: Session<H>,
+        negotiated: Negotiated,
+        report_sent: bool,
+        ping_timeout: Option<core::time::Duration>,
+        now: Time,
+    ) -> Self {
+        session.begin();
+        Self {
+            session,
+            link: Link::new(&negotiated, report_sent),
+            acks: Acks::new(),
+            keep_alive: KeepAlive::new(negotiated.role, negotiated.keep_alive, ping_timeout, now),
+            inbound_aliases: None,
+            connecting: None,
+            pings: 0,
+            negotiated,
+        }
+    }
+
+    /// What holds on this connection. Of a client's before CONNACK: what it asked for.
+    pub const fn negotiated(&self) -> &Negotiated {
+        &self.negotiated
+    }
+
+    /// The session.
+    pub const fn session(&self) -> &Session<H> {
+        &self.session
+    }
+
+    /// The session, for the commands that it has itself.
+    pub const fn session_mut(&mut self) -> &mut Session<H> {
+        &mut self.session
+    }
+
+    /// Ends the connection. Acknowledgements that are not written are dropped, tokens end, and a QoS 2
+    /// message that was not accepted will be a new one when it comes again.
+    #[must_use]
+    pub fn into_session(mut self) -> Session<H> {
+        self.session.end();
+        self.session
+    }
+
+    // Inputs
+
+    /// The server answered. If it has no session ([MQTT-3.2.2-5]), what was in flight is discarded
+    /// and leaves as [`Event::Dropped`] with [`SessionLost`](crate::DropReason::SessionLost).
+    ///
+    /// # Errors
+    /// [`Error::Refused`], or what the server may not say. A CONNACK to a connection that has had one.
+    pub fn handle_connack(
+        &mut self,
+        now: Time,
+        connack: &ConnAck<'_>,
+    ) -> Result<&Negotiated, Error> {
+        let config = self.connecting.take().ok_or(Error::SecondConnAck)?;
+        self.negotiated
+            .handle_connack(&config, connack, self.session.is_established)?;
+        self.link = Link::new(&self.negotiated, config.report_sent);
+        self.keep_alive.set_interval(self.negotiated.keep_alive);
+        self.keep_alive.received(now);
+        if !self.negotiated.session_present {
+            let lost = self.session.discard();
+            self.link
+                .events
+                .extend(lost.map(|handle| Event::Dropped(handle, crate::DropReason::SessionLost)));
+        }
+        self.session.is_established = true;
+        Ok(&self.negotiated)
+    }
+
+    fn is_connected(&self, packet_type: PacketType) -> Result<(), Error> {
+        match self.connecting {
+            Some(_) => Err(Error::NotConnected { packet_type }),
+            None => Ok(()),
+        }
+    }
+
+    /// A PUBLISH: what to do with it. A message to deliver must be ended with `accept` or `reject`.
+    ///
+    /// # Errors
+    /// What the peer may not send on this connection: close it.
+    pub fn handle_publish<'p>(
+        &'p mut self,
+        _now: Time,
+        publish: &'p Publish<'p>,
+    ) -> Result<Verdict<'p>, Error> {
+        self.is_connected(PacketType::Publish)?;
+        let sender = self.negotiated.role.peer();
+        if sender == Role::Client {
+            if publish.qos > self.negotiated.maximum_qos {
+                return Err(Error::QosNotSupported);
+            }
+            if publish.retain && !self.negotiated.retain_available {
+                return Err(Error::RetainNotSupported);
+            }
+            if !publish.properties.subscription_identifiers.is_empty() {
+                return Err(Error::SubscriptionIdentifierSent);
+            }
+        }
+        let topic = match (publish.properties.topic_alias, publish.topic) {
+            (None, Some(topic)) => topic,
+            (None, None) => return Err(Error::TopicMissing),
+            (Some(alias), topic) => {
+                let aliases = self.inbound_aliases.get_or_insert_default();
+                aliases.resolve(
+                    topic,
+                    alias,
+                    self.negotiated.inbound.topic_alias_maximum,
+                    sender,
+                )?
+            }
+        };
+        let maximum = self.negotiated.inbound.receive_maximum.get();
+        let place = match publish.qos {
+            QoS::AtMostOnce => 0,
+            QoS::AtLeastOnce => {
+                let packet_id = publish.packet_id.ok_or(Error::PacketIdMissing)?;
+                self.acks.receive_qos1(packet_id, maximum, sender)?
+            }
+            QoS::ExactlyOnce => {
+                let packet_id = publish.packet_id.ok_or(Error::PacketIdMissing)?;
+                match self.acks.receive_qos2(
+                    &mut self.session.inbound,
+                    packet_id,
+                    maximum,
+                    sender,
+                )? {
+                    Some(place) => place,
+                    None => return Ok(Verdict::Duplicate),
+                }
+            }
+        };
+        let connection = self.session.connection;
+        let token = Token {
+            packet_id: publish.packet_id,
+            qos: publish.qos,
+            connection,
+            place,
+        };
+        Ok(Verdict::Deliver(Inbound {
+            topic,
+            publish,
+            token,
+        }))
+    }
+
+    /// The caller took a message. The number, if any, is what its acknowledgement waits for: the unit in
+    /// which the caller writes the message is durable when [`durable`](Self::durable) reaches it. At
+    /// QoS 2 of a durable session there is always a change to write, whatever the durability said.
+    pub fn accept(&mut self, token: Token, durability: Durability) -> Option<ChangeNumber> {
+        self.accept_with(token, ReasonCode::SUCCESS, durability)
+    }
+
+    /// The same with a reason code below 0x80, such as 0x10 where there is no subscriber.
+    pub fn accept_with(
+        &mut self,
+        token: Token,
+        reason: ReasonCode,
+        durability: Durability,
+    ) -> Option<ChangeNumber> {
+        if token.connection != self.session.connection {
+            return None;
+        }
+        let Session {
+            inbound, journal, ..
+        } = &mut self.session;
+        self.acks
+            .accept(inbound, journal, token, reason, durability)
+    }
+
+    /// The caller refused a message, with a reason code of 0x80 or above. In v3, which cannot say so,
+    /// it is acknowledged like one that was taken.
+    pub fn reject(&mut self, token: Token, reason: ReasonCode) {
+        if token.connection != self.session.connection {
+            return;
+        }
+        if self.negotiated.version.has_reason_codes() && reason.is_error() {
+            self.acks.reject(&mut self.session.inbound, token, reason);
+        } else {
+            self.accept_with(token, reason, Durability::Now);
+        }
+    }
+
+    /// PUBACK, PUBREC, PUBREL or PUBCOMP. Returns the message that came to its end.
+    ///
+    /// # Errors
+    /// An acknowledgement that does not fit the message of its identifier. One for an identifier that is
+    /// not in use is none: it is counted ([`Session::unknown_acks`]) and answered as the standard says.
+    pub fn handle_ack(
+        &mut self,
+        _now: Time,
+        packet_type: PacketType,
+        ack: &Ack<'_>,
+    ) -> Result<Option<Completed<H>>, Error> {
+        self.is_connected(packet_type)?;
+        let Session {
+            inbound,
+            outbound,
+            journal,
+            ..
+        } = &mut self.session;
+        match packet_type {
+            PacketType::PubAck | PacketType::PubRec | PacketType::PubComp => {
+                let (completed, answer) = outbound.handle_ack(packet_type, ack, journal)?;
+                if let Some(answer) = answer {
+                    self.acks.reply_pubrel(answer.pubrel, answer.reason);
+                }
+                Ok(completed)
+            }
+            PacketType::PubRel => {
+                self.acks.handle_pubrel(inbound, journal, ack.packet_id)?;
+                Ok(None)
+            }
+            packet_type => Err(Error::NotAnAck { packet_type }),
+        }
+    }
+
+    /// PINGREQ at a server, which it answers; PINGRESP at a client.
+    pub const fn handle_ping(&mut self, _now: Time) {
+        match self.negotiated.role {
+            Role::Server => self.pings = self.pings.saturating_add(1),
+            Role::Client => self.keep_alive.answered(),
+        }
+    }
+
+    /// Packets came, of whatever kind. Once for all that one read brought is enough.
+    pub const fn received(&mut self, now: Time) {
+        self.keep_alive.received(now);
+    }
+
+    /// All changes up to this one are durable: what waits for them may leave.
+    pub fn durable(&mut self, number: ChangeNumber) {
+        self.session.durable(number);
+    }
+
+    /// The time of `poll_timeout` may have come.
+    #[must_use]
+    pub fn handle_timeout(&mut self, now: Time) -> Timeout {
+        if self.connecting.is_some() {
+            return Timeout::Nothing;
+        }
+        self.keep_alive.handle_timeout(now)
+    }
+
+    // Commands
+
+    /// Appends a message to the queue of the session.
+    pub fn push(&mut self, handle: H) {
+        self.session.push(handle);
+    }
+
+    /// A client sends PINGREQ with the next output, whatever the keep alive.
+    pub fn ping(&mut self) {
+        if self.negotiated.role == Role::Client {
+            self.keep_alive.ping();
+        }
+    }
+
+    /// An identifier for a SUBSCRIBE or UNSUBSCRIBE of the caller; it ends with the connection. None
+    /// if all are in use.
+    pub fn allocate_packet_id(&mut self) -> Option<PacketId> {
+        self.session.outbound.allocate()
+    }
+
+    /// SUBACK or UNSUBACK came. False: no request has this identifier.
+    pub fn release_packet_id(&mut self, packet_id: PacketId) -> bool {
+        self.session.outbound.release_request(packet_id)
+    }
+
+    /// The caller wrote a packet itself: counts for the keep alive of a client.
+    pub const fn sent(&mut self, now: Time) {
+        self.keep_alive.sent(now);
+    }
+
+    /// The caller stops reading: the keep alive does not run until it goes on.
+    pub fn pause_reading(&mut self, now: Time) {
+        self.keep_alive.pause(now);
+    }
+
+    /// The caller reads again.
+    pub fn resume_reading(&mut self, now: Time) {
+        self.keep_alive.resume(now);
+    }
+
+    /// Gives spare memory back, for a connection that is idle.
+    pub fn shrink(&mut self) {
+        self.session.shrink();
+        self.acks.shrink();
+        self.link.events.shrink_to_fit();
+    }
+
+    // Polls
+
+    /// Appends packets to the buffer until it holds at least `limit` bytes; the last one may reach
+    /// beyond. True: more may leave, once this is written.
+    ///
+    /// Acknowledgements go first, then PINGREQ and PINGRESP, PUBRELs, messages that are sent again, new ones.
+    #[must_use]
+    pub fn poll_transmit(&mut self, now: Time, out: &mut Vec<u8>, limit: usize) -> bool {
+        if self.connecting.is_some() {
+            return false;
+        }
+        let before = out.len();
+        let more = self.transmit(Fill { now, limit }, out);
+        if out.len() > before {
+            self.keep_alive.sent(now);
+        }
+        more
+    }
+
+    fn transmit(&mut self, fill: Fill, out: &mut Vec<u8>) -> bool {
+        let version = self.negotiated.version;
+        let Session {
+            inbound,
+            outbound,
+            journal,
+            ..
+        } = &mut self.session;
+        let maximum = i32::from(self.negotiated.inbound.receive_maximum.get());
+        let writer = AckWriter {
+            version,
+            journal,
+            limit: fill.limit,
+            maximum,
+        };
+        if self.acks.transmit(inbound, writer, out) {
+            return true;
+        }
+        while self.pings > 0 {
+            if out.len() >= fill.limit {
+                return true;
+            }
+            // The packet has no fields: nothing can fail.
+            let _ = mqtt_codec::Packet::PingResp.encode(version, out);
+            self.pings -= 1;
+        }
+        if self.keep_alive.ping_due() {
+            if out.len() >= fill.limit {
+                return true;
+            }
+            let _ = mqtt_codec::Packet::PingReq.encode(version, out);
+            self.keep_alive.pinged(fill.now);
+        }
+        self.link.transmit(outbound, journal, fill, out)
+    }
+
+    /// How many acknowledgements and PINGRESPs are not written yet, be it that the buffer was full, that
+    /// they wait for the store, or that the caller has not accepted: where to stop reading.
+    #[must_use]
+    pub fn unsent_acks(&self) -> usize {
+        self.acks.len() + self.pings as usize
+    }
+
+    /// The next change for the store, in order.
+    #[must_use]
+    pub fn poll_change(&mut self) -> Option<(ChangeNumber, Change)> {
+        self.session.poll_change()
+    }
+
+    /// What happened to messages without a packet of the peer.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<Event<H>> {
+        self.link.events.pop_front()
+    }
+
+    /// When to call `handle_timeout`.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        match self.connecting {
+            Some(_) => None,
+            None => self.keep_alive.next(),
+        }
+    }
+}

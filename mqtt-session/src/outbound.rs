@@ -1,0 +1,420 @@
+//! The sender's part of a session: the queue, and what is in flight until its last acknowledgement.
+//!
+//! ```text
+//!            push            identifier, Change::Sent          PUBREC < 0x80
+//!   caller --------> queue -----------------------> published ---------------> released
+//!                      |                              |  QoS 1: PUBACK            | PUBCOMP
+//!                      | QoS 0: written               |  QoS 2: PUBREC >= 0x80    |
+//!                      v                              v                           v
+//!                     done                        completed                   completed
+//! ```
+
+use alloc::vec::Vec;
+
+use mqtt_codec::{Ack, PacketId, PacketType, QoS, ReasonCode};
+
+use crate::{
+    Change, ChangeNumber, Completed, Error, Outgoing,
+    change::Journal,
+    packet_ids::{PacketIdMap, next_free},
+    queue::Queue,
+    ring::Ring,
+};
+
+/// A message whose PUBLISH is not acknowledged yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Published<H> {
+    /// None: sent, and not kept.
+    pub(crate) handle: Option<H>,
+    /// It leaves when this is durable.
+    pub(crate) after: ChangeNumber,
+    pub(crate) packet_id: PacketId,
+    pub(crate) qos: QoS,
+    /// It may have been sent, on this or an earlier connection.
+    pub(crate) sent: bool,
+}
+
+/// A QoS 2 message that the peer owns: PUBREL is sent or to be sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Released<H> {
+    pub(crate) handle: Option<H>,
+    /// PUBREL leaves when this is durable.
+    pub(crate) after: ChangeNumber,
+    pub(crate) packet_id: PacketId,
+}
+
+/// What an identifier in use stands for.
+#[derive(Debug, Clone, Copy)]
+enum Use {
+    Published(u32),
+    Released(u32),
+    /// A SUBSCRIBE or UNSUBSCRIBE of the caller, until the connection ends.
+    Request,
+}
+
+/// A message in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InFlight<'a, H> {
+    /// Its identifier.
+    pub packet_id: PacketId,
+    /// The message, where it is kept.
+    pub handle: Option<&'a H>,
+    /// How far it is.
+    pub state: InFlightState,
+}
+
+/// How far a message in flight is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum InFlightState {
+    /// It has an identifier, but its PUBLISH was never written.
+    Assigned,
+    /// Its PUBLISH may have been written.
+    Published,
+    /// Its PUBREC came; PUBREL is sent or to be sent.
+    Released,
+}
+
+/// What the sender asks the connection to write in answer to an acknowledgement.
+pub(crate) struct Answer {
+    pub(crate) pubrel: PacketId,
+    pub(crate) reason: ReasonCode,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Outbound<H> {
+    pub(crate) queue: Queue<H>,
+    /// In the order they are sent.
+    pub(crate) published: Ring<Published<H>>,
+    /// In the order of their PUBRECs.
+    pub(crate) released: Ring<Released<H>>,
+    ids: PacketIdMap<Use>,
+    last_id: u16,
+    /// Acknowledgements for identifiers that are not in use.
+    pub(crate) unknown_acks: u32,
+    /// The first of `published` that is not sent on this connection.
+    pub(crate) next_publish: u32,
+    /// The first of `released` whose PUBREL is not sent on this connection.
+    pub(crate) next_release: u32,
+    /// How many of `published` are sent on this connection.
+    pub(crate) unacknowledged: u32,
+}
+
+/// Whether `number` comes before `cursor` in a ring.
+const fn is_before(number: u32, cursor: u32) -> bool {
+    cursor.wrapping_sub(number).cast_signed() > 0
+}
+
+impl<H: Outgoing> Outbound<H> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            queue: Queue::new(),
+            published: Ring::new(),
+            released: Ring::new(),
+            ids: PacketIdMap::new(),
+            last_id: 0,
+            unknown_acks: 0,
+            next_publish: 0,
+            next_release: 0,
+            unacknowledged: 0,
+        }
+    }
+
+    /// A connection begins: all that is in flight is to be sent again.
+    pub(crate) const fn begin(&mut self) {
+        self.next_publish = self.published.first();
+        self.next_release = self.released.first();
+        self.unacknowledged = 0;
+    }
+
+    /// A connection ends: the caller's requests end with it.
+    pub(crate) fn end(&mut self) {
+        if self.ids.len() > self.in_flight_len() {
+            self.ids.retain(|_, used| !matches!(used, Use::Request));
+        }
+    }
+
+    pub(crate) const fn in_flight_len(&self) -> usize {
+        self.published.len() + self.released.len()
+    }
+
+    /// Whether all that has an identifier is sent on this connection, so that what follows keeps order.
+    pub(crate) fn is_caught_up(&self) -> bool {
+        self.next_publish == self.published.end()
+    }
+
+    /// An identifier for a request of the caller.
+    pub(crate) fn allocate(&mut self) -> Option<PacketId> {
+        let id = next_free(&self.ids, self.last_id)?;
+        self.last_id = id.get();
+        self.ids.insert(id, Use::Request);
+        Some(id)
+    }
+
+    pub(crate) fn release_request(&mut self, id: PacketId) -> bool {
+        let is_request = matches!(self.ids.get(id), Some(Use::Request));
+        if is_request {
+            self.ids.remove(id);
+        }
+        is_request
+    }
+
+    /// Gives a message from the queue an identifier. The caller has seen that one is free.
+    pub(crate) fn assign(&mut self, handle: H, journal: &mut Journal) -> Option<PacketId> {
+        let packet_id = next_free(&self.ids, self.last_id)?;
+        self.last_id = packet_id.get();
+        let qos = handle.qos();
+        let number = journal.record(Change::Sent {
+            packet_id,
+            qos,
+            key: handle.key(),
+        });
+        let after = if qos == QoS::ExactlyOnce {
+            number
+        } else {
+            ChangeNumber::ZERO
+        };
+        self.publish(Published {
+            handle: Some(handle),
+            after,
+            packet_id,
+            qos,
+            sent: false,
+        });
+        Some(packet_id)
+    }
+
+    /// Whether an identifier is free.
+    pub(crate) const fn has_identifier(&self) -> bool {
+        self.ids.len() < u16::MAX as usize
+    }
+
+    fn publish(&mut self, message: Published<H>) {
+        let packet_id = message.packet_id;
+        let number = self.published.push(message);
+        self.ids.insert(packet_id, Use::Published(number));
+    }
+
+    fn release(&mut self, message: Released<H>) {
+        let packet_id = message.packet_id;
+        let number = self.released.push(message);
+        self.ids.insert(packet_id, Use::Released(number));
+    }
+
+    fn unpublish(&mut self, number: u32) -> Option<Published<H>> {
+        let message = self.published.remove(number)?;
+        if is_before(number, self.next_publish) {
+            self.unacknowledged = self.unacknowledged.saturating_sub(1);
+        }
+        if self.published.is_sparse() {
+            let sent = self
+                .published
+                .iter()
+                .filter(|(n, _)| is_before(*n, self.next_publish))
+                .count();
+            self.published.compact();
+            self.next_publish = self
+                .published
+                .first()
+                .wrapping_add(u32::try_from(sent).unwrap_or(u32::MAX));
+            for (number, message) in self.published.iter() {
+                self.ids.insert(message.packet_id, Use::Published(number));
+            }
+        }
+        Some(message)
+    }
+
+    fn unrelease(&mut self, number: u32) -> Option<Released<H>> {
+        let message = self.released.remove(number)?;
+        if self.released.is_sparse() {
+            let sent = self
+                .released
+                .iter()
+                .filter(|(n, _)| is_before(*n, self.next_release))
+                .count();
+            self.released.compact();
+            self.next_release = self
+                .released
+                .first()
+                .wrapping_add(u32::try_from(sent).unwrap_or(u32::MAX));
+            for (number, message) in self.released.iter() {
+                self.ids.insert(message.packet_id, Use::Released(number));
+            }
+        }
+        Some(message)
+    }
+
+    /// The end of a message: its identifier is free.
+    fn complete(&mut self, packet_id: PacketId, journal: &mut Journal) {
+        self.ids.remove(packet_id);
+        journal.record(Change::Completed { packet_id });
+    }
+
+    /// Ends a message that cannot be sent again. The peer may hold the identifier of a QoS 2 message,
+    /// so that is released in the regular way, never just forgotten.
+    pub(crate) fn abandon(&mut self, number: u32, journal: &mut Journal) -> Option<H> {
+        let message = self.unpublish(number)?;
+        let packet_id = message.packet_id;
+        if message.qos == QoS::ExactlyOnce && message.sent {
+            let after = journal.record(Change::PubRecReceived { packet_id });
+            self.release(Released {
+                handle: None,
+                after,
+                packet_id,
+            });
+        } else {
+            self.complete(packet_id, journal);
+        }
+        message.handle
+    }
+
+    pub(crate) fn handle_ack(
+        &mut self,
+        packet_type: PacketType,
+        ack: &Ack<'_>,
+        journal: &mut Journal,
+    ) -> Result<(Option<Completed<H>>, Option<Answer>), Error> {
+        let packet_id = ack.packet_id;
+        let reason = ack.reason_code;
+        let unexpected = Error::UnexpectedAck {
+            packet_type,
+            packet_id,
+        };
+        let Some(used) = self.ids.get(packet_id) else {
+            self.unknown_acks = self.unknown_acks.saturating_add(1);
+            let answer = (packet_type == PacketType::PubRec).then_some(Answer {
+                pubrel: packet_id,
+                reason: ReasonCode::PACKET_IDENTIFIER_NOT_FOUND,
+            });
+            return Ok((None, answer));
+        };
+        let handle = match (packet_type, used) {
+            (PacketType::PubAck | PacketType::PubRec, Use::Published(number)) => {
+                let qos = if packet_type == PacketType::PubAck {
+                    QoS::AtLeastOnce
+                } else {
+                    QoS::ExactlyOnce
+                };
+                if !self
+                    .published
+                    .get(number)
+                    .is_some_and(|message| message.qos == qos && message.sent)
+                {
+                    return Err(unexpected);
+                }
+                let handle = self.unpublish(number).and_then(|message| message.handle);
+                if qos == QoS::ExactlyOnce && !reason.is_error() {
+                    let after = journal.record(Change::PubRecReceived { packet_id });
+                    self.release(Released {
+                        handle,
+                        after,
+                        packet_id,
+                    });
+                    return Ok((None, None));
+                }
+                handle
+            }
+            // The peer repeats its PUBREC, as MQTT 3.1 lets it: PUBREL again, unless it is still to come.
+            (PacketType::PubRec, Use::Released(number)) if !reason.is_error() => {
+                let answer = is_before(number, self.next_release).then_some(Answer {
+                    pubrel: packet_id,
+                    reason: ReasonCode::SUCCESS,
+                });
+                return Ok((None, answer));
+            }
+            (PacketType::PubRec | PacketType::PubComp, Use::Released(number)) => {
+                self.unrelease(number).and_then(|message| message.handle)
+            }
+            _ => return Err(unexpected),
+        };
+        self.complete(packet_id, journal);
+        Ok((
+            Some(Completed {
+                handle,
+                packet_id,
+                reason,
+            }),
+            None,
+        ))
+    }
+
+    /// Ends all that is in flight without the peer; the messages, oldest first.
+    pub(crate) fn discard(&mut self, journal: &mut Journal) -> impl Iterator<Item = H> {
+        self.ids = PacketIdMap::new();
+        let mut handles = Vec::new();
+        for message in self.released.drain() {
+            journal.record(Change::Completed {
+                packet_id: message.packet_id,
+            });
+            handles.extend(message.handle);
+        }
+        for message in self.published.drain() {
+            journal.record(Change::Completed {
+                packet_id: message.packet_id,
+            });
+            handles.extend(message.handle);
+        }
+        self.begin();
+        handles.into_iter()
+    }
+
+    pub(crate) fn in_flight(&self) -> impl Iterator<Item = InFlight<'_, H>> {
+        let released = self.released.iter().map(|(_, message)| InFlight {
+            packet_id: message.packet_id,
+            handle: message.handle.as_ref(),
+            state: InFlightState::Released,
+        });
+        let published = self.published.iter().map(|(_, message)| InFlight {
+            packet_id: message.packet_id,
+            handle: message.handle.as_ref(),
+            state: if message.sent {
+                InFlightState::Published
+            } else {
+                InFlightState::Assigned
+            },
+        });
+        released.chain(published)
+    }
+
+    /// A message that may have been sent under this identifier before the restart.
+    pub(crate) fn restore_sent(&mut self, packet_id: PacketId, handle: H) {
+        let qos = handle.qos();
+        self.last_id = packet_id.get();
+        self.publish(Published {
+            handle: Some(handle),
+            after: ChangeNumber::ZERO,
+            packet_id,
+            qos,
+            sent: true,
+        });
+    }
+
+    pub(crate) fn restore_released(&mut self, packet_id: PacketId, handle: Option<H>) {
+        let kept = match self.ids.get(packet_id) {
+            Some(Use::Published(number)) => {
+                self.unpublish(number).and_then(|message| message.handle)
+            }
+            _ => None,
+        };
+        self.release(Released {
+            handle: handle.or(kept),
+            after: ChangeNumber::ZERO,
+            packet_id,
+        });
+    }
+
+    pub(crate) fn restore_completed(&mut self, packet_id: PacketId) {
+        match self.ids.remove(packet_id) {
+            Some(Use::Published(number)) => drop(self.unpublish(number)),
+            Some(Use::Released(number)) => drop(self.unrelease(number)),
+            Some(Use::Request) | None => {}
+        }
+    }
+
+    /// Gives spare memory back.
+    pub(crate) fn shrink(&mut self) {
+        self.queue.shrink();
+        self.published.shrink();
+        self.released.shrink();
+        self.ids.shrink();
+    }
+}

@@ -1,0 +1,224 @@
+//! Packet identifiers: a small map keyed by them, and the choice of the next free one.
+
+use alloc::vec::Vec;
+
+use mqtt_codec::PacketId;
+
+/// A map from packet identifiers to values: open addressing with linear probing.
+///
+/// The place of an identifier is its low bits: identifiers handed out one after the other fill one
+/// place after the other, so that a look-up nearly always ends at the first. An empty map that
+/// never was used holds no memory.
+#[derive(Debug, Clone)]
+pub(crate) struct PacketIdMap<V> {
+    /// A power of two of slots, at most half of them taken (all of them never).
+    slots: Vec<Option<(PacketId, V)>>,
+    len: u32,
+}
+
+impl<V: Copy> PacketIdMap<V> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            slots: Vec::new(),
+            len: 0,
+        }
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    const fn mask(&self) -> usize {
+        self.slots.len().wrapping_sub(1)
+    }
+
+    /// The slot that holds the identifier, or the empty one where it would go.
+    fn find(&self, id: PacketId) -> Result<usize, usize> {
+        let mask = self.mask();
+        let mut place = usize::from(id.get()) & mask;
+        loop {
+            match self.slots.get(place) {
+                Some(Some((taken, _))) if *taken == id => return Ok(place),
+                Some(Some(_)) => place = (place + 1) & mask,
+                Some(None) | None => return Err(place),
+            }
+        }
+    }
+
+    pub(crate) fn contains(&self, id: PacketId) -> bool {
+        self.find(id).is_ok()
+    }
+
+    pub(crate) fn get(&self, id: PacketId) -> Option<V> {
+        let place = self.find(id).ok()?;
+        self.slots.get(place)?.map(|(_, value)| value)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: PacketId) -> Option<&mut V> {
+        let place = self.find(id).ok()?;
+        self.slots.get_mut(place)?.as_mut().map(|(_, value)| value)
+    }
+
+    pub(crate) fn insert(&mut self, id: PacketId, value: V) {
+        if self.slots.len() < 2 * (self.len() + 1) {
+            self.grow();
+        }
+        let place = match self.find(id) {
+            Ok(place) => place,
+            Err(place) => {
+                self.len += 1;
+                place
+            }
+        };
+        if let Some(slot) = self.slots.get_mut(place) {
+            *slot = Some((id, value));
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let capacity = (2 * self.slots.len()).max(8);
+        self.rebuild(capacity);
+    }
+
+    fn rebuild(&mut self, capacity: usize) {
+        let mut slots = Vec::new();
+        slots.resize(capacity, None);
+        let old = core::mem::replace(&mut self.slots, slots);
+        for (id, value) in old.into_iter().flatten() {
+            if let Err(place) = self.find(id)
+                && let Some(slot) = self.slots.get_mut(place)
+            {
+                *slot = Some((id, value));
+            }
+        }
+    }
+
+    pub(crate) fn remove(&mut self, id: PacketId) -> Option<V> {
+        let mut hole = self.find(id).ok()?;
+        let value = self.slots.get_mut(hole)?.take().map(|(_, value)| value);
+        self.len -= 1;
+        // Close the hole: move back what would no longer be found from its own place.
+        let mask = self.mask();
+        let mut place = (hole + 1) & mask;
+        while let Some(Some((taken, _))) = self.slots.get(place) {
+            let home = usize::from(taken.get()) & mask;
+            if place.wrapping_sub(home) & mask >= place.wrapping_sub(hole) & mask {
+                self.slots.swap(place, hole);
+                hole = place;
+            }
+            place = (place + 1) & mask;
+        }
+        value
+    }
+
+    /// Keeps what the predicate accepts.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(PacketId, &mut V) -> bool) {
+        let mut gone = Vec::new();
+        for (id, value) in self.slots.iter_mut().flatten() {
+            if !keep(*id, value) {
+                gone.push(*id);
+            }
+        }
+        for id in gone {
+            self.remove(id);
+        }
+    }
+
+    /// All of it, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (PacketId, V)> {
+        self.slots.iter().flatten().copied()
+    }
+
+    /// Gives spare memory back.
+    pub(crate) fn shrink(&mut self) {
+        if self.len == 0 {
+            self.slots = Vec::new();
+        } else {
+            let capacity = (2 * self.len()).next_power_of_two().max(8);
+            if capacity < self.slots.len() {
+                self.rebuild(capacity);
+            }
+        }
+    }
+}
+
+/// The identifier after `last` that `map` does not hold, round-robin, so that one is used again as
+/// late as can be. None if all 65,535 are taken.
+///
+/// A run of taken identifiers is stepped over once per round: constant time on average.
+pub(crate) fn next_free<V: Copy>(map: &PacketIdMap<V>, last: u16) -> Option<PacketId> {
+    if map.len() >= usize::from(u16::MAX) {
+        return None;
+    }
+    let mut candidate = last;
+    loop {
+        candidate = candidate.wrapping_add(1);
+        if let Some(id) = PacketId::new(candidate)
+            && !map.contains(id)
+        {
+            return Some(id);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use alloc::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id(n: u16) -> PacketId {
+        PacketId::new(n).unwrap()
+    }
+
+    #[test]
+    fn empty_maps_find_nothing() {
+        let mut map = PacketIdMap::<u8>::new();
+        assert_eq!(
+            (map.get(id(1)), map.remove(id(1)), map.len()),
+            (None, None, 0)
+        );
+    }
+
+    #[test]
+    fn identifiers_go_round_and_skip_what_is_taken() {
+        let mut map = PacketIdMap::new();
+        map.insert(id(1), ());
+        map.insert(id(65_535), ());
+        assert_eq!(next_free(&map, 65_534), Some(id(2)));
+        for n in 1..=u16::MAX {
+            map.insert(id(n), ());
+        }
+        assert_eq!(next_free(&map, 7), None);
+        map.remove(id(7));
+        assert_eq!(next_free(&map, 7), Some(id(7)));
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_like_an_ordered_map(ops in prop::collection::vec((0u8..4, 1u16..200, any::<u32>()), 0..400)) {
+            let mut map = PacketIdMap::new();
+            let mut model = BTreeMap::new();
+            for (op, n, value) in ops {
+                // Many identifiers with the same low bits.
+                let id = id(if n % 3 == 0 { n * 256 } else { n });
+                match op {
+                    0 | 1 => {
+                        map.insert(id, value);
+                        model.insert(id.get(), value);
+                    }
+                    2 => prop_assert_eq!(map.remove(id), model.remove(&id.get())),
+                    _ => map.shrink(),
+                }
+                prop_assert_eq!(map.len(), model.len());
+                prop_assert_eq!(map.get(id), model.get(&id.get()).copied());
+            }
+            let all: BTreeMap<_, _> = map.iter().map(|(id, value)| (id.get(), value)).collect();
+            prop_assert_eq!(all, model);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! How one message is written: the handle of a message and the parts of a PUBLISH that differ from
+//! receiver to receiver.
+
+use alloc::vec::Vec;
+use core::num::NonZeroU16;
+
+use mqtt_codec::{EncodeError, PacketId, ProtocolVersion, Publish, QoS};
+
+use crate::Time;
+
+/// The handle of a message: an `Arc`, an index, or the message itself. The caller implements it.
+pub trait Outgoing {
+    /// The quality of service to send it with.
+    fn qos(&self) -> QoS;
+
+    /// Its topic, for topic aliases.
+    fn topic(&self) -> &str;
+
+    /// The length of the whole PUBLISH in bytes, sent like this. Asked only where the peer limits
+    /// the size of packets.
+    fn encoded_len(&self, how: &Transmission) -> usize;
+
+    /// Appends the whole PUBLISH, sent like this. A handle that cannot be encoded appends nothing.
+    fn encode(&self, how: &Transmission, out: &mut Vec<u8>);
+
+    /// When it is not worth sending any more.
+    fn expires_at(&self) -> Option<Time> {
+        None
+    }
+
+    /// What it costs the queue, in bytes.
+    fn size(&self) -> usize {
+        0
+    }
+
+    /// What the store calls it in [`Change`](crate::Change)s; unique among the messages of a session.
+    fn key(&self) -> u64 {
+        0
+    }
+}
+
+/// The topic alias of one transmission.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Alias {
+    /// The topic without an alias.
+    #[default]
+    None,
+    /// The topic and the alias that stands for it from now on.
+    Set(NonZeroU16),
+    /// The alias alone.
+    Use(NonZeroU16),
+}
+
+/// How one message is sent to one receiver, once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transmission {
+    /// The version of the connection.
+    pub version: ProtocolVersion,
+    /// Present exactly when the quality of service is above 0.
+    pub packet_id: Option<PacketId>,
+    /// It may have been sent before.
+    pub dup: bool,
+    /// The topic alias.
+    pub alias: Alias,
+    /// The Message Expiry Interval to send, in seconds: what remains, rounded up.
+    pub expiry: Option<u32>,
+}
+
+impl Transmission {
+    /// A first transmission without packet identifier, alias and expiry.
+    #[must_use]
+    pub const fn new(version: ProtocolVersion) -> Self {
+        Self {
+            version,
+            packet_id: None,
+            dup: false,
+            alias: Alias::None,
+            expiry: None,
+        }
+    }
+
+    /// The view of a message as it is sent like this: identifier, DUP, topic or alias, and expiry.
+    ///
+    /// The quality of service is the view's own. What the version lacks is dropped on encoding.
+    #[must_use]
+    pub fn apply<'a>(&self, mut view: Publish<'a>) -> Publish<'a> {
+        view.packet_id = self.packet_id;
+        view.dup = self.dup;
+        view.properties.message_expiry_interval = self.expiry;
+        view.properties.topic_alias = match self.alias {
+            Alias::None => None,
+            Alias::Set(alias) => Some(alias),
+            Alias::Use(alias) => {
+                view.topic = None;
+                Some(alias)
+            }
+        };
+        view
+    }
+
+    /// Appends the whole PUBLISH of `view`, sent like this.
+    ///
+    /// # Errors
+    /// What the codec cannot encode; nothing is written then.
+    pub fn write_publish(&self, view: Publish<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        self.apply(view).encode(self.version, out)
+    }
+
+    /// The length of what [`write_publish`](Self::write_publish) writes.
+    ///
+    /// # Errors
+    /// What the codec cannot encode.
+    pub fn publish_len(&self, view: Publish<'_>) -> Result<usize, EncodeError> {
+        self.apply(view).encoded_len(self.version)
+    }
+}

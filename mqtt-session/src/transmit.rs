@@ -1,0 +1,295 @@
+//! Writing of messages: which may leave, in which order, and how.
+
+use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
+use core::num::NonZeroU32;
+
+use mqtt_codec::{PacketId, PacketType, ProtocolVersion, QoS, ReasonCode};
+
+use crate::{
+    Alias, DropReason, Event, Negotiated, Outgoing, Role, Time, Transmission,
+    alias::OutboundAliases, change::Journal, inbound::write_ack, outbound::Outbound,
+};
+
+/// What sending needs of a connection.
+#[derive(Debug)]
+pub(crate) struct Link<H> {
+    pub(crate) version: ProtocolVersion,
+    /// The send quota (section 4.9).
+    pub(crate) send_maximum: u32,
+    maximum_packet_size: Option<NonZeroU32>,
+    alias_maximum: u16,
+    /// The highest quality of service that the peer takes.
+    maximum_qos: QoS,
+    /// Whether messages are kept until their acknowledgement.
+    keep_sent: bool,
+    report_sent: bool,
+    aliases: Option<Box<OutboundAliases>>,
+    pub(crate) events: VecDeque<Event<H>>,
+}
+
+/// What holds while one buffer is filled.
+#[derive(Clone, Copy)]
+pub(crate) struct Fill {
+    pub(crate) now: Time,
+    /// No packet is begun at or beyond this length.
+    pub(crate) limit: usize,
+}
+
+impl Fill {
+    fn is_full(self, out: &[u8]) -> bool {
+        out.len() >= self.limit
+    }
+}
+
+/// Why writing stops.
+#[derive(PartialEq, Eq)]
+enum Stop {
+    /// The limit is reached.
+    Full,
+    /// What comes next has to wait for an acknowledgement or for the store, or there is nothing.
+    Waiting,
+}
+
+impl<H> Link<H> {
+    pub(crate) fn new(negotiated: &Negotiated, report_sent: bool) -> Self {
+        let outbound = &negotiated.outbound;
+        let is_client = negotiated.role == Role::Client;
+        Self {
+            version: negotiated.version,
+            send_maximum: u32::from(outbound.receive_maximum.get()),
+            maximum_packet_size: outbound.maximum_packet_size,
+            alias_maximum: outbound.topic_alias_maximum,
+            maximum_qos: if is_client {
+                negotiated.maximum_qos
+            } else {
+                QoS::ExactlyOnce
+            },
+            keep_sent: is_client || negotiated.session_expiry_interval > 0,
+            report_sent,
+            aliases: None,
+            events: VecDeque::new(),
+        }
+    }
+}
+
+impl<H: Outgoing> Link<H> {
+    /// How to send a message, or why not.
+    fn prepare(
+        &self,
+        handle: &H,
+        packet_id: Option<PacketId>,
+        dup: bool,
+        now: Time,
+    ) -> Result<Transmission, DropReason> {
+        let mut how = Transmission {
+            packet_id,
+            dup,
+            ..Transmission::new(self.version)
+        };
+        if handle.qos() > self.maximum_qos {
+            return Err(DropReason::QosNotSupported);
+        }
+        if self.version.has_properties()
+            && let Some(at) = handle.expires_at()
+        {
+            let micros = u64::try_from(at.saturating_since(now).as_micros()).unwrap_or(u64::MAX);
+            how.expiry = Some(u32::try_from(micros.div_ceil(1_000_000)).unwrap_or(u32::MAX));
+        }
+        let fits = |how: &Transmission| {
+            self.maximum_packet_size
+                .is_none_or(|maximum| handle.encoded_len(how) <= maximum.get() as usize)
+        };
+        if !fits(&how) {
+            return Err(DropReason::TooLarge);
+        }
+        if self.alias_maximum > 0 {
+            how.alias = self.choose_alias(handle.topic());
+            if matches!(how.alias, Alias::Set(_)) && !fits(&how) {
+                how.alias = Alias::None;
+            }
+        }
+        Ok(how)
+    }
+
+    fn choose_alias(&self, topic: &str) -> Alias {
+        match &self.aliases {
+            Some(aliases) => aliases.choose(topic, self.alias_maximum),
+            None => OutboundAliases::default().choose(topic, self.alias_maximum),
+        }
+    }
+
+    /// Writes a message, or says why it cannot be.
+    fn write(
+        &mut self,
+        handle: &H,
+        packet_id: Option<PacketId>,
+        dup: bool,
+        now: Time,
+        out: &mut Vec<u8>,
+    ) -> Result<(), DropReason> {
+        let how = self.prepare(handle, packet_id, dup, now)?;
+        let before = out.len();
+        handle.encode(&how, out);
+        if out.len() == before {
+            return Err(DropReason::NotEncoded);
+        }
+        if matches!(how.alias, Alias::Set(_)) {
+            self.aliases.get_or_insert_default().set(handle.topic());
+        }
+        Ok(())
+    }
+
+    fn dropped(&mut self, handle: Option<H>, reason: DropReason) {
+        self.events
+            .extend(handle.map(|handle| Event::Dropped(handle, reason)));
+    }
+
+    /// Fills the buffer with PUBRELs, repeated messages and new ones. True: more may leave, but the
+    /// limit is reached.
+    pub(crate) fn transmit(
+        &mut self,
+        outbound: &mut Outbound<H>,
+        journal: &mut Journal,
+        fill: Fill,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        loop {
+            // Twice: a message that cannot be sent again is released.
+            if self.send_releases(outbound, journal, fill, out) == Stop::Full
+                || self.send_published(outbound, journal, fill, out) == Stop::Full
+                || self.send_releases(outbound, journal, fill, out) == Stop::Full
+            {
+                return true;
+            }
+            match self.take_next(outbound, journal, fill, out) {
+                Ok(()) => {}
+                Err(Stop::Full) => return true,
+                Err(Stop::Waiting) => return false,
+            }
+        }
+    }
+
+    /// PUBRELs, in the order of their PUBRECs ([MQTT-4.6.0-4]). The send quota does not hold them back.
+    fn send_releases(
+        &self,
+        outbound: &mut Outbound<H>,
+        journal: &Journal,
+        fill: Fill,
+        out: &mut Vec<u8>,
+    ) -> Stop {
+        while outbound.next_release != outbound.released.end() {
+            if let Some(message) = outbound.released.get(outbound.next_release) {
+                if !journal.is_durable(message.after) {
+                    return Stop::Waiting;
+                }
+                if fill.is_full(out) {
+                    return Stop::Full;
+                }
+                write_ack(
+                    PacketType::PubRel,
+                    message.packet_id,
+                    ReasonCode::SUCCESS,
+                    self.version,
+                    out,
+                );
+            }
+            outbound.next_release = outbound.next_release.wrapping_add(1);
+        }
+        Stop::Waiting
+    }
+
+    /// Messages that have an identifier, in the order they got it, as far as the send quota goes.
+    fn send_published(
+        &mut self,
+        outbound: &mut Outbound<H>,
+        journal: &mut Journal,
+        fill: Fill,
+        out: &mut Vec<u8>,
+    ) -> Stop {
+        while outbound.next_publish != outbound.published.end() {
+            let number = outbound.next_publish;
+            let quota_used = outbound.unacknowledged as usize + outbound.released.len();
+            if let Some(message) = outbound.published.get_mut(number) {
+                if quota_used >= self.send_maximum as usize || !journal.is_durable(message.after) {
+                    return Stop::Waiting;
+                }
+                if fill.is_full(out) {
+                    return Stop::Full;
+                }
+                let Some(handle) = message.handle.take() else {
+                    // Sent and not kept, on a connection that the session was not to outlive.
+                    outbound.abandon(number, journal);
+                    continue;
+                };
+                let written = self.write(
+                    &handle,
+                    Some(message.packet_id),
+                    message.sent,
+                    fill.now,
+                    out,
+                );
+                if let Err(reason) = written {
+                    outbound.abandon(number, journal);
+                    self.dropped(Some(handle), reason);
+                    continue;
+                }
+                message.sent = true;
+                if self.keep_sent {
+                    message.handle = Some(handle);
+                }
+                outbound.unacknowledged += 1;
+            }
+            outbound.next_publish = number.wrapping_add(1);
+        }
+        Stop::Waiting
+    }
+
+    /// Takes one message from the queue: writes it at QoS 0, else gives it an identifier.
+    fn take_next(
+        &mut self,
+        outbound: &mut Outbound<H>,
+        journal: &mut Journal,
+        fill: Fill,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Stop> {
+        let handle = outbound.queue.front().ok_or(Stop::Waiting)?;
+        let qos = handle.qos();
+        let unsendable = if handle.expires_at().is_some_and(|at| at <= fill.now) {
+            Some(DropReason::Expired)
+        } else if qos == QoS::AtMostOnce {
+            if !outbound.is_caught_up() {
+                return Err(Stop::Waiting);
+            }
+            None
+        } else {
+            if outbound.in_flight_len() >= self.send_maximum as usize || !outbound.has_identifier()
+            {
+                return Err(Stop::Waiting);
+            }
+            // The size does not depend on which identifier it gets.
+            self.maximum_packet_size.and_then(|_| {
+                self.prepare(handle, PacketId::new(1), false, fill.now)
+                    .err()
+            })
+        };
+        if outbound.is_caught_up() && fill.is_full(out) {
+            return Err(Stop::Full);
+        }
+        let handle = outbound.queue.pop().ok_or(Stop::Waiting)?;
+        if let Some(reason) = unsendable {
+            if qos > QoS::AtMostOnce {
+                journal.record(crate::Change::Dropped { key: handle.key() });
+            }
+            self.dropped(Some(handle), reason);
+        } else if qos == QoS::AtMostOnce {
+            match self.write(&handle, None, false, fill.now, out) {
+                Ok(()) if self.report_sent => self.events.push_back(Event::Sent(handle)),
+                Ok(()) => {}
+                Err(reason) => self.dropped(Some(handle), reason),
+            }
+        } else {
+            outbound.assign(handle, journal);
+        }
+        Ok(())
+    }
+}
