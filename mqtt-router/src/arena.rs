@@ -24,10 +24,6 @@ pub(crate) fn position(len: usize) -> u32 {
 }
 
 #[cold]
-#[allow(
-    clippy::panic,
-    reason = "as Vec does; 2^32 elements do not fit the memory of a machine"
-)]
 fn capacity_overflow() -> ! {
     panic!("capacity overflow")
 }

@@ -132,3 +132,71 @@ impl Edges {
 fn home(hash: u64) -> usize {
     (hash >> 32) as usize
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::collections::BTreeSet;
+    use alloc::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::{Edges, SMALLEST};
+
+    /// Few homes, at the end of the table among others, and few tags: long chains that wrap around.
+    fn poor_hash(child: u32) -> u64 {
+        let home = [0, 1, 13, 14, 15][child as usize % 5];
+        home << 32 | u64::from(child % 3) << 28
+    }
+
+    fn check(edges: &Edges, present: &BTreeSet<u32>, children: u32) {
+        for child in 1..children {
+            let found = edges.find(poor_hash(child), |other| other == child);
+            assert_eq!(found.is_some(), present.contains(&child), "{child}");
+        }
+        assert_eq!(edges.len, present.len());
+        assert!(edges.len * 4 <= edges.slots.len() * 3);
+    }
+
+    proptest! {
+        #[test]
+        fn finds_what_is_there(changes in prop::collection::vec(1_u32..40, 1..300)) {
+            let mut edges = Edges::default();
+            let mut present = BTreeSet::new();
+            for child in changes {
+                if present.remove(&child) {
+                    edges.remove(poor_hash(child), child, poor_hash);
+                } else {
+                    edges.insert(poor_hash(child), child, poor_hash);
+                    present.insert(child);
+                }
+                check(&edges, &present, 40);
+            }
+        }
+    }
+
+    #[test]
+    fn positions_of_any_width() {
+        let children: Vec<u32> = (0..32).map(|bit| 1 << bit).chain([u32::MAX]).collect();
+        let mut edges = Edges::default();
+        for &child in &children {
+            edges.insert(poor_hash(child), child, poor_hash);
+        }
+        for &child in &children {
+            let found = edges.find(poor_hash(child), |other| other == child);
+            assert_eq!(found, Some(child));
+            edges.remove(poor_hash(child), child, poor_hash);
+        }
+        assert_eq!(edges.len, 0);
+        assert!(edges.slots.iter().all(|slot| *slot == 0));
+    }
+
+    #[test]
+    fn removing_what_is_not_there_changes_nothing() {
+        let mut edges = Edges::default();
+        edges.remove(0, 1, poor_hash);
+        edges.insert(poor_hash(1), 1, poor_hash);
+        edges.remove(poor_hash(6), 6, poor_hash);
+        assert_eq!(edges.len, 1);
+        assert_eq!(edges.slots.len(), SMALLEST);
+    }
+}
