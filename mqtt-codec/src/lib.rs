@@ -16,6 +16,7 @@ mod reason;
 mod topic;
 mod varint;
 mod version;
+mod write;
 
 pub use error::{DecodeError, DecodeErrorKind, EncodeError};
 pub use frame::{FixedHeader, Frame, decode};

@@ -23,8 +23,8 @@ impl From<DecodeError> for nom::Err<DecodeError> {
     }
 }
 
-impl From<nom::Err<DecodeError>> for DecodeError {
-    fn from(error: nom::Err<DecodeError>) -> Self {
+impl From<nom::Err<Self>> for DecodeError {
+    fn from(error: nom::Err<Self>) -> Self {
         match error {
             nom::Err::Error(error) | nom::Err::Failure(error) => error,
             // Complete parsers do not return this.

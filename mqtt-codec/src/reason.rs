@@ -130,3 +130,27 @@ impl From<crate::QoS> for ReasonCode {
         Self(qos as u8)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_the_order_of_codes() {
+        assert!(ReasonCode::TABLE.is_sorted_by_key(|(code, _, _)| *code));
+    }
+
+    #[test]
+    fn codes_have_names_and_packets() {
+        assert_eq!(
+            ReasonCode(0x9E).name(),
+            "Shared Subscriptions not supported"
+        );
+        assert_eq!(ReasonCode(0x03).name(), "Unknown");
+        assert!(ReasonCode(0x92).is_allowed_in(PacketType::PubComp));
+        assert!(!ReasonCode(0x92).is_allowed_in(PacketType::PubAck));
+        assert!(!ReasonCode(0x03).is_allowed_in(PacketType::SubAck));
+        assert!(ReasonCode(0x80).is_error());
+        assert!(!ReasonCode(0x7F).is_error());
+    }
+}

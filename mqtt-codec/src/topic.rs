@@ -290,3 +290,83 @@ impl<'a> TryFrom<&'a str> for TopicFilter<'a> {
         Self::new(text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(filter: &str, topic: &str) -> bool {
+        let filter = TopicFilter::new(filter).expect("a filter");
+        filter.matches(TopicName::new(topic).expect("a topic"))
+    }
+
+    /// The examples of section 4.7.
+    #[test]
+    fn matching_follows_the_examples_of_the_standard() {
+        for (filter, topic) in [
+            ("sport/tennis/player1/#", "sport/tennis/player1"),
+            (
+                "sport/tennis/player1/#",
+                "sport/tennis/player1/score/wimbledon",
+            ),
+            ("sport/#", "sport"),
+            ("#", "/"),
+            ("sport/tennis/+", "sport/tennis/player1"),
+            ("sport/+", "sport/"),
+            ("+/+", "/finance"),
+            ("/+", "/finance"),
+            ("$SYS/#", "$SYS/monitor/Clients"),
+            ("$SYS/monitor/+", "$SYS/monitor/Clients"),
+            ("$share/group/sport/+", "sport/tennis"),
+            ("+/$SYS", "a/$SYS"),
+        ] {
+            assert!(matches(filter, topic), "{filter} matches {topic}");
+        }
+        for (filter, topic) in [
+            ("sport/tennis/+", "sport/tennis/player1/ranking"),
+            ("sport/+", "sport"),
+            ("+", "/finance"),
+            ("#", "$SYS/a"),
+            ("+/monitor/Clients", "$SYS/monitor/Clients"),
+            ("$share/group/#", "$SYS/a"),
+            ("ACCOUNTS", "Accounts"),
+            ("/a", "a"),
+            ("a/", "a"),
+        ] {
+            assert!(!matches(filter, topic), "{filter} does not match {topic}");
+        }
+    }
+
+    #[test]
+    fn names_have_their_limits() {
+        let text = "x".repeat(MAX_LEN);
+        assert!(TopicName::new(&text).is_ok());
+        assert!(TopicFilter::new(&text).is_ok());
+        let text = "x".repeat(MAX_LEN + 1);
+        assert_eq!(TopicName::new(&text), Err(TopicError::TooLong));
+        assert_eq!(TopicFilter::new(&text), Err(TopicError::TooLong));
+        assert_eq!(TopicName::new(""), Err(TopicError::Empty));
+        assert_eq!(TopicName::new("a\0#"), Err(TopicError::NulCharacter));
+        assert_eq!(TopicName::new("a/+"), Err(TopicError::Wildcard));
+        assert!(TopicName::new("/").is_ok());
+        assert!(TopicName::new("a b/\u{1F600}").is_ok());
+    }
+
+    /// No recursion: 32,768 levels.
+    #[test]
+    fn deep_topics_match() {
+        let topic = "/".repeat(32_767);
+        let filter = "+/".repeat(32_766) + "#";
+        assert!(matches(&filter, &topic));
+    }
+
+    #[test]
+    fn shared_filters_have_their_parts() {
+        let shared = TopicFilter::new("$share/g/a/+").expect("a filter").shared();
+        let filter = TopicFilter::new("a/+").expect("a filter");
+        assert_eq!(shared, Some(SharedFilter { group: "g", filter }));
+        for text in ["$share", "$shared/g/a", "a/$share/g", "$queue/a"] {
+            assert_eq!(TopicFilter::new(text).expect("a filter").shared(), None);
+        }
+    }
+}

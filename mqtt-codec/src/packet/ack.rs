@@ -28,7 +28,7 @@ property_set! {
         /// The reason in words, for diagnostics.
         pub reason_string: Option<&'a str> = ReasonString,
         /// User properties, in order.
-        pub user_properties: Vec<UserProperty<'a>> = UserProperty,
+        pub user_properties: Vec<UserProperty<'a>> = User,
     }
 }
 
@@ -115,7 +115,7 @@ struct Typed<'p, 'a> {
 impl Body for Typed<'_, '_> {
     #[inline]
     fn first_byte(&self) -> u8 {
-        packet::first_byte(self.packet)
+        self.packet.first_byte()
     }
 
     #[inline]

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use bytes::BufMut;
 
-use crate::packet::{self, Body, encoder};
+use crate::packet::{Body, encoder};
 use crate::parse;
 use crate::property::{self, Owner, property_set};
 use crate::{
@@ -34,7 +34,7 @@ property_set! {
         /// The reason in words, for diagnostics.
         pub reason_string: Option<&'a str> = ReasonString,
         /// User properties, in order.
-        pub user_properties: Vec<UserProperty<'a>> = UserProperty,
+        pub user_properties: Vec<UserProperty<'a>> = User,
     }
 }
 
@@ -100,7 +100,7 @@ impl<'a> Auth<'a> {
 
 impl Body for Auth<'_> {
     fn first_byte(&self) -> u8 {
-        packet::first_byte(PacketType::Auth)
+        PacketType::Auth.first_byte()
     }
 
     fn body_size(&self, version: ProtocolVersion) -> Result<usize, EncodeError> {

@@ -5,7 +5,7 @@ use core::num::{NonZeroU16, NonZeroU32};
 
 use bytes::BufMut;
 
-use crate::packet::{self, Body, encoder};
+use crate::packet::{Body, encoder};
 use crate::parse;
 use crate::property::{self, Owner, property_set};
 use crate::{
@@ -62,7 +62,7 @@ property_set! {
         /// Data of that method.
         pub authentication_data: Option<&'a [u8]> = AuthenticationData,
         /// User properties, in order.
-        pub user_properties: Vec<UserProperty<'a>> = UserProperty,
+        pub user_properties: Vec<UserProperty<'a>> = User,
     }
 }
 
@@ -137,7 +137,7 @@ impl<'a> ConnAck<'a> {
 
 impl Body for ConnAck<'_> {
     fn first_byte(&self) -> u8 {
-        packet::first_byte(PacketType::ConnAck)
+        PacketType::ConnAck.first_byte()
     }
 
     fn body_size(&self, version: ProtocolVersion) -> Result<usize, EncodeError> {

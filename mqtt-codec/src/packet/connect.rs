@@ -5,9 +5,10 @@ use core::num::{NonZeroU16, NonZeroU32};
 
 use bytes::BufMut;
 
-use crate::packet::{self, Body, encoder};
+use crate::packet::{Body, encoder};
 use crate::parse::{self, Step};
 use crate::property::{self, Owner, property_set};
+use crate::write;
 use crate::{
     DecodeError, DecodeErrorKind, EncodeError, PacketType, ProtocolVersion, QoS, TopicName,
     UserProperty,
@@ -80,7 +81,7 @@ property_set! {
         /// What tells a request's sender which response this is.
         pub correlation_data: Option<&'a [u8]> = CorrelationData,
         /// User properties, in order.
-        pub user_properties: Vec<UserProperty<'a>> = UserProperty,
+        pub user_properties: Vec<UserProperty<'a>> = User,
     }
 }
 
@@ -105,7 +106,7 @@ property_set! {
         /// Data of that method. Not without a method.
         pub authentication_data: Option<&'a [u8]> = AuthenticationData,
         /// User properties, in order.
-        pub user_properties: Vec<UserProperty<'a>> = UserProperty,
+        pub user_properties: Vec<UserProperty<'a>> = User,
     }
 }
 
@@ -303,7 +304,7 @@ impl<'a> Will<'a> {
         } else {
             0
         };
-        let payload = property::binary_size(self.payload, "will payload")?;
+        let payload = write::binary_size(self.payload, "will payload")?;
         Ok(properties + 2 + self.topic.as_str().len() + payload)
     }
 
@@ -311,14 +312,14 @@ impl<'a> Will<'a> {
         if version.has_properties() {
             property::write_section(&self.properties, out);
         }
-        property::write_binary(self.topic.as_str().as_bytes(), out);
-        property::write_binary(self.payload, out);
+        write::binary(self.topic.as_str().as_bytes(), out);
+        write::binary(self.payload, out);
     }
 }
 
 impl Body for Connect<'_> {
     fn first_byte(&self) -> u8 {
-        packet::first_byte(PacketType::Connect)
+        PacketType::Connect.first_byte()
     }
 
     fn body_size(&self, _: ProtocolVersion) -> Result<usize, EncodeError> {
@@ -337,37 +338,37 @@ impl Body for Connect<'_> {
             }
             size += property::section_size(&self.properties)?;
         }
-        size += property::string_size(self.client_id, "client identifier")?;
+        size += write::string_size(self.client_id, "client identifier")?;
         if let Some(will) = &self.will {
             size += will.size(version)?;
         }
         if let Some(username) = self.username {
-            size += property::string_size(username, "user name")?;
+            size += write::string_size(username, "user name")?;
         }
         if let Some(password) = self.password {
-            size += property::binary_size(password, "password")?;
+            size += write::binary_size(password, "password")?;
         }
         Ok(size)
     }
 
     fn write_body(&self, _: ProtocolVersion, out: &mut impl BufMut) {
         let version = self.version;
-        property::write_binary(version.name().as_bytes(), out);
+        write::binary(version.name().as_bytes(), out);
         out.put_u8(version.level());
         out.put_u8(self.flags());
         out.put_u16(self.keep_alive);
         if version.has_properties() {
             property::write_section(&self.properties, out);
         }
-        property::write_binary(self.client_id.as_bytes(), out);
+        write::binary(self.client_id.as_bytes(), out);
         if let Some(will) = &self.will {
             will.write(version, out);
         }
         if let Some(username) = self.username {
-            property::write_binary(username.as_bytes(), out);
+            write::binary(username.as_bytes(), out);
         }
         if let Some(password) = self.password {
-            property::write_binary(password, out);
+            write::binary(password, out);
         }
     }
 }

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use bytes::BufMut;
 
-use crate::packet::{self, Body, encoder};
+use crate::packet::{Body, encoder};
 use crate::parse;
 use crate::property::{self, Owner, property_set};
 use crate::{DecodeError, EncodeError, PacketType, ProtocolVersion, ReasonCode, UserProperty};
@@ -29,7 +29,7 @@ property_set! {
         /// Another server to use.
         pub server_reference: Option<&'a str> = ServerReference,
         /// User properties, in order.
-        pub user_properties: Vec<UserProperty<'a>> = UserProperty,
+        pub user_properties: Vec<UserProperty<'a>> = User,
     }
 }
 
@@ -72,7 +72,7 @@ impl<'a> Disconnect<'a> {
 
 impl Body for Disconnect<'_> {
     fn first_byte(&self) -> u8 {
-        packet::first_byte(PacketType::Disconnect)
+        PacketType::Disconnect.first_byte()
     }
 
     fn body_size(&self, version: ProtocolVersion) -> Result<usize, EncodeError> {

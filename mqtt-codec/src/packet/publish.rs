@@ -8,6 +8,7 @@ use bytes::BufMut;
 use crate::packet::{Body, encoder};
 use crate::parse::{self, Step};
 use crate::property::{self, Owner, property_set};
+use crate::write;
 use crate::{
     DecodeError, DecodeErrorKind, EncodeError, PacketId, PacketType, ProtocolVersion, QoS,
     SubscriptionIdentifier, TopicName, UserProperty,
@@ -50,7 +51,7 @@ property_set! {
         /// The kind of content, as the application defines it.
         pub content_type: Option<&'a str> = ContentType,
         /// User properties, in order.
-        pub user_properties: Vec<UserProperty<'a>> = UserProperty,
+        pub user_properties: Vec<UserProperty<'a>> = User,
     }
 }
 
@@ -181,7 +182,7 @@ impl Body for Publish<'_> {
     #[inline]
     fn write_body(&self, version: ProtocolVersion, out: &mut impl BufMut) {
         let topic = self.topic.map_or("", TopicName::as_str);
-        property::write_binary(topic.as_bytes(), out);
+        write::binary(topic.as_bytes(), out);
         if let Some(id) = self.packet_id {
             out.put_u16(id.get());
         }

@@ -4,9 +4,10 @@ use alloc::vec::Vec;
 
 use bytes::BufMut;
 
-use crate::packet::{self, AckProperties, Body, encoder};
+use crate::packet::{AckProperties, Body, encoder};
 use crate::parse::{self, Step};
 use crate::property::{self, Owner, property_set};
+use crate::write;
 use crate::{
     DecodeError, DecodeErrorKind, EncodeError, PacketId, PacketType, ProtocolVersion, QoS,
     ReasonCode, SubscriptionIdentifier, TopicFilter, UserProperty,
@@ -77,7 +78,7 @@ property_set! {
         /// The number that messages of these subscriptions bear.
         pub subscription_identifier: Option<SubscriptionIdentifier> = SubscriptionIdentifier,
         /// User properties, in order.
-        pub user_properties: Vec<UserProperty<'a>> = UserProperty,
+        pub user_properties: Vec<UserProperty<'a>> = User,
     }
 }
 
@@ -191,7 +192,7 @@ impl<'a> Subscribe<'a> {
 
 impl Body for Subscribe<'_> {
     fn first_byte(&self) -> u8 {
-        packet::first_byte(PacketType::Subscribe)
+        PacketType::Subscribe.first_byte()
     }
 
     fn body_size(&self, version: ProtocolVersion) -> Result<usize, EncodeError> {
@@ -217,7 +218,7 @@ impl Body for Subscribe<'_> {
             property::write_section(&self.properties, out);
         }
         for SubscribeFilter { filter, options } in &self.filters {
-            property::write_binary(filter.as_str().as_bytes(), out);
+            write::binary(filter.as_str().as_bytes(), out);
             out.put_u8(options.bits(version));
         }
     }
@@ -284,7 +285,7 @@ impl<'a> SubAck<'a> {
 
 impl Body for SubAck<'_> {
     fn first_byte(&self) -> u8 {
-        packet::first_byte(PacketType::SubAck)
+        PacketType::SubAck.first_byte()
     }
 
     fn body_size(&self, version: ProtocolVersion) -> Result<usize, EncodeError> {

@@ -4,9 +4,10 @@ use alloc::vec::Vec;
 
 use bytes::BufMut;
 
-use crate::packet::{self, AckProperties, Body, encoder};
+use crate::packet::{AckProperties, Body, encoder};
 use crate::parse;
 use crate::property::{self, Owner, property_set};
+use crate::write;
 use crate::{
     DecodeError, DecodeErrorKind, EncodeError, PacketId, PacketType, ProtocolVersion, ReasonCode,
     TopicFilter, UserProperty,
@@ -27,7 +28,7 @@ property_set! {
     /// The properties of an UNSUBSCRIBE.
     pub struct UnsubscribeProperties<'a> {
         /// User properties, in order.
-        pub user_properties: Vec<UserProperty<'a>> = UserProperty,
+        pub user_properties: Vec<UserProperty<'a>> = User,
     }
 }
 
@@ -69,7 +70,7 @@ impl<'a> Unsubscribe<'a> {
 
 impl Body for Unsubscribe<'_> {
     fn first_byte(&self) -> u8 {
-        packet::first_byte(PacketType::Unsubscribe)
+        PacketType::Unsubscribe.first_byte()
     }
 
     fn body_size(&self, version: ProtocolVersion) -> Result<usize, EncodeError> {
@@ -92,7 +93,7 @@ impl Body for Unsubscribe<'_> {
             property::write_section(&self.properties, out);
         }
         for filter in &self.filters {
-            property::write_binary(filter.as_str().as_bytes(), out);
+            write::binary(filter.as_str().as_bytes(), out);
         }
     }
 }
@@ -149,7 +150,7 @@ impl<'a> UnsubAck<'a> {
 
 impl Body for UnsubAck<'_> {
     fn first_byte(&self) -> u8 {
-        packet::first_byte(PacketType::UnsubAck)
+        PacketType::UnsubAck.first_byte()
     }
 
     fn body_size(&self, version: ProtocolVersion) -> Result<usize, EncodeError> {

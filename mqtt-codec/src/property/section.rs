@@ -1,220 +1,17 @@
-//! Properties: the table of section 2.2.2.2, and one parser, measure and writer for all of them.
-//!
-//! A packet's property struct names the property behind each field; identifiers, wire types, and
-//! which packet may carry what how often come from the table.
+//! A property section: one parser, measure and writer for the properties of every packet.
 
 use alloc::vec::Vec;
 use core::num::{NonZeroU16, NonZeroU32};
 
 use bytes::BufMut;
 
+use super::table::{Definition, Packets, Property, WILL, Wire, definition};
+use super::{SubscriptionIdentifier, UserProperty};
 use crate::parse::{self, Step};
-use crate::varint;
 use crate::{
     DecodeError, DecodeErrorKind, EncodeError, MAX_REMAINING_LENGTH, PacketType, QoS, TopicName,
 };
-
-/// A name and a value that the standard gives no meaning; order and repetition are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct UserProperty<'a> {
-    /// The name, which may be repeated.
-    pub name: &'a str,
-    /// The value.
-    pub value: &'a str,
-}
-
-/// The identifier of a subscription: 1 to 268,435,455.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SubscriptionIdentifier(NonZeroU32);
-
-impl SubscriptionIdentifier {
-    /// The identifier of this value; `None` for zero and above 268,435,455.
-    #[must_use]
-    pub const fn new(value: u32) -> Option<Self> {
-        match NonZeroU32::new(value) {
-            Some(value) if value.get() <= MAX_REMAINING_LENGTH => Some(Self(value)),
-            _ => None,
-        }
-    }
-
-    /// The value.
-    #[inline]
-    #[must_use]
-    pub const fn get(self) -> u32 {
-        self.0.get()
-    }
-}
-
-/// The 27 properties.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Property {
-    PayloadFormatIndicator = 0x01,
-    MessageExpiryInterval = 0x02,
-    ContentType = 0x03,
-    ResponseTopic = 0x08,
-    CorrelationData = 0x09,
-    SubscriptionIdentifier = 0x0B,
-    SessionExpiryInterval = 0x11,
-    AssignedClientIdentifier = 0x12,
-    ServerKeepAlive = 0x13,
-    AuthenticationMethod = 0x15,
-    AuthenticationData = 0x16,
-    RequestProblemInformation = 0x17,
-    WillDelayInterval = 0x18,
-    RequestResponseInformation = 0x19,
-    ResponseInformation = 0x1A,
-    ServerReference = 0x1C,
-    ReasonString = 0x1F,
-    ReceiveMaximum = 0x21,
-    TopicAliasMaximum = 0x22,
-    TopicAlias = 0x23,
-    MaximumQoS = 0x24,
-    RetainAvailable = 0x25,
-    UserProperty = 0x26,
-    MaximumPacketSize = 0x27,
-    WildcardSubscriptionAvailable = 0x28,
-    SubscriptionIdentifierAvailable = 0x29,
-    SharedSubscriptionAvailable = 0x2A,
-}
-
-/// The form of a value on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wire {
-    Byte,
-    TwoByte,
-    FourByte,
-    Variable,
-    Text,
-    Binary,
-    Pair,
-}
-
-/// A set of packets, one bit for each [`PacketType`]; bit 0, a reserved packet type, stands for
-/// the properties of the Will.
-type Packets = u16;
-
-const WILL: Packets = 1;
-const CONNECT: Packets = PacketType::Connect.bit();
-const CONNACK: Packets = PacketType::ConnAck.bit();
-const PUBLISH: Packets = PacketType::Publish.bit();
-const SUBSCRIBE: Packets = PacketType::Subscribe.bit();
-const DISCONNECT: Packets = PacketType::Disconnect.bit();
-const AUTH: Packets = PacketType::Auth.bit();
-/// Packets that answer another one and may say why.
-const ANSWERS: Packets = CONNACK
-    | PacketType::PubAck.bit()
-    | PacketType::PubRec.bit()
-    | PacketType::PubRel.bit()
-    | PacketType::PubComp.bit()
-    | PacketType::SubAck.bit()
-    | PacketType::UnsubAck.bit()
-    | DISCONNECT
-    | AUTH;
-const ALL: Packets = ANSWERS | CONNECT | PUBLISH | WILL | SUBSCRIBE | PacketType::Unsubscribe.bit();
-const NONE: Packets = 0;
-
-/// A row of the table.
-#[derive(Debug)]
-pub(crate) struct Definition {
-    pub(crate) property: Property,
-    pub(crate) name: &'static str,
-    pub(crate) wire: Wire,
-    /// The packets that may carry it.
-    pub(crate) allowed: Packets,
-    /// Those of them that may carry it more than once.
-    pub(crate) repeated: Packets,
-}
-
-const fn row(
-    property: Property,
-    name: &'static str,
-    wire: Wire,
-    allowed: Packets,
-    repeated: Packets,
-) -> Definition {
-    Definition {
-        property,
-        name,
-        wire,
-        allowed,
-        repeated,
-    }
-}
-
-#[rustfmt::skip]
-pub(crate) static TABLE: [Definition; 27] = [
-    row(Property::PayloadFormatIndicator, "Payload Format Indicator", Wire::Byte, PUBLISH | WILL, NONE),
-    row(Property::MessageExpiryInterval, "Message Expiry Interval", Wire::FourByte, PUBLISH | WILL, NONE),
-    row(Property::ContentType, "Content Type", Wire::Text, PUBLISH | WILL, NONE),
-    row(Property::ResponseTopic, "Response Topic", Wire::Text, PUBLISH | WILL, NONE),
-    row(Property::CorrelationData, "Correlation Data", Wire::Binary, PUBLISH | WILL, NONE),
-    row(Property::SubscriptionIdentifier, "Subscription Identifier", Wire::Variable, PUBLISH | SUBSCRIBE, PUBLISH),
-    row(Property::SessionExpiryInterval, "Session Expiry Interval", Wire::FourByte, CONNECT | CONNACK | DISCONNECT, NONE),
-    row(Property::AssignedClientIdentifier, "Assigned Client Identifier", Wire::Text, CONNACK, NONE),
-    row(Property::ServerKeepAlive, "Server Keep Alive", Wire::TwoByte, CONNACK, NONE),
-    row(Property::AuthenticationMethod, "Authentication Method", Wire::Text, CONNECT | CONNACK | AUTH, NONE),
-    row(Property::AuthenticationData, "Authentication Data", Wire::Binary, CONNECT | CONNACK | AUTH, NONE),
-    row(Property::RequestProblemInformation, "Request Problem Information", Wire::Byte, CONNECT, NONE),
-    row(Property::WillDelayInterval, "Will Delay Interval", Wire::FourByte, WILL, NONE),
-    row(Property::RequestResponseInformation, "Request Response Information", Wire::Byte, CONNECT, NONE),
-    row(Property::ResponseInformation, "Response Information", Wire::Text, CONNACK, NONE),
-    row(Property::ServerReference, "Server Reference", Wire::Text, CONNACK | DISCONNECT, NONE),
-    row(Property::ReasonString, "Reason String", Wire::Text, ANSWERS, NONE),
-    row(Property::ReceiveMaximum, "Receive Maximum", Wire::TwoByte, CONNECT | CONNACK, NONE),
-    row(Property::TopicAliasMaximum, "Topic Alias Maximum", Wire::TwoByte, CONNECT | CONNACK, NONE),
-    row(Property::TopicAlias, "Topic Alias", Wire::TwoByte, PUBLISH, NONE),
-    row(Property::MaximumQoS, "Maximum QoS", Wire::Byte, CONNACK, NONE),
-    row(Property::RetainAvailable, "Retain Available", Wire::Byte, CONNACK, NONE),
-    row(Property::UserProperty, "User Property", Wire::Pair, ALL, ALL),
-    row(Property::MaximumPacketSize, "Maximum Packet Size", Wire::FourByte, CONNECT | CONNACK, NONE),
-    row(Property::WildcardSubscriptionAvailable, "Wildcard Subscription Available", Wire::Byte, CONNACK, NONE),
-    row(Property::SubscriptionIdentifierAvailable, "Subscription Identifier Available", Wire::Byte, CONNACK, NONE),
-    row(Property::SharedSubscriptionAvailable, "Shared Subscription Available", Wire::Byte, CONNACK, NONE),
-];
-
-fn definition(identifier: u32) -> Option<&'static Definition> {
-    let index = TABLE
-        .binary_search_by_key(&identifier, |row| row.property as u32)
-        .ok()?;
-    TABLE.get(index)
-}
-
-impl Property {
-    /// The standard's name.
-    pub(crate) fn name(self) -> &'static str {
-        definition(self as u32).map_or("property", |row| row.name)
-    }
-
-    /// The statement that excludes a value of this property, and of another its section.
-    fn value_clause(self) -> &'static str {
-        match self {
-            Self::TopicAlias => "MQTT-3.3.2-8",
-            Self::ResponseTopic => "MQTT-3.3.2-14",
-            Self::PayloadFormatIndicator => "section 3.3.2.3.2",
-            Self::SubscriptionIdentifier => "section 3.8.2.1.2",
-            Self::RequestProblemInformation => "section 3.1.2.11.7",
-            Self::RequestResponseInformation => "section 3.1.2.11.6",
-            Self::ReceiveMaximum => "section 3.1.2.11.3",
-            Self::MaximumPacketSize => "section 3.1.2.11.4",
-            Self::MaximumQoS => "section 3.2.2.3.4",
-            Self::RetainAvailable => "section 3.2.2.3.5",
-            Self::WildcardSubscriptionAvailable => "section 3.2.2.3.11",
-            Self::SubscriptionIdentifierAvailable => "section 3.2.2.3.12",
-            Self::SharedSubscriptionAvailable => "section 3.2.2.3.13",
-            _ => "section 2.2.2.2",
-        }
-    }
-
-    #[cold]
-    pub(crate) fn invalid(self) -> DecodeError {
-        let kind = match self {
-            Self::TopicAlias => DecodeErrorKind::ZeroTopicAlias,
-            _ => DecodeErrorKind::PropertyValue,
-        };
-        DecodeError::new(kind, self.name(), self.value_clause())
-    }
-}
+use crate::{varint, write};
 
 /// A value as it is on the wire.
 #[derive(Debug, Clone, Copy)]
@@ -264,29 +61,17 @@ impl<'a> Value<'a> {
         })
     }
 
-    #[cfg(test)]
-    fn wire(self) -> Wire {
-        match self {
-            Self::Byte(_) => Wire::Byte,
-            Self::TwoByte(_) => Wire::TwoByte,
-            Self::FourByte(_) => Wire::FourByte,
-            Self::Variable(_) => Wire::Variable,
-            Self::Text(_) => Wire::Text,
-            Self::Binary(_) => Wire::Binary,
-            Self::Pair(_) => Wire::Pair,
-        }
-    }
-
     fn size(self, property: Property) -> Result<usize, EncodeError> {
         Ok(match self {
             Self::Byte(_) => 1,
             Self::TwoByte(_) => 2,
             Self::FourByte(_) => 4,
             Self::Variable(value) => varint::size(value),
-            Self::Text(text) => string_size(text, property.name())?,
-            Self::Binary(bytes) => binary_size(bytes, property.name())?,
+            Self::Text(text) => write::string_size(text, property.name())?,
+            Self::Binary(bytes) => write::binary_size(bytes, property.name())?,
             Self::Pair(pair) => {
-                string_size(pair.name, property.name())? + string_size(pair.value, property.name())?
+                write::string_size(pair.name, property.name())?
+                    + write::string_size(pair.value, property.name())?
             }
         })
     }
@@ -297,39 +82,14 @@ impl<'a> Value<'a> {
             Self::TwoByte(value) => out.put_u16(value),
             Self::FourByte(value) => out.put_u32(value),
             Self::Variable(value) => varint::write(value, out),
-            Self::Text(text) => write_binary(text.as_bytes(), out),
-            Self::Binary(bytes) => write_binary(bytes, out),
+            Self::Text(text) => write::binary(text.as_bytes(), out),
+            Self::Binary(bytes) => write::binary(bytes, out),
             Self::Pair(pair) => {
-                write_binary(pair.name.as_bytes(), out);
-                write_binary(pair.value.as_bytes(), out);
+                write::binary(pair.name.as_bytes(), out);
+                write::binary(pair.value.as_bytes(), out);
             }
         }
     }
-}
-
-/// The bytes of Binary Data with its length.
-#[inline]
-pub(crate) fn binary_size(bytes: &[u8], place: &'static str) -> Result<usize, EncodeError> {
-    if bytes.len() > usize::from(u16::MAX) {
-        return Err(EncodeError::FieldTooLong(place));
-    }
-    Ok(2 + bytes.len())
-}
-
-/// The bytes of a string with its length.
-#[inline]
-pub(crate) fn string_size(text: &str, place: &'static str) -> Result<usize, EncodeError> {
-    if text.contains('\0') {
-        return Err(EncodeError::NulCharacter(place));
-    }
-    binary_size(text.as_bytes(), place)
-}
-
-/// Writes Binary Data, or a string, whose length has been checked.
-#[inline]
-pub(crate) fn write_binary(bytes: &[u8], out: &mut impl BufMut) {
-    out.put_u16(bytes.len() as u16);
-    out.put_slice(bytes);
 }
 
 /// A Rust type that stands for a property's value.
@@ -583,4 +343,104 @@ pub(crate) fn write_section<'a>(properties: &impl PropertySet<'a>, out: &mut imp
         out.put_u8(property as u8);
         value.write(out);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use core::fmt::Debug;
+
+    use super::super::table::TABLE;
+    use super::*;
+    use crate::{
+        AckProperties, AuthProperties, ConnAckProperties, ConnectProperties, DisconnectProperties,
+        PublishProperties, SubscribeProperties, UnsubscribeProperties, WillProperties,
+    };
+
+    fn sample(wire: Wire) -> Value<'static> {
+        match wire {
+            Wire::Byte => Value::Byte(1),
+            Wire::TwoByte => Value::TwoByte(2),
+            Wire::FourByte => Value::FourByte(3),
+            Wire::Variable => Value::Variable(4),
+            Wire::Text => Value::Text("a"),
+            Wire::Binary => Value::Binary(b"b"),
+            Wire::Pair => Value::Pair(UserProperty {
+                name: "c",
+                value: "d",
+            }),
+        }
+    }
+
+    fn wire(value: Value<'_>) -> Wire {
+        match value {
+            Value::Byte(_) => Wire::Byte,
+            Value::TwoByte(_) => Wire::TwoByte,
+            Value::FourByte(_) => Wire::FourByte,
+            Value::Variable(_) => Wire::Variable,
+            Value::Text(_) => Wire::Text,
+            Value::Binary(_) => Wire::Binary,
+            Value::Pair(_) => Wire::Pair,
+        }
+    }
+
+    /// A struct has a field for every property that the table allows it, of the table's wire
+    /// type, and for no other; a list exactly where the table lets it be repeated.
+    fn check<P: PropertySet<'static> + Debug>(owner: Owner) {
+        for row in &TABLE {
+            let mut properties = P::default();
+            let value = sample(row.wire);
+            let allowed = row.allowed & owner.bit() != 0;
+            assert_eq!(properties.put(row.property, value), allowed, "{row:?}");
+            let repeats = allowed && row.repeated & owner.bit() != 0;
+            if allowed {
+                properties.put(row.property, value);
+            }
+            let mut count = 0;
+            properties.for_each(|property, value| {
+                assert_eq!(property, row.property);
+                assert_eq!(wire(value), row.wire);
+                count += 1;
+            });
+            assert_eq!(
+                count,
+                usize::from(allowed) + usize::from(repeats),
+                "{row:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn structs_agree_with_the_table() {
+        check::<WillProperties<'_>>(Owner::Will);
+        for packet in PacketType::ALL {
+            let owner = Owner::Packet(packet);
+            match packet {
+                PacketType::Connect => check::<ConnectProperties<'_>>(owner),
+                PacketType::ConnAck => check::<ConnAckProperties<'_>>(owner),
+                PacketType::Publish => check::<PublishProperties<'_>>(owner),
+                PacketType::PubAck
+                | PacketType::PubRec
+                | PacketType::PubRel
+                | PacketType::PubComp
+                | PacketType::SubAck
+                | PacketType::UnsubAck => check::<AckProperties<'_>>(owner),
+                PacketType::Subscribe => check::<SubscribeProperties<'_>>(owner),
+                PacketType::Unsubscribe => check::<UnsubscribeProperties<'_>>(owner),
+                PacketType::Disconnect => check::<DisconnectProperties<'_>>(owner),
+                PacketType::Auth => check::<AuthProperties<'_>>(owner),
+                PacketType::PingReq | PacketType::PingResp => {
+                    assert!(TABLE.iter().all(|row| row.allowed & packet.bit() == 0));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_is_in_the_order_of_identifiers() {
+        assert!(TABLE.is_sorted_by_key(|row| row.property as u8));
+        for row in &TABLE {
+            assert!((row.property as u8) < 64, "`fill` keeps one bit for each");
+            assert_eq!(row.repeated & !row.allowed, 0);
+        }
+    }
 }
