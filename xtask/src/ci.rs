@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Result, bail, ensure};
 
 use crate::{
-    fuzz, install,
+    fuzz, install, interop,
     step::{Steps, Verdict, execute},
     tidy,
     workspace::{cargo, fuzz_manifest},
@@ -19,8 +19,8 @@ const NEXTEST: &str = "^0.9";
 const STRESS_COUNT: &str = "20";
 /// Seconds for each fuzz target, without and with `--full`.
 const FUZZ_SECONDS: (u32, u32) = (20, 300);
-const STEPS: [&str; 8] = [
-    "format", "tidy", "clippy", "doc", "test", "no-std", "fuzz", "stress",
+const STEPS: [&str; 9] = [
+    "format", "tidy", "clippy", "doc", "test", "no-std", "fuzz", "interop", "stress",
 ];
 
 #[derive(Debug, clap::Args)]
@@ -80,6 +80,7 @@ fn step(name: &str, full: bool) -> Result<()> {
             let seconds = if full { FUZZ_SECONDS.1 } else { FUZZ_SECONDS.0 };
             passed(fuzz::run(&fuzz::Args::all(seconds))?)
         }
+        "interop" => passed(interop::run(&interop::Args::default())?),
         "stress" => stress(),
         _ => bail!("no step {name}"),
     }

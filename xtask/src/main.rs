@@ -7,6 +7,8 @@
 mod ci;
 mod fuzz;
 mod install;
+mod interop;
+mod process;
 mod step;
 mod tidy;
 mod workspace;
@@ -29,6 +31,8 @@ enum Chore {
     Ci(ci::Args),
     /// Check the layers, manifests, file sizes and house rules
     Tidy(tidy::Args),
+    /// Exchange messages with other MQTT clients through the broker
+    Interop(interop::Args),
     /// Run the fuzz targets
     Fuzz(fuzz::Args),
 }
@@ -37,6 +41,7 @@ fn main() -> ExitCode {
     let outcome = match Args::parse().chore {
         Chore::Ci(args) => ci::run(&args),
         Chore::Tidy(args) => tidy::run(&args),
+        Chore::Interop(args) => interop::run(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
     };
     match outcome {

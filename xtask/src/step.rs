@@ -119,6 +119,19 @@ pub(crate) fn execute(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Runs a command without showing it; its output appears only in the error.
+pub(crate) fn quiet(command: &mut Command) -> Result<()> {
+    let shown = shown(command);
+    let output = command
+        .output()
+        .with_context(|| format!("cannot run {shown}"))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{shown}: {}: {}", output.status, said.trim_end());
+    }
+    Ok(())
+}
+
 /// The command as a person would type it (for messages, not for a shell to run).
 pub(crate) fn shown(command: &Command) -> String {
     let program = command.get_program().to_string_lossy();

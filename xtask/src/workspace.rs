@@ -33,6 +33,7 @@ pub(crate) struct Metadata {
     pub(crate) packages: Vec<Package>,
     pub(crate) workspace_members: Vec<String>,
     pub(crate) resolve: Option<Resolve>,
+    pub(crate) target_directory: PathBuf,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -171,7 +171,7 @@ mod tests {
                 "id": name, "name": name, "manifest_path": "/root/some/Cargo.toml",
                 "rust_version": null, "dependencies": dependencies, "targets": [],
             }],
-            "workspace_members": [name], "resolve": null,
+            "workspace_members": [name], "resolve": null, "target_directory": "/target",
         });
         let metadata: Metadata = serde_json::from_value(metadata).unwrap();
         check(Path::new("/root"), &metadata)
@@ -217,7 +217,7 @@ mod tests {
             |name: &str, kind: Option<&str>| json!({"pkg": name, "dep_kinds": [{"kind": kind}]});
         let metadata = json!({
             "packages": [package(CODEC), package("web"), package("tokio")],
-            "workspace_members": [CODEC],
+            "workspace_members": [CODEC], "target_directory": "/target",
             "resolve": {"nodes": [
                 {"id": CODEC, "deps": [edge("web", Some("dev"))]},
                 {"id": "web", "deps": [edge("tokio", None)]},
