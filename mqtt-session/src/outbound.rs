@@ -87,6 +87,8 @@ pub(crate) struct Outbound<H> {
     pub(crate) published: Ring<Published<H>>,
     /// In the order of their PUBRECs.
     pub(crate) released: Ring<Released<H>>,
+    /// What the messages in flight that are kept cost.
+    pub(crate) in_flight_size: usize,
     ids: PacketIdMap<Use>,
     last_id: u16,
     /// Acknowledgements for identifiers that are not in use.
@@ -110,6 +112,7 @@ impl<H: Outgoing> Outbound<H> {
             queue: Queue::new(),
             published: Ring::new(),
             released: Ring::new(),
+            in_flight_size: 0,
             ids: PacketIdMap::new(),
             last_id: 0,
             unknown_acks: 0,
@@ -190,18 +193,21 @@ impl<H: Outgoing> Outbound<H> {
 
     fn publish(&mut self, message: Published<H>) {
         let packet_id = message.packet_id;
+        self.in_flight_size += message.handle.as_ref().map_or(0, H::size);
         let number = self.published.push(message);
         self.ids.insert(packet_id, Use::Published(number));
     }
 
     fn release(&mut self, message: Released<H>) {
         let packet_id = message.packet_id;
+        self.in_flight_size += message.handle.as_ref().map_or(0, H::size);
         let number = self.released.push(message);
         self.ids.insert(packet_id, Use::Released(number));
     }
 
     fn unpublish(&mut self, number: u32) -> Option<Published<H>> {
         let message = self.published.remove(number)?;
+        self.in_flight_size -= message.handle.as_ref().map_or(0, H::size);
         if is_before(number, self.next_publish) {
             self.unacknowledged = self.unacknowledged.saturating_sub(1);
         }
@@ -225,6 +231,7 @@ impl<H: Outgoing> Outbound<H> {
 
     fn unrelease(&mut self, number: u32) -> Option<Released<H>> {
         let message = self.released.remove(number)?;
+        self.in_flight_size -= message.handle.as_ref().map_or(0, H::size);
         if self.released.is_sparse() {
             let sent = self
                 .released
@@ -340,6 +347,7 @@ impl<H: Outgoing> Outbound<H> {
     /// Ends all that is in flight without the peer; the messages, oldest first.
     pub(crate) fn discard(&mut self, journal: &mut Journal) -> impl Iterator<Item = H> {
         self.ids = PacketIdMap::new();
+        self.in_flight_size = 0;
         let mut handles = Vec::new();
         for message in self.released.drain() {
             journal.record(Change::Completed {

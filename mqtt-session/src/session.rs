@@ -84,6 +84,13 @@ impl<H: Outgoing> Session<H> {
         self.outbound.queue.size()
     }
 
+    /// What all messages that the session holds cost: those in the queue, and those in flight that are
+    /// kept until their acknowledgement.
+    #[must_use]
+    pub const fn held_size(&self) -> usize {
+        self.outbound.queue.size() + self.outbound.in_flight_size
+    }
+
     /// The messages in the queue, in order.
     pub fn queued(&self) -> impl Iterator<Item = &H> {
         self.outbound.queue.iter()

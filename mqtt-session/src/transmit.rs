@@ -221,6 +221,7 @@ impl<H: Outgoing> Link<H> {
                     outbound.abandon(number, journal);
                     continue;
                 };
+                outbound.in_flight_size -= handle.size();
                 let written = self.write(
                     &handle,
                     Some(message.packet_id),
@@ -235,6 +236,7 @@ impl<H: Outgoing> Link<H> {
                 }
                 message.sent = true;
                 if self.keep_sent {
+                    outbound.in_flight_size += handle.size();
                     message.handle = Some(handle);
                 }
                 outbound.unacknowledged += 1;
