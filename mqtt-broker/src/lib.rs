@@ -1,2 +1,19 @@
 #![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
+
+mod client;
+mod config;
+mod connection;
+mod counters;
+mod delivery;
+mod frames;
+mod hub;
+mod listener;
+mod message;
+mod server;
+mod will;
+
+pub use config::Config;
+pub use counters::{Counters, DropReason};
+pub use listener::Listener;
+pub use server::{Broker, run};

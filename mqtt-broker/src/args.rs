@@ -1,0 +1,95 @@
+//! The command line of `mqtt-broker`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// An MQTT broker for versions 3.1, 3.1.1 and 5.0.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mqtt-broker",
+    version,
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true
+)]
+pub(crate) struct Args {
+    /// Address to listen on; repeat for more. Port 0 takes a free one and prints it.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:1883")]
+    pub(crate) listen: Vec<SocketAddr>,
+
+    /// Let anybody in who connects from another machine. Without it, only loopback addresses are served.
+    #[arg(long)]
+    pub(crate) allow_anonymous: bool,
+
+    /// Keep nothing on disk. In this version that is the default as well.
+    #[arg(long)]
+    pub(crate) in_memory: bool,
+
+    /// Directory of the store (not available yet).
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// Configuration file (not available yet).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// How much is logged to standard error: off, error, warn, info, debug, trace.
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub(crate) log_level: tracing::level_filters::LevelFilter,
+
+    /// How the log is written.
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) log_format: LogFormat,
+
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// What to do instead of serving.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Check a configuration file (not available yet).
+    Check {
+        /// Configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Args {
+    /// What cannot be served as asked, if anything: a message for the user.
+    pub(crate) fn problem(&self) -> Option<String> {
+        if self.data_dir.is_some() {
+            return Some(
+                "--data-dir: not available yet; sessions and retained messages are kept in memory"
+                    .into(),
+            );
+        }
+        if self.config.is_some() {
+            return Some("--config: not available yet; use the options of the command line".into());
+        }
+        if let Some(Command::Check { .. }) = self.command {
+            return Some("check: not available yet".into());
+        }
+        let open = self
+            .listen
+            .iter()
+            .find(|address| !address.ip().is_loopback());
+        match open {
+            Some(address) if !self.allow_anonymous => Some(format!(
+                "--listen {address}: anybody who reaches this address could connect; add --allow-anonymous if that is meant"
+            )),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! A session as everybody else sees it: its key, its link and the outbox that publishers append to.
+
+use core::fmt;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::task::Waker;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::delivery::Delivery;
+use crate::frames::Frames;
+use crate::message::Layout;
+
+/// Names a session within one broker. Never used again while a route may still know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ClientKey(pub(crate) u32);
+
+/// What is at the other end of a session's outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Link {
+    /// A connection that reads this layout and packets up to this size.
+    Online {
+        layout: Layout,
+        max_packet_size: u32,
+    },
+    /// No connection; QoS 1 and 2 messages wait.
+    Offline,
+    /// The session ended.
+    Ended,
+}
+
+impl Link {
+    fn pack(self) -> u64 {
+        match self {
+            Self::Offline => 0,
+            Self::Ended => 1,
+            Self::Online {
+                layout: Layout::Plain,
+                max_packet_size,
+            } => u64::from(max_packet_size) << 32 | 2,
+            Self::Online {
+                layout: Layout::Properties,
+                max_packet_size,
+            } => u64::from(max_packet_size) << 32 | 3,
+        }
+    }
+
+    fn unpack(packed: u64) -> Self {
+        let max_packet_size = (packed >> 32) as u32;
+        match packed & 3 {
+            0 => Self::Offline,
+            1 => Self::Ended,
+            2 => Self::Online {
+                layout: Layout::Plain,
+                max_packet_size,
+            },
+            _ => Self::Online {
+                layout: Layout::Properties,
+                max_packet_size,
+            },
+        }
+    }
+}
+
+/// Why a connection must end although its peer did not ask for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kick {
+    /// Another connection uses the same client identifier.
+    TakenOver,
+    /// The broker stops.
+    ShuttingDown,
+}
+
+/// What publishers left for a session's task, or for its next connection.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    /// Finished QoS 0 packets.
+    pub(crate) frames: Frames,
+    /// QoS 1 and 2 messages, to be turned into packets by the session.
+    pub(crate) deliveries: Vec<Delivery>,
+    pub(crate) kick: Option<Kick>,
+    /// The task was woken for what is here and has not looked yet.
+    pub(crate) dirty: bool,
+    waker: Option<Waker>,
+}
+
+impl Outbox {
+    /// Marks the outbox and returns whom to wake, if nobody was woken since the task last looked.
+    pub(crate) fn mark(&mut self) -> Option<Waker> {
+        if self.dirty {
+            return None;
+        }
+        self.dirty = true;
+        self.waker.clone()
+    }
+
+    /// Remembers the task to wake.
+    pub(crate) fn register(&mut self, waker: &Waker) {
+        match &mut self.waker {
+            Some(known) => known.clone_from(waker),
+            None => self.waker = Some(waker.clone()),
+        }
+    }
+}
+
+/// A session's face to the rest of the broker.
+pub(crate) struct Client {
+    pub(crate) key: ClientKey,
+    pub(crate) id: Arc<str>,
+    link: AtomicU64,
+    /// Bytes of QoS 1 and 2 messages that wait in the outbox or in the session.
+    queued: AtomicUsize,
+    outbox: Mutex<Outbox>,
+}
+
+impl Client {
+    pub(crate) fn new(key: ClientKey, id: Arc<str>) -> Self {
+        Self {
+            key,
+            id,
+            link: AtomicU64::new(Link::Offline.pack()),
+            queued: AtomicUsize::new(0),
+            outbox: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn link(&self) -> Link {
+        Link::unpack(self.link.load(Ordering::Relaxed))
+    }
+
+    /// The outbox. Held for a few instructions, never across an await or a socket.
+    pub(crate) fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the link under the outbox's lock, so that whoever holds the lock sees the final word.
+    /// QoS 0 packets do not wait for another connection; returns how many are lost by this.
+    #[must_use]
+    pub(crate) fn set_link(&self, link: Link) -> u64 {
+        let mut outbox = self.outbox();
+        self.link.store(link.pack(), Ordering::Relaxed);
+        if matches!(link, Link::Online { .. }) {
+            return 0;
+        }
+        outbox.waker = None;
+        outbox.dirty = false;
+        core::mem::take(&mut outbox.frames).count_frames()
+    }
+
+    /// Ends the link for good; returns how many messages still waited in the outbox.
+    #[must_use]
+    pub(crate) fn end(&self) -> u64 {
+        let frames = self.set_link(Link::Ended);
+        frames + core::mem::take(&mut self.outbox().deliveries).len() as u64
+    }
+
+    /// Bytes of QoS 1 and 2 messages that wait for this session's acknowledgement.
+    pub(crate) fn queued(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn queue_grows(&self, bytes: usize) {
+        self.queued.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Corrects the count by what the session's owner found: `was` bytes are `is` bytes now.
+    pub(crate) fn queue_changes(&self, was: usize, is: usize) {
+        if was > is {
+            self.queued.fetch_sub(was - is, Ordering::Relaxed);
+        } else if is > was {
+            self.queued.fetch_add(is - was, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells the connection, if there is one, that it must end.
+    pub(crate) fn kick(&self, why: Kick) {
+        let waker = {
+            let mut outbox = self.outbox();
+            outbox.kick = Some(why);
+            // Not through `mark`: a task that waits for its socket has not looked for a while.
+            outbox.waker.clone()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("key", &self.key)
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}

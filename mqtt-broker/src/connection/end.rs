@@ -1,0 +1,97 @@
+//! How connections end, what the peer is told, and whether its will is published.
+
+use core::fmt;
+use core::pin::Pin;
+use core::task::{Context, Poll, Waker};
+use std::io;
+
+use mqtt_codec::{Disconnect, ReasonCode};
+
+use crate::client::Kick;
+use crate::connection::Stream;
+use crate::connection::driver::Driver;
+
+/// Why a connection ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The client sent DISCONNECT.
+    Disconnected(ReasonCode),
+    /// The peer closed the stream without a farewell.
+    Closed,
+    /// The stream failed.
+    Failed(io::Error),
+    /// The client broke the standard.
+    Violation {
+        /// What the client is told.
+        reason: ReasonCode,
+        /// What the log is told.
+        detail: String,
+    },
+    /// Nothing came within one and a half times the keep alive.
+    KeepAlive,
+    /// A write made no progress for the write timeout.
+    WriteStalled,
+    /// The broker ends it.
+    Kicked(Kick),
+}
+
+impl End {
+    pub(crate) fn violation(reason: ReasonCode, detail: impl fmt::Display) -> Self {
+        Self::Violation {
+            reason,
+            detail: detail.to_string(),
+        }
+    }
+
+    /// What DISCONNECT says, where the version of the connection has one for servers.
+    fn reason(&self) -> Option<ReasonCode> {
+        match self {
+            Self::Disconnected(_) | Self::Closed | Self::Failed(_) | Self::WriteStalled => None,
+            Self::Violation { reason, .. } => Some(*reason),
+            Self::KeepAlive => Some(ReasonCode::KEEP_ALIVE_TIMEOUT),
+            Self::Kicked(Kick::TakenOver) => Some(ReasonCode::SESSION_TAKEN_OVER),
+            Self::Kicked(Kick::ShuttingDown) => Some(ReasonCode::SERVER_SHUTTING_DOWN),
+        }
+    }
+
+    /// Whether the will is published: unless the client took it back with DISCONNECT 0x00
+    /// ([MQTT-3.14.4-3]), or the broker itself goes.
+    pub(crate) fn publishes_will(&self) -> bool {
+        !matches!(
+            self,
+            Self::Disconnected(ReasonCode::NORMAL_DISCONNECTION) | Self::Kicked(Kick::ShuttingDown)
+        )
+    }
+
+    /// Tells the peer, as far as its socket takes it at once; returns whether something may be on its way.
+    pub(crate) fn farewell<S: Stream>(&self, driver: &mut Driver, stream: &mut S) -> bool {
+        let Some(reason) = self.reason() else {
+            return false;
+        };
+        driver.say_disconnect(&Disconnect::new(reason));
+        let mut context = Context::from_waker(Waker::noop());
+        let written = driver.poll_write(&mut context, stream);
+        let _ = Pin::new(stream).poll_flush(&mut context);
+        !matches!(written, Poll::Ready(Err(_)))
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disconnected(reason) if *reason == ReasonCode::NORMAL_DISCONNECTION => {
+                f.write_str("by the client")
+            }
+            Self::Disconnected(reason) => write!(f, "by the client: {}", reason.name()),
+            Self::Closed => f.write_str("connection closed by the client without DISCONNECT"),
+            Self::Failed(error) => write!(f, "connection failed: {error}"),
+            Self::Violation { detail, .. } => f.write_str(detail),
+            Self::KeepAlive => {
+                f.write_str("nothing received for one and a half times the keep alive")
+            }
+            Self::WriteStalled => f.write_str("the client reads nothing: write timed out"),
+            Self::Kicked(Kick::TakenOver) => f.write_str("taken over by another connection"),
+            Self::Kicked(Kick::ShuttingDown) => f.write_str("the broker shuts down"),
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! From the open stream to a CONNECT that may be accepted.
+
+use core::fmt;
+use std::io;
+use std::sync::Arc;
+
+use mqtt_codec::{
+    ConnAck, Connect, DecodeError, FixedHeader, PacketType, ProtocolVersion, ReasonCode,
+};
+use mqtt_session::ServerLimits;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use crate::connection::Stream;
+use crate::hub::Hub;
+use crate::will::StoredWill;
+
+/// Bytes read at once while CONNECT is awaited.
+const READ: usize = 1_024;
+
+/// A CONNECT that may be accepted.
+#[derive(Debug)]
+pub(crate) struct Handshake {
+    pub(crate) client_id: Arc<str>,
+    /// The identifier was made by the broker.
+    pub(crate) assigned: bool,
+    pub(crate) clean_start: bool,
+    pub(crate) will: Option<StoredWill>,
+    pub(crate) packet: ConnectPacket,
+}
+
+/// The bytes of a whole CONNECT, and what was read after it.
+#[derive(Debug)]
+pub(crate) struct ConnectPacket {
+    bytes: Vec<u8>,
+    header: FixedHeader,
+}
+
+impl ConnectPacket {
+    fn body(&self) -> &[u8] {
+        self.bytes
+            .get(usize::from(self.header.header_len)..self.header.frame_len())
+            .unwrap_or_default()
+    }
+
+    /// Whether it is of version 5.0, as far as it can be told when it is malformed.
+    fn is_of_5(&self) -> bool {
+        self.body().starts_with(b"\0\x04MQTT\x05")
+    }
+
+    fn connect(&self) -> Result<Connect<'_>, DecodeError> {
+        Connect::decode(self.body())
+    }
+
+    /// Lends the packet; it was decoded once, so it can be decoded again.
+    pub(crate) fn with_connect<T>(&self, use_it: impl FnOnce(&Connect<'_>) -> T) -> T {
+        match self.connect() {
+            Ok(connect) => use_it(&connect),
+            Err(_) => use_it(&Connect::new(ProtocolVersion::V3_1_1, "")),
+        }
+    }
+
+    /// What was read after it.
+    pub(crate) fn into_rest(mut self) -> Vec<u8> {
+        self.bytes.drain(..self.header.frame_len());
+        self.bytes
+    }
+}
+
+/// Why a client does not get in.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// It closed the stream, or the stream failed.
+    Gone(io::Error),
+    /// No whole CONNECT within the connect timeout.
+    TimedOut,
+    /// The first packet is no CONNECT.
+    NotConnect(PacketType),
+    /// CONNECT, or its header, is malformed.
+    Malformed {
+        error: DecodeError,
+        /// The version to answer in, if it is answered.
+        answer: Option<ProtocolVersion>,
+    },
+    /// CONNECT is well-formed; CONNACK says why it is refused.
+    Refused {
+        version: ProtocolVersion,
+        client_id: String,
+        reason: ReasonCode,
+        detail: &'static str,
+    },
+    /// The broker shuts down.
+    ShuttingDown,
+}
+
+impl From<DecodeError> for Refusal {
+    fn from(error: DecodeError) -> Self {
+        Self::Malformed {
+            error,
+            answer: error.answer_version(),
+        }
+    }
+}
+
+impl Refusal {
+    /// The identifier of the client, as far as it is known.
+    pub(crate) fn client_id(&self) -> &str {
+        match self {
+            Self::Refused { client_id, .. } => client_id,
+            _ => "",
+        }
+    }
+
+    /// Answers where the standard has an answer; returns whether something was sent.
+    pub(crate) async fn answer<S: Stream>(&self, stream: &mut S) -> bool {
+        let (version, reason) = match self {
+            Self::Refused {
+                version, reason, ..
+            } => (*version, *reason),
+            Self::Malformed {
+                error,
+                answer: Some(version),
+            } => (*version, error.reason_code()),
+            _ => return false,
+        };
+        let mut packet = Vec::new();
+        let connack = ConnAck::new(reason);
+        connack.encode(version, &mut packet).is_ok() && stream.write_all(&packet).await.is_ok()
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone(error) => write!(f, "connection lost before CONNECT: {error}"),
+            Self::TimedOut => f.write_str("no CONNECT in time"),
+            Self::NotConnect(packet_type) => {
+                write!(f, "the first packet is {packet_type:?}, not CONNECT")
+            }
+            Self::Malformed { error, .. } => write!(f, "{error}"),
+            Self::Refused { detail, .. } => f.write_str(detail),
+            Self::ShuttingDown => f.write_str("the broker shuts down"),
+        }
+    }
+}
+
+/// Reads CONNECT and checks what can be checked without the session.
+pub(crate) async fn receive_connect<S: Stream>(
+    hub: &Hub,
+    stream: &mut S,
+) -> Result<Handshake, Refusal> {
+    let read = tokio::select! {
+        read = timeout(hub.config.connect_timeout, read_connect(hub, stream)) => read,
+        () = hub.closed() => return Err(Refusal::ShuttingDown),
+    };
+    let packet = read.map_err(|_| Refusal::TimedOut)??;
+    let connect = packet.connect().map_err(|error| Refusal::Malformed {
+        error,
+        answer: error
+            .answer_version()
+            .or(packet.is_of_5().then_some(ProtocolVersion::V5)),
+    })?;
+    let (client_id, assigned) = client_id(&connect)?;
+    let clean_start = connect.clean_start;
+    let will = connect
+        .will
+        .as_ref()
+        .map(|will| StoredWill::new(will, connect.version));
+    Ok(Handshake {
+        client_id,
+        assigned,
+        clean_start,
+        will,
+        packet,
+    })
+}
+
+/// Reads until a whole packet is there; what follows it may be there as well.
+async fn read_connect<S: Stream>(hub: &Hub, stream: &mut S) -> Result<ConnectPacket, Refusal> {
+    let mut bytes = Vec::with_capacity(READ);
+    loop {
+        if let Some(header) = FixedHeader::parse(&bytes)? {
+            if header.packet_type != PacketType::Connect {
+                return Err(Refusal::NotConnect(header.packet_type));
+            }
+            header.check_size(hub.config.max_connect_size)?;
+            if bytes.len() >= header.frame_len() {
+                return Ok(ConnectPacket { bytes, header });
+            }
+        }
+        bytes.reserve(READ);
+        match stream.read_buf(&mut bytes).await {
+            Ok(0) => return Err(Refusal::Gone(io::ErrorKind::UnexpectedEof.into())),
+            Ok(_) => {}
+            Err(error) => return Err(Refusal::Gone(error)),
+        }
+    }
+}
+
+/// What clients are granted.
+pub(crate) fn limits(hub: &Hub) -> ServerLimits {
+    let config = &hub.config;
+    let mut limits = ServerLimits::default();
+    limits.receive_maximum = config.receive_maximum;
+    limits.send_maximum_v3 = config.receive_maximum_v3;
+    limits.maximum_packet_size = core::num::NonZeroU32::new(config.max_packet_size);
+    limits.topic_alias_maximum = config.topic_alias_maximum;
+    limits
+}
+
+/// The identifier that the session goes by, and whether the client must be told about it.
+fn client_id(connect: &Connect<'_>) -> Result<(Arc<str>, bool), Refusal> {
+    let version = connect.version;
+    let refuse = |reason, detail| Refusal::Refused {
+        version,
+        client_id: connect.client_id.into(),
+        reason,
+        detail,
+    };
+    if connect.properties.authentication_method.is_some() {
+        // [MQTT-4.12.0-1]
+        return Err(refuse(
+            ReasonCode::BAD_AUTHENTICATION_METHOD,
+            "authentication method not supported",
+        ));
+    }
+    if !connect.client_id.is_empty() {
+        return Ok((connect.client_id.into(), false));
+    }
+    // [MQTT-3.1.3-8] of 3.1.1: nobody can come back to a session whose identifier the client does not know.
+    if version.has_properties() || (version.has_empty_client_id() && connect.clean_start) {
+        return Ok((assigned_id(), true));
+    }
+    Err(refuse(
+        ReasonCode::CLIENT_IDENTIFIER_NOT_VALID,
+        "empty client identifier",
+    ))
+}
+
+/// An identifier that no other client can have by accident.
+fn assigned_id() -> Arc<str> {
+    use core::hash::BuildHasher;
+    use core::sync::atomic::{AtomicU64, Ordering};
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    // Keyed at random for each value, so that identifiers cannot be guessed one from the other.
+    let random = std::hash::RandomState::new().hash_one(count);
+    format!("auto-{random:016x}-{count:x}").into()
+}

@@ -1,0 +1,174 @@
+//! Packets from the client, each with its handler.
+
+use core::ops::Range;
+
+use mqtt_codec::{Ack, Disconnect, FixedHeader, Packet, PacketType, Publish, QoS, ReasonCode};
+use mqtt_session::{Durability, Role, Time, Token, Verdict};
+
+use crate::connection::driver::Driver;
+use crate::connection::end::End;
+use crate::hub::{Batch, Inbound, Outcome, Publisher};
+
+impl Driver {
+    /// Handles the whole packets that `bytes` begins with; returns how many bytes they are.
+    pub(crate) fn handle_bytes(
+        &mut self,
+        now: Time,
+        bytes: &[u8],
+        batch: &mut Batch,
+    ) -> Result<usize, End> {
+        self.connection.received(now);
+        batch.begin(&self.hub);
+        let handled = self.handle_packets(now, bytes, batch);
+        // What came before a violation counts.
+        batch.end(&self.hub, bytes);
+        handled
+    }
+
+    fn handle_packets(&mut self, now: Time, bytes: &[u8], batch: &mut Batch) -> Result<usize, End> {
+        let limit = self.hub.config.max_packet_size;
+        let mut at = 0;
+        while let Some(rest) = bytes.get(at..)
+            && let Some(header) = FixedHeader::parse(rest)?
+        {
+            header.check_version(self.version)?;
+            header.check_size(limit)?;
+            let len = header.frame_len();
+            let Some(body) = rest.get(usize::from(header.header_len)..len) else {
+                break;
+            };
+            self.handle_packet(now, header, body, at..at + len, bytes, batch)?;
+            at += len;
+        }
+        Ok(at)
+    }
+
+    fn handle_packet(
+        &mut self,
+        now: Time,
+        header: FixedHeader,
+        body: &[u8],
+        place: Range<usize>,
+        bytes: &[u8],
+        batch: &mut Batch,
+    ) -> Result<(), End> {
+        let packet_type = header.packet_type;
+        if packet_type == PacketType::Publish {
+            let publish = Publish::decode(header.flags, body, self.version)?;
+            return self.handle_publish(now, &publish, place, bytes, batch);
+        }
+        if !Role::Client.may_send(packet_type) {
+            return Err(End::violation(
+                ReasonCode::PROTOCOL_ERROR,
+                format_args!("{}: only a server sends it", packet_type.name()),
+            ));
+        }
+        match Packet::decode(header, body, self.version)? {
+            Packet::PubAck(ack)
+            | Packet::PubRec(ack)
+            | Packet::PubRel(ack)
+            | Packet::PubComp(ack) => self.handle_ack(now, packet_type, &ack),
+            Packet::Subscribe(subscribe) => self.handle_subscribe(&subscribe),
+            Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(&unsubscribe),
+            Packet::PingReq => {
+                self.connection.handle_ping(now);
+                Ok(())
+            }
+            Packet::Disconnect(disconnect) => Err(self.handle_disconnect(&disconnect)),
+            Packet::Connect(_) => Err(End::violation(
+                ReasonCode::PROTOCOL_ERROR,
+                "CONNECT: a second one [MQTT-3.1.0-2]",
+            )),
+            Packet::Auth(_) => Err(End::violation(
+                ReasonCode::PROTOCOL_ERROR,
+                "AUTH: CONNECT named no authentication method [MQTT-4.12.0-7]",
+            )),
+            // Excluded above.
+            Packet::Publish(_)
+            | Packet::ConnAck(_)
+            | Packet::SubAck(_)
+            | Packet::UnsubAck(_)
+            | Packet::PingResp => Ok(()),
+        }
+    }
+
+    fn handle_publish(
+        &mut self,
+        now: Time,
+        publish: &Publish<'_>,
+        place: Range<usize>,
+        bytes: &[u8],
+        batch: &mut Batch,
+    ) -> Result<(), End> {
+        let inbound = match self.connection.handle_publish(now, publish)? {
+            Verdict::Deliver(inbound) => inbound,
+            Verdict::Duplicate => return Ok(()),
+        };
+        let token = inbound.token;
+        // A receiver can get the bytes as they came unless an alias stands for the topic.
+        let frame = publish.properties.topic_alias.is_none().then_some(place);
+        let publisher = Publisher {
+            key: Some(self.client.key),
+            version: self.version,
+        };
+        let inbound = Inbound {
+            publish,
+            topic: inbound.topic,
+            frame,
+        };
+        let outcome = batch.publish(&self.hub, now, publisher, &inbound, bytes);
+        if publish.qos != QoS::AtMostOnce {
+            self.answer_publish(token, outcome);
+        }
+        Ok(())
+    }
+
+    fn answer_publish(&mut self, token: Token, outcome: Outcome) {
+        match outcome {
+            Outcome::Taken => self.connection.accept(token, Durability::Now),
+            Outcome::NoSubscription => self.connection.accept_with(
+                token,
+                ReasonCode::NO_MATCHING_SUBSCRIBERS,
+                Durability::Now,
+            ),
+            Outcome::Refused => {
+                self.connection.reject(token, ReasonCode::QUOTA_EXCEEDED);
+                None
+            }
+        };
+    }
+
+    fn handle_ack(&mut self, now: Time, packet_type: PacketType, ack: &Ack<'_>) -> Result<(), End> {
+        self.connection.handle_ack(now, packet_type, ack)?;
+        Ok(())
+    }
+
+    fn handle_disconnect(&mut self, disconnect: &Disconnect<'_>) -> End {
+        if let Some(interval) = disconnect.properties.session_expiry_interval {
+            if self.expiry_interval == 0 && interval != 0 {
+                // Section 3.14.2.2.2: a session that ends with its connection cannot be kept any more.
+                return End::violation(
+                    ReasonCode::PROTOCOL_ERROR,
+                    "DISCONNECT: session expiry interval, but it was 0 in CONNECT [section 3.14.2.2.2]",
+                );
+            }
+            self.expiry_interval = interval;
+        }
+        End::Disconnected(disconnect.reason_code)
+    }
+}
+
+impl From<mqtt_codec::DecodeError> for End {
+    fn from(error: mqtt_codec::DecodeError) -> Self {
+        Self::violation(error.reason_code(), error)
+    }
+}
+
+impl From<mqtt_session::Error> for End {
+    fn from(error: mqtt_session::Error) -> Self {
+        Self::violation(
+            error.reason_code(),
+            format_args!("{error} [{}]", error.clause()),
+        )
+    }
+}

@@ -1,0 +1,87 @@
+//! What the broker counts: every message that did not reach a receiver, with the reason.
+
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Why a message did not reach a receiver. Whoever drops a message must name one of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DropReason {
+    /// The receiver's unsent bytes passed their bound (QoS 0).
+    OutboxFull,
+    /// The receiver's session holds as much as it may (QoS 1 and 2).
+    QueueFull,
+    /// The Message Expiry Interval passed before delivery began.
+    Expired,
+    /// The packet would be larger than the receiver's Maximum Packet Size.
+    TooLarge,
+    /// QoS 0 for a receiver that is not connected.
+    Offline,
+    /// The receiver's session ended while the message waited for it.
+    SessionEnded,
+    /// No subscription matched.
+    NoSubscription,
+}
+
+impl DropReason {
+    /// Every reason, in the order in which counters are printed.
+    pub const ALL: [Self; 7] = [
+        Self::OutboxFull,
+        Self::QueueFull,
+        Self::Expired,
+        Self::TooLarge,
+        Self::Offline,
+        Self::SessionEnded,
+        Self::NoSubscription,
+    ];
+
+    /// The name under which the counter is printed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OutboxFull => "outbox full",
+            Self::QueueFull => "queue full",
+            Self::Expired => "expired",
+            Self::TooLarge => "too large",
+            Self::Offline => "offline",
+            Self::SessionEnded => "session ended",
+            Self::NoSubscription => "no subscription",
+        }
+    }
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Counters of one broker, readable at any time.
+#[derive(Debug, Default)]
+pub struct Counters {
+    dropped: [AtomicU64; DropReason::ALL.len()],
+}
+
+impl Counters {
+    /// Messages dropped for `reason` since the start, counted once for each receiver.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.dropped[reason as usize].load(Ordering::Relaxed)
+    }
+
+    /// Every counter that is not zero, one a line.
+    #[must_use]
+    pub fn report(&self) -> String {
+        let lines = DropReason::ALL
+            .iter()
+            .filter_map(|&reason| match self.dropped(reason) {
+                0 => None,
+                count => Some(format!("dropped, {reason}: {count}\n")),
+            });
+        lines.collect()
+    }
+
+    pub(crate) fn count_drop(&self, reason: DropReason, messages: u64) {
+        if messages > 0 {
+            self.dropped[reason as usize].fetch_add(messages, Ordering::Relaxed);
+        }
+    }
+}

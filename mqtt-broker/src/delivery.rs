@@ -1,0 +1,59 @@
+//! One message on its way to one session: the handle that `mqtt-session` queues.
+
+use std::sync::Arc;
+
+use mqtt_codec::{QoS, SubscriptionIdentifier};
+use mqtt_session::{Outgoing, Time, Transmission};
+
+use crate::message::{Envelope, Layout, Message};
+
+/// A message and how this receiver gets it.
+#[derive(Clone, Debug)]
+pub(crate) struct Delivery {
+    pub(crate) message: Arc<Message>,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    /// Identifiers of the subscriptions that matched; `None` where there are none.
+    pub(crate) identifiers: Option<Arc<[SubscriptionIdentifier]>>,
+}
+
+impl Delivery {
+    fn envelope<'a>(&'a self, how: &Transmission) -> Envelope<'a> {
+        Envelope {
+            layout: Layout::of(how.version),
+            qos: self.qos,
+            dup: how.dup,
+            retain: self.retain,
+            packet_id: how.packet_id,
+            alias: how.alias,
+            expiry: how.expiry,
+            identifiers: self.identifiers.as_deref().unwrap_or_default(),
+        }
+    }
+}
+
+impl Outgoing for Delivery {
+    fn qos(&self) -> QoS {
+        self.qos
+    }
+
+    fn expires_at(&self) -> Option<Time> {
+        self.message.expires_at
+    }
+
+    fn topic(&self) -> &str {
+        self.message.topic()
+    }
+
+    fn encoded_len(&self, how: &Transmission) -> usize {
+        self.message.parts().encoded_len(&self.envelope(how))
+    }
+
+    fn encode(&self, how: &Transmission, out: &mut Vec<u8>) {
+        self.message.parts().encode(&self.envelope(how), out);
+    }
+
+    fn size(&self) -> usize {
+        self.message.size()
+    }
+}

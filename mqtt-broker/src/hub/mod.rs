@@ -1,0 +1,274 @@
+//! What all connections share: routes, sessions without connection, retained messages, counters.
+
+mod cache;
+mod deadlines;
+mod group;
+mod publish;
+mod registry;
+mod retained;
+mod routes;
+mod staging;
+mod state;
+mod worker;
+
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::time::Duration;
+use std::sync::Arc;
+
+use mqtt_codec::TopicFilter;
+use mqtt_router::Subscription;
+use mqtt_session::Time;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::client::{Client, Kick, Link};
+use crate::config::Config;
+use crate::counters::{Counters, DropReason};
+use crate::hub::deadlines::Deadlines;
+use crate::hub::registry::Registry;
+use crate::hub::retained::Retained;
+use crate::hub::routes::Routes;
+use crate::will::StoredWill;
+
+pub(crate) use crate::hub::publish::{Batch, Inbound, Outcome, Publisher, packet_limit};
+pub(crate) use crate::hub::retained::RetainedCursor;
+pub(crate) use crate::hub::state::SessionState;
+pub(crate) use crate::hub::worker::with_worker;
+
+/// The middle of a broker. Nothing in it awaits a socket.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    /// Tells the brokers of one process apart.
+    number: usize,
+    pub(crate) config: Config,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) retained: Retained,
+    routes: Routes,
+    registry: Registry,
+    deadlines: Deadlines,
+    closing: AtomicBool,
+    closed: Notify,
+    origin: Instant,
+}
+
+/// What becomes of a session when its connection has ended.
+#[derive(Debug)]
+pub(crate) struct Farewell {
+    /// Seconds that the session outlives the connection; `u32::MAX`: it never ends by itself.
+    pub(crate) expiry_interval: u32,
+    /// The will, unless the client took it back.
+    pub(crate) will: Option<StoredWill>,
+}
+
+impl Hub {
+    pub(crate) fn new(config: Config, counters: Arc<Counters>) -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(1);
+        Self {
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
+            config,
+            counters,
+            retained: Retained::default(),
+            routes: Routes::new(),
+            registry: Registry::new(),
+            deadlines: Deadlines::default(),
+            closing: AtomicBool::new(false),
+            closed: Notify::new(),
+            origin: Instant::now(),
+        }
+    }
+
+    /// Time since the broker started.
+    pub(crate) fn now(&self) -> Time {
+        Time::ZERO + self.origin.elapsed()
+    }
+
+    /// The instant of `time`, for the runtime's timer.
+    pub(crate) fn instant(&self, time: Time) -> Instant {
+        self.origin + time.saturating_since(Time::ZERO)
+    }
+
+    /// Takes the session of `id` for a new connection, or makes one; tells whether it was there.
+    ///
+    /// The connection that has it now is told to end first. The caller gives the session back with
+    /// [`Hub::detach`].
+    pub(crate) async fn attach(
+        &self,
+        id: &Arc<str>,
+        clean_start: bool,
+    ) -> (Box<SessionState>, bool) {
+        let found = self.registry.claim(id).await;
+        let (state, present) = match found {
+            Some(mut state) if !clean_start => {
+                state.will = None;
+                state.expires_at = None;
+                (state, true)
+            }
+            old => {
+                if let Some(old) = old {
+                    self.end_session(*old);
+                }
+                let client = self.routes.add_client(Arc::clone(id));
+                let state = SessionState {
+                    client,
+                    session: Some(SessionState::new_session()),
+                    subscriptions: Default::default(),
+                    will: None,
+                    expires_at: None,
+                };
+                (Box::new(state), false)
+            }
+        };
+        (state, present)
+    }
+
+    /// Opens the link of a session that was attached: from now on it receives, and may be taken over.
+    pub(crate) fn open_link(&self, client: &Arc<Client>, link: Link) {
+        client.outbox().kick = None;
+        let lost = client.set_link(link);
+        debug_assert_eq!(lost, 0, "only a link that closes loses packets");
+        self.registry.install(client);
+        if self.closing.load(Ordering::SeqCst) {
+            client.kick(Kick::ShuttingDown);
+        }
+    }
+
+    /// Takes a session back from a connection that has ended.
+    pub(crate) fn detach(&self, mut state: Box<SessionState>, farewell: Farewell) {
+        let now = self.now();
+        let Farewell {
+            expiry_interval,
+            will,
+        } = farewell;
+        let id = Arc::clone(&state.client.id);
+        if expiry_interval == 0 {
+            state.will = will.map(|will| (will, now));
+            self.end_session(*state);
+            self.registry.release(&id, None);
+            return;
+        }
+        let lost = state.client.set_link(Link::Offline);
+        self.counters.count_drop(DropReason::Offline, lost);
+        state.expires_at = (expiry_interval != u32::MAX)
+            .then(|| now + Duration::from_secs(expiry_interval.into()));
+        match will {
+            Some(will) if will.delay == 0 => self.publish_will(&will, Some(&state.client)),
+            Some(will) => {
+                let due = now + Duration::from_secs(will.delay.into());
+                state.will = Some((will, due));
+            }
+            None => {}
+        }
+        self.park(&id, state);
+    }
+
+    /// Gives a session without connection to the registry and arranges for its next deadline.
+    fn park(&self, id: &Arc<str>, state: Box<SessionState>) {
+        let deadline = state.deadline();
+        if self.registry.release(id, Some(state))
+            && let Some(deadline) = deadline
+        {
+            self.deadlines.add(deadline, Arc::clone(id));
+        }
+    }
+
+    /// Ends a session: its subscriptions go, its will is published, what waited for it is dropped.
+    fn end_session(&self, state: SessionState) {
+        let SessionState {
+            client,
+            session,
+            subscriptions,
+            will,
+            ..
+        } = state;
+        for filter in &subscriptions {
+            if let Ok(filter) = TopicFilter::new(filter) {
+                self.routes.unsubscribe(&client, filter);
+            }
+        }
+        let queued = session.map_or(0, |session| session.queue_len() + session.in_flight_len());
+        self.counters
+            .count_drop(DropReason::SessionEnded, client.end() + queued as u64);
+        if let Some((will, _)) = will {
+            self.publish_will(&will, None);
+        }
+        self.routes.remove_client(client.key);
+    }
+
+    fn publish_will(&self, will: &StoredWill, client: Option<&Arc<Client>>) {
+        let Some((topic, publish)) = will.publish() else {
+            return;
+        };
+        let publisher = Publisher {
+            key: client.map(|client| client.key),
+            version: will.version(),
+        };
+        with_worker(|_, batch| {
+            batch.begin(self);
+            batch.publish(
+                self,
+                self.now(),
+                publisher,
+                &Inbound {
+                    publish: &publish,
+                    topic,
+                    frame: None,
+                },
+                &[],
+            );
+            batch.end(self, &[]);
+        });
+    }
+
+    /// Adds or replaces a subscription; returns whether it is new.
+    pub(crate) fn subscribe(
+        &self,
+        state: &mut SessionState,
+        filter: TopicFilter<'_>,
+        subscription: Subscription,
+    ) -> bool {
+        state.subscriptions.insert(filter.as_str().into());
+        self.routes.subscribe(&state.client, filter, subscription)
+    }
+
+    /// Removes a subscription; returns whether there was one.
+    pub(crate) fn unsubscribe(&self, state: &mut SessionState, filter: TopicFilter<'_>) -> bool {
+        state.subscriptions.remove(filter.as_str());
+        self.routes.unsubscribe(&state.client, filter)
+    }
+
+    /// Tells every connection to end, those included that come later.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+        self.closed.notify_waiters();
+        for client in self.routes.clients() {
+            client.kick(Kick::ShuttingDown);
+        }
+    }
+
+    /// Resolves when the broker closes.
+    pub(crate) async fn closed(&self) {
+        let closed = self.closed.notified();
+        if !self.closing.load(Ordering::SeqCst) {
+            closed.await;
+        }
+    }
+
+    /// Publishes delayed wills and ends expired sessions when their time comes. Never returns.
+    pub(crate) async fn run_deadlines(&self) {
+        loop {
+            let (deadline, id) = self.deadlines.next(|time| self.instant(time)).await;
+            let Some(mut state) = self.registry.take_due(&id, deadline) else {
+                continue;
+            };
+            if state.expires_at.is_some_and(|end| end <= deadline) {
+                self.end_session(*state);
+                self.registry.release(&id, None);
+                continue;
+            }
+            if let Some((will, _)) = state.will.take() {
+                self.publish_will(&will, Some(&state.client));
+            }
+            self.park(&id, state);
+        }
+    }
+}

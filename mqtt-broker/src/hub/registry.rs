@@ -1,0 +1,148 @@
+//! Who owns which session: the task of its connection, or the registry while it has none.
+//!
+//! A claim takes a session out; a release puts it back or ends it. Whoever claims a session that a
+//! connection owns waits in line while that connection is told to end.
+
+use std::collections::hash_map::Entry as MapEntry;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use core::hash::BuildHasher;
+
+use foldhash::fast::RandomState;
+use mqtt_session::Time;
+use tokio::sync::oneshot;
+
+use crate::client::{Client, Kick};
+use crate::hub::state::SessionState;
+
+const SHARDS: usize = 16;
+
+/// What a claim finds: the session, or that there is none.
+type Handover = Option<Box<SessionState>>;
+
+#[derive(Debug)]
+enum Place {
+    /// A task owns the session. `None` until the task says under which client it is known.
+    Online(Option<Arc<Client>>),
+    /// The registry owns it.
+    Offline(Box<SessionState>),
+}
+
+#[derive(Debug)]
+struct Entry {
+    place: Place,
+    /// Claims that wait for the task to release the session, in order.
+    line: VecDeque<oneshot::Sender<Handover>>,
+}
+
+type Shard = HashMap<Arc<str>, Entry, RandomState>;
+
+/// All sessions by client identifier.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    shards: [Mutex<Shard>; SHARDS],
+    hasher: RandomState,
+}
+
+impl Registry {
+    pub(crate) fn new() -> Self {
+        Self {
+            shards: core::array::from_fn(|_| Mutex::default()),
+            hasher: RandomState::default(),
+        }
+    }
+
+    fn shard(&self, id: &str) -> MutexGuard<'_, Shard> {
+        let number = self.hasher.hash_one(id) as usize % SHARDS;
+        self.shards[number]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the session of `id` for a new connection; waits until the present one, and whoever claimed
+    /// it before, has let it go. The caller must answer with [`Registry::install`] or
+    /// [`Registry::release`], and must not be dropped while it waits.
+    pub(crate) async fn claim(&self, id: &Arc<str>) -> Handover {
+        let waiting = {
+            let mut shard = self.shard(id);
+            match shard.entry(Arc::clone(id)) {
+                MapEntry::Vacant(vacant) => {
+                    vacant.insert(Entry {
+                        place: Place::Online(None),
+                        line: VecDeque::new(),
+                    });
+                    return None;
+                }
+                MapEntry::Occupied(mut occupied) => {
+                    let entry = occupied.get_mut();
+                    match core::mem::replace(&mut entry.place, Place::Online(None)) {
+                        Place::Offline(state) => return Some(state),
+                        Place::Online(client) => {
+                            if let Some(client) = &client {
+                                client.kick(Kick::TakenOver);
+                            }
+                            entry.place = Place::Online(client);
+                        }
+                    }
+                    let (sender, receiver) = oneshot::channel();
+                    entry.line.push_back(sender);
+                    receiver
+                }
+            }
+        };
+        // The sender is dropped unused only together with the registry.
+        waiting.await.unwrap_or_default()
+    }
+
+    /// Makes the owner of a claimed session known, so that the next claim can tell it to end.
+    pub(crate) fn install(&self, client: &Arc<Client>) {
+        let mut shard = self.shard(&client.id);
+        let Some(entry) = shard.get_mut(&client.id) else {
+            return;
+        };
+        entry.place = Place::Online(Some(Arc::clone(client)));
+        if !entry.line.is_empty() {
+            client.kick(Kick::TakenOver);
+        }
+    }
+
+    /// Gives a claimed session back: to the next in line, or to the registry; `None` ends it. Returns
+    /// whether the registry keeps it.
+    pub(crate) fn release(&self, id: &str, mut state: Handover) -> bool {
+        let mut shard = self.shard(id);
+        let Some(entry) = shard.get_mut(id) else {
+            return false;
+        };
+        entry.place = Place::Online(None);
+        while let Some(next) = entry.line.pop_front() {
+            match next.send(state) {
+                Ok(()) => return false,
+                Err(back) => state = back,
+            }
+        }
+        match state {
+            Some(state) => {
+                entry.place = Place::Offline(state);
+                true
+            }
+            None => {
+                shard.remove(id);
+                false
+            }
+        }
+    }
+
+    /// Takes a session out that has no connection, if its deadline is the one given.
+    pub(crate) fn take_due(&self, id: &str, deadline: Time) -> Handover {
+        let mut shard = self.shard(id);
+        let entry = shard.get_mut(id)?;
+        match core::mem::replace(&mut entry.place, Place::Online(None)) {
+            Place::Offline(state) if state.deadline() == Some(deadline) => Some(state),
+            place => {
+                entry.place = place;
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Subscriptions of all sessions, in shards, and the routes that are read from them.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use mqtt_codec::{QoS, SubscriptionIdentifier, SubscriptionOptions, TopicFilter, TopicName};
+use mqtt_router::{
+    Merged, Own, ShardOf, Subscription, SubscriptionTree, Targets, shard_of_filter, shard_of_topic,
+};
+use slab::Slab;
+
+use crate::client::{Client, ClientKey};
+use crate::hub::group::{Group, Groups};
+
+/// Shards by first topic level; one more holds the filters that begin with a wildcard.
+const SHARDS: usize = 16;
+
+/// A subscriber in the tree: a session, or a shared group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct RouteKey(u32);
+
+const GROUP_BIT: u32 = 1 << 31;
+
+impl RouteKey {
+    fn client(key: ClientKey) -> Self {
+        Self(key.0)
+    }
+
+    pub(crate) fn group(number: u32) -> Self {
+        Self(number | GROUP_BIT)
+    }
+
+    pub(crate) fn group_number(self) -> usize {
+        (self.0 & !GROUP_BIT) as usize
+    }
+}
+
+/// How the messages of a route reach one session.
+#[derive(Clone, Debug)]
+pub(crate) struct Grant {
+    /// Highest QoS of the matching subscriptions.
+    pub(crate) qos: QoS,
+    pub(crate) retain_as_published: bool,
+    pub(crate) identifiers: Option<Arc<[SubscriptionIdentifier]>>,
+}
+
+/// What a session gets of what it published itself.
+#[derive(Clone, Debug)]
+pub(crate) enum OwnGrant {
+    /// The same as from others.
+    Same,
+    /// Nothing: every matching subscription has No Local.
+    Nothing,
+    /// What the subscriptions without No Local grant.
+    Other(Box<Grant>),
+}
+
+/// One session that a topic reaches.
+#[derive(Clone, Debug)]
+pub(crate) struct RouteTarget {
+    pub(crate) client: Arc<Client>,
+    pub(crate) grant: Grant,
+    pub(crate) own: OwnGrant,
+}
+
+impl RouteTarget {
+    /// What a message of `publisher` is granted, if anything.
+    pub(crate) fn grant_for(&self, publisher: Option<ClientKey>) -> Option<&Grant> {
+        if publisher != Some(self.client.key) {
+            return Some(&self.grant);
+        }
+        match &self.own {
+            OwnGrant::Same => Some(&self.grant),
+            OwnGrant::Nothing => None,
+            OwnGrant::Other(grant) => Some(grant),
+        }
+    }
+
+    /// Whether a QoS 0 message is sent to this session as it came, whoever published it.
+    fn is_plain(&self) -> bool {
+        self.grant.identifiers.is_none() && matches!(self.own, OwnGrant::Same)
+    }
+}
+
+/// Everybody that a topic reaches. A shared group is one entry; its member is chosen for each message.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Route {
+    pub(crate) targets: Vec<RouteTarget>,
+    pub(crate) groups: Vec<Arc<Group>>,
+    plain: bool,
+}
+
+impl Route {
+    /// Whether there are receivers, and each gets a QoS 0 message as it came.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.plain
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.targets.is_empty() && self.groups.is_empty()
+    }
+}
+
+/// Which state of the subscriptions a route was read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RouteVersion {
+    level: u64,
+    wildcard: u64,
+}
+
+/// What a walk needs besides the tree, kept by each worker.
+pub(crate) type RouteScratch = Targets<RouteKey>;
+
+#[derive(Debug, Default)]
+struct Shard {
+    tree: RwLock<SubscriptionTree<RouteKey>>,
+    /// Raised after each change, before whoever asked for the change hears of it.
+    version: AtomicU64,
+}
+
+/// All subscriptions.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    levels: [Shard; SHARDS],
+    wildcards: Shard,
+    clients: RwLock<Slab<Arc<Client>>>,
+    groups: Groups,
+}
+
+impl Routes {
+    pub(crate) fn new() -> Self {
+        Self {
+            levels: core::array::from_fn(|_| Shard::default()),
+            wildcards: Shard::default(),
+            clients: RwLock::default(),
+            groups: Groups::default(),
+        }
+    }
+
+    /// Makes a session known.
+    pub(crate) fn add_client(&self, id: Arc<str>) -> Arc<Client> {
+        let mut clients = self.clients.write().unwrap_or_else(PoisonError::into_inner);
+        let entry = clients.vacant_entry();
+        let client = Arc::new(Client::new(ClientKey(entry.key() as u32), id));
+        entry.insert(Arc::clone(&client));
+        client
+    }
+
+    /// Forgets a session that has no subscription any more.
+    pub(crate) fn remove_client(&self, key: ClientKey) {
+        let mut clients = self.clients.write().unwrap_or_else(PoisonError::into_inner);
+        clients.try_remove(key.0 as usize);
+    }
+
+    /// Every session known now.
+    pub(crate) fn clients(&self) -> Vec<Arc<Client>> {
+        let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
+        clients
+            .iter()
+            .map(|(_, client)| Arc::clone(client))
+            .collect()
+    }
+
+    fn shard(&self, filter: &str) -> &Shard {
+        match shard_of_filter(filter, SHARDS) {
+            ShardOf::Wildcard => &self.wildcards,
+            ShardOf::Level(number) => &self.levels[number % SHARDS],
+        }
+    }
+
+    fn insert(
+        &self,
+        filter: TopicFilter<'_>,
+        key: RouteKey,
+        subscription: Subscription,
+    ) -> Option<Subscription> {
+        let shard = self.shard(filter.as_str());
+        let mut tree = shard.tree.write().unwrap_or_else(PoisonError::into_inner);
+        let replaced = tree.insert(filter, key, subscription);
+        shard.version.store(tree.version(), Ordering::Release);
+        replaced
+    }
+
+    fn remove(&self, filter: &str, key: RouteKey) -> Option<Subscription> {
+        let shard = self.shard(filter);
+        let mut tree = shard.tree.write().unwrap_or_else(PoisonError::into_inner);
+        let removed = tree.remove(filter, key);
+        shard.version.store(tree.version(), Ordering::Release);
+        removed
+    }
+
+    /// Adds or replaces a subscription; returns whether there was none for this filter before.
+    pub(crate) fn subscribe(
+        &self,
+        client: &Arc<Client>,
+        filter: TopicFilter<'_>,
+        subscription: Subscription,
+    ) -> bool {
+        let Some(shared) = filter.shared() else {
+            return self
+                .insert(filter, RouteKey::client(client.key), subscription)
+                .is_none();
+        };
+        self.groups
+            .join(filter.as_str(), client, subscription, |key| {
+                // The group stands in the tree for its members; their options apply when one is chosen.
+                self.insert(
+                    shared.filter,
+                    key,
+                    Subscription::new(SubscriptionOptions::default()),
+                );
+            })
+    }
+
+    /// Removes a subscription; returns whether there was one.
+    pub(crate) fn unsubscribe(&self, client: &Client, filter: TopicFilter<'_>) -> bool {
+        let Some(shared) = filter.shared() else {
+            return self
+                .remove(filter.as_str(), RouteKey::client(client.key))
+                .is_some();
+        };
+        self.groups.leave(filter.as_str(), client.key, |key| {
+            self.remove(shared.filter.as_str(), key);
+        })
+    }
+
+    /// The state that a route for `topic` must have been read from to be used now.
+    pub(crate) fn version(&self, topic: TopicName<'_>) -> RouteVersion {
+        let shard = &self.levels[shard_of_topic(topic.as_str(), SHARDS) % SHARDS];
+        RouteVersion {
+            level: shard.version.load(Ordering::Acquire),
+            wildcard: self.wildcards.version.load(Ordering::Acquire),
+        }
+    }
+
+    /// Reads the route for `topic` from the trees.
+    pub(crate) fn route(&self, topic: TopicName<'_>, scratch: &mut RouteScratch) -> Route {
+        scratch.clear();
+        let level = &self.levels[shard_of_topic(topic.as_str(), SHARDS) % SHARDS];
+        for shard in [level, &self.wildcards] {
+            let tree = shard.tree.read().unwrap_or_else(PoisonError::into_inner);
+            tree.for_each_match(topic, |key, subscription| scratch.add(key, subscription));
+        }
+        let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
+        let mut route = Route::default();
+        for target in scratch.iter() {
+            let key = target.key;
+            if key.0 & GROUP_BIT != 0 {
+                route.groups.extend(self.groups.get(key));
+            } else if let Some(client) = clients.get(key.0 as usize) {
+                route.targets.push(RouteTarget {
+                    client: Arc::clone(client),
+                    grant: Grant::from(&target.delivery),
+                    own: match &target.own {
+                        Own::Same => OwnGrant::Same,
+                        Own::Nothing => OwnGrant::Nothing,
+                        Own::Other(merged) => OwnGrant::Other(Box::new(Grant::from(merged))),
+                    },
+                });
+            }
+        }
+        route.plain = !route.targets.is_empty()
+            && route.groups.is_empty()
+            && route.targets.iter().all(RouteTarget::is_plain);
+        route
+    }
+}
+
+impl From<&Merged> for Grant {
+    fn from(merged: &Merged) -> Self {
+        Self {
+            qos: merged.qos,
+            retain_as_published: merged.retain_as_published,
+            identifiers: (!merged.identifiers.is_empty())
+                .then(|| merged.identifiers.as_slice().into()),
+        }
+    }
+}
