@@ -1,0 +1,156 @@
+//! What goes wrong with a connection or a request, and whose fault it is.
+
+use std::io;
+use std::sync::Arc;
+
+use mqtt_codec::{DecodeError, EncodeError, ReasonCode, TopicError};
+
+/// Who has to change something for the same thing to work next time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Blame {
+    /// Nobody in particular: host, route or connection failed. Trying again may help.
+    Network,
+    /// The server broke the standard, or refused.
+    Server,
+    /// This program asked for something impossible.
+    Caller,
+}
+
+/// Why a connection could not be made or ended, or a request failed.
+///
+/// It is cheap to clone: the end of a connection is told to everybody who waits on it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The host could not be resolved, reached, or the connection broke.
+    #[error("{0}")]
+    Io(#[source] Arc<io::Error>),
+    /// The server ended the connection without a word.
+    #[error("the server closed the connection")]
+    ConnectionLost,
+    /// The server did not answer within the time allowed: to CONNECT, or to PINGREQ.
+    #[error("the server did not answer in time")]
+    TimedOut,
+    /// The server refused CONNECT.
+    #[error("connection refused: {}{}", reason.name(), detail(reason_string))]
+    Refused {
+        /// Its reason code; return codes of MQTT 3 are mapped to those of MQTT 5.
+        reason: ReasonCode,
+        /// Its Reason String.
+        reason_string: Option<String>,
+        /// Another server to use, with 0x9C and 0x9D.
+        server_reference: Option<String>,
+    },
+    /// The server sent DISCONNECT.
+    #[error("disconnected by the server: {}{}", reason.name(), detail(reason_string))]
+    Disconnected {
+        /// Its reason code.
+        reason: ReasonCode,
+        /// Its Reason String.
+        reason_string: Option<String>,
+        /// Another server to use, with 0x9C and 0x9D.
+        server_reference: Option<String>,
+    },
+    /// The server sent bytes that are not a packet.
+    #[error("malformed packet from the server: {0}")]
+    Malformed(#[source] DecodeError),
+    /// The server sent a packet that was not allowed.
+    #[error("protocol error of the server: {0} [{clause}]", clause = .0.clause())]
+    Protocol(#[source] mqtt_session::Error),
+    /// The server sent a packet that only a client sends, or answered what was not asked.
+    #[error("protocol error of the server: unexpected {0}")]
+    Unexpected(&'static str),
+    /// A request cannot be written as a packet.
+    #[error("{0}")]
+    Encode(#[source] EncodeError),
+    /// A topic name or filter is not one.
+    #[error("invalid topic: {0}")]
+    Topic(#[source] TopicError),
+    /// The server lost the session: a message of QoS 2 may or may not have arrived.
+    #[error("the server lost the session while the message was under way")]
+    SessionLost,
+    /// The message expired before it could be sent.
+    #[error("the message expired before it was sent")]
+    Expired,
+    /// The message is larger than the server takes.
+    #[error("the message is larger than the server's maximum packet size")]
+    TooLarge,
+    /// The server does not take messages of this quality of service.
+    #[error("the server does not support this quality of service")]
+    QosNotSupported,
+    /// Every packet identifier is in use.
+    #[error("too many requests are unanswered")]
+    TooManyRequests,
+    /// The client has disconnected, or its task has ended.
+    #[error("the client is disconnected")]
+    Closed,
+}
+
+impl Error {
+    /// Whose fault it is.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Io(_) | Self::ConnectionLost | Self::TimedOut => Blame::Network,
+            Self::Refused { .. }
+            | Self::Disconnected { .. }
+            | Self::SessionLost
+            | Self::Malformed(_)
+            | Self::Protocol(_)
+            | Self::Unexpected(_) => Blame::Server,
+            Self::Encode(_)
+            | Self::Topic(_)
+            | Self::Expired
+            | Self::TooLarge
+            | Self::QosNotSupported
+            | Self::TooManyRequests
+            | Self::Closed => Blame::Caller,
+        }
+    }
+
+    /// The reason code to tell the server before closing, where the connection still works and
+    /// the server is at fault.
+    pub(crate) fn farewell(&self) -> Option<ReasonCode> {
+        match self {
+            Self::Malformed(error) => Some(error.reason_code()),
+            Self::Protocol(error) => Some(error.reason_code()),
+            Self::Unexpected(_) => Some(ReasonCode::PROTOCOL_ERROR),
+            Self::TimedOut => Some(ReasonCode::KEEP_ALIVE_TIMEOUT),
+            _ => None,
+        }
+    }
+}
+
+fn detail(reason_string: &Option<String>) -> String {
+    reason_string.as_ref().map(|text| format!(" ({text})")).unwrap_or_default()
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Io(Arc::new(error))
+    }
+}
+
+impl From<EncodeError> for Error {
+    fn from(error: EncodeError) -> Self {
+        Self::Encode(error)
+    }
+}
+
+impl From<DecodeError> for Error {
+    fn from(error: DecodeError) -> Self {
+        Self::Malformed(error)
+    }
+}
+
+impl From<TopicError> for Error {
+    fn from(error: TopicError) -> Self {
+        Self::Topic(error)
+    }
+}
+
+impl From<mqtt_session::Error> for Error {
+    fn from(error: mqtt_session::Error) -> Self {
+        Self::Protocol(error)
+    }
+}

@@ -1,0 +1,409 @@
+//! How to connect: the builder of CONNECT and of the limits of this end.
+
+use std::num::{NonZeroU16, NonZeroU32};
+use std::time::Duration;
+
+use bytes::Bytes;
+use mqtt_codec::{Connect, ConnectProperties, ProtocolVersion, TopicName, Will, WillProperties};
+use mqtt_session::ClientConfig;
+
+use crate::{Error, Message, message};
+
+/// Where and how to connect. Every method takes and returns the options.
+///
+/// ```
+/// use mqtt_client::{Options, ProtocolVersion};
+///
+/// let options = Options::new("localhost", 1883)
+///     .version(ProtocolVersion::V5)
+///     .client_id("sensor-1")
+///     .clean_start(false)
+///     .session_expiry_interval(3600);
+/// ```
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) bind_address: Option<String>,
+    pub(crate) nodelay: bool,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) version: ProtocolVersion,
+    pub(crate) client_id: String,
+    pub(crate) clean_start: bool,
+    pub(crate) adopt_session: bool,
+    pub(crate) keep_alive: u16,
+    pub(crate) username: Option<String>,
+    pub(crate) password: Option<Bytes>,
+    pub(crate) will: Option<(Message, Option<u32>)>,
+    pub(crate) session_expiry_interval: Option<u32>,
+    pub(crate) receive_maximum: NonZeroU16,
+    pub(crate) maximum_packet_size: Option<NonZeroU32>,
+    pub(crate) topic_alias_maximum: u16,
+    pub(crate) request_response_information: Option<bool>,
+    pub(crate) request_problem_information: Option<bool>,
+    pub(crate) authentication_method: Option<String>,
+    pub(crate) authentication_data: Option<Bytes>,
+    pub(crate) user_properties: Vec<(String, String)>,
+    pub(crate) send_maximum: NonZeroU16,
+    pub(crate) queue_capacity: usize,
+    pub(crate) unreliable_capacity: usize,
+    pub(crate) acknowledge: Acknowledge,
+    pub(crate) reconnect: Option<Backoff>,
+}
+
+/// When a received message of QoS 1 or 2 is acknowledged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Acknowledge {
+    /// When it is taken out of [`Incoming`](crate::Incoming).
+    #[default]
+    WhenTaken,
+    /// By [`Incoming::acknowledge`](crate::Incoming::acknowledge). Acknowledgements leave in the
+    /// order the messages came [MQTT-4.6.0-2]: one that is missing holds back the later ones.
+    Manually,
+}
+
+/// How long to wait between attempts to connect again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// Before the first attempt.
+    pub first: Duration,
+    /// Each wait is twice the one before, up to this.
+    pub longest: Duration,
+}
+
+impl Default for Backoff {
+    /// From one second to one minute.
+    fn default() -> Self {
+        Self { first: Duration::from_secs(1), longest: Duration::from_secs(60) }
+    }
+}
+
+impl Options {
+    /// A clean session of MQTT 5 with a keep alive of 60 s at this host and port.
+    pub fn new(host: impl Into<String>, port: u16) -> Self {
+        Self {
+            host: host.into(),
+            port,
+            bind_address: None,
+            nodelay: true,
+            connect_timeout: Duration::from_secs(30),
+            version: ProtocolVersion::V5,
+            client_id: String::new(),
+            clean_start: true,
+            adopt_session: false,
+            keep_alive: 60,
+            username: None,
+            password: None,
+            will: None,
+            session_expiry_interval: None,
+            receive_maximum: NonZeroU16::new(1024).unwrap_or(NonZeroU16::MAX),
+            maximum_packet_size: None,
+            topic_alias_maximum: 16,
+            request_response_information: None,
+            request_problem_information: None,
+            authentication_method: None,
+            authentication_data: None,
+            user_properties: Vec::new(),
+            send_maximum: NonZeroU16::MAX,
+            queue_capacity: 1024,
+            unreliable_capacity: 8192,
+            acknowledge: Acknowledge::WhenTaken,
+            reconnect: None,
+        }
+    }
+
+    /// Local address or host name to connect from. Default: the system chooses.
+    #[must_use]
+    pub fn bind_address(mut self, address: impl Into<String>) -> Self {
+        self.bind_address = Some(address.into());
+        self
+    }
+
+    /// Whether small packets leave at once (TCP_NODELAY). Default: yes.
+    #[must_use]
+    pub fn nodelay(mut self, nodelay: bool) -> Self {
+        self.nodelay = nodelay;
+        self
+    }
+
+    /// How long to wait for the TCP connection and for CONNACK. Default: 30 s.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// The protocol version. Default: 5.0.
+    #[must_use]
+    pub fn version(mut self, version: ProtocolVersion) -> Self {
+        self.version = version;
+        self
+    }
+
+    /// The Client Identifier. Default: empty, the server chooses one; MQTT 3.1 needs one.
+    #[must_use]
+    pub fn client_id(mut self, id: impl Into<String>) -> Self {
+        self.client_id = id.into();
+        self
+    }
+
+    /// Whether to begin with a new session. In MQTT 3 this also decides whether the session
+    /// outlives the connection. Default: yes.
+    #[must_use]
+    pub fn clean_start(mut self, clean_start: bool) -> Self {
+        self.clean_start = clean_start;
+        self
+    }
+
+    /// Whether to go on with a session that the server has and this client does not, as a program
+    /// does that was started again without a store of its own. Its subscriptions and the messages
+    /// it missed are there; what it had in flight itself is gone. Without this such a session is
+    /// an error [MQTT-3.2.2-4]. Default: no.
+    #[must_use]
+    pub fn adopt_session(mut self, adopt: bool) -> Self {
+        self.adopt_session = adopt;
+        self
+    }
+
+    /// Seconds without a packet after which PINGREQ is sent; 0: never. Default: 60.
+    #[must_use]
+    pub fn keep_alive(mut self, seconds: u16) -> Self {
+        self.keep_alive = seconds;
+        self
+    }
+
+    /// The user name. Default: none.
+    #[must_use]
+    pub fn username(mut self, name: impl Into<String>) -> Self {
+        self.username = Some(name.into());
+        self
+    }
+
+    /// The password. MQTT 3 allows it only with a user name. Default: none.
+    #[must_use]
+    pub fn password(mut self, password: impl Into<Bytes>) -> Self {
+        self.password = Some(password.into());
+        self
+    }
+
+    /// The Will: what the server publishes if the connection ends without DISCONNECT,
+    /// `delay_interval` seconds later (MQTT 5). Default: none.
+    #[must_use]
+    pub fn will(mut self, message: Message, delay_interval: Option<u32>) -> Self {
+        self.will = Some((message, delay_interval));
+        self
+    }
+
+    /// Seconds that the session outlives the connection; `u32::MAX`: for ever (MQTT 5). Default: 0.
+    #[must_use]
+    pub fn session_expiry_interval(mut self, seconds: u32) -> Self {
+        self.session_expiry_interval = Some(seconds);
+        self
+    }
+
+    /// How many messages of QoS 1 and 2 the server may send without an acknowledgement, which is
+    /// also how many [`Incoming`](crate::Incoming) holds. Servers of MQTT 3 are not told.
+    /// 0 stands for 1. Default: 1,024.
+    #[must_use]
+    pub fn receive_maximum(mut self, count: u16) -> Self {
+        self.receive_maximum = NonZeroU16::new(count).unwrap_or(NonZeroU16::MIN);
+        self
+    }
+
+    /// The largest packet to accept, in bytes. Servers of MQTT 3 are not told, but held to it.
+    /// 0 stands for 1. Default: what the protocol allows.
+    #[must_use]
+    pub fn maximum_packet_size(mut self, size: u32) -> Self {
+        self.maximum_packet_size = Some(NonZeroU32::new(size).unwrap_or(NonZeroU32::MIN));
+        self
+    }
+
+    /// How many topic aliases the server may use (MQTT 5). Default: 16.
+    #[must_use]
+    pub fn topic_alias_maximum(mut self, count: u16) -> Self {
+        self.topic_alias_maximum = count;
+        self
+    }
+
+    /// Whether the server may send Response Information (MQTT 5).
+    #[must_use]
+    pub fn request_response_information(mut self, wanted: bool) -> Self {
+        self.request_response_information = Some(wanted);
+        self
+    }
+
+    /// Whether the server may send reasons in words (MQTT 5).
+    #[must_use]
+    pub fn request_problem_information(mut self, wanted: bool) -> Self {
+        self.request_problem_information = Some(wanted);
+        self
+    }
+
+    /// Authentication Method (MQTT 5). A method that goes beyond CONNECT and CONNACK is refused.
+    #[must_use]
+    pub fn authentication_method(mut self, name: impl Into<String>) -> Self {
+        self.authentication_method = Some(name.into());
+        self
+    }
+
+    /// Authentication Data (MQTT 5).
+    #[must_use]
+    pub fn authentication_data(mut self, data: impl Into<Bytes>) -> Self {
+        self.authentication_data = Some(data.into());
+        self
+    }
+
+    /// Adds a User Property to CONNECT (MQTT 5).
+    #[must_use]
+    pub fn user_property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.user_properties.push((name.into(), value.into()));
+        self
+    }
+
+    /// How many messages of QoS 1 and 2 to send without an acknowledgement, within what the server
+    /// allows. 0 stands for 1. Default: 65,535.
+    #[must_use]
+    pub fn send_maximum(mut self, count: u16) -> Self {
+        self.send_maximum = NonZeroU16::new(count).unwrap_or(NonZeroU16::MIN);
+        self
+    }
+
+    /// How many messages may wait to be sent before [`publish`](crate::Client::publish) waits.
+    /// 0 stands for 1. Default: 1,024.
+    #[must_use]
+    pub fn queue_capacity(mut self, count: usize) -> Self {
+        self.queue_capacity = count.max(1);
+        self
+    }
+
+    /// How many received messages of QoS 0 may wait to be taken; further ones are dropped and
+    /// counted. Default: 8,192.
+    #[must_use]
+    pub fn unreliable_capacity(mut self, count: usize) -> Self {
+        self.unreliable_capacity = count;
+        self
+    }
+
+    /// When received messages are acknowledged. Default: when they are taken.
+    #[must_use]
+    pub fn acknowledge(mut self, when: Acknowledge) -> Self {
+        self.acknowledge = when;
+        self
+    }
+
+    /// Whether to connect again after a connection that was made is lost; not on a connection of
+    /// [`Client::connect_with`](crate::Client::connect_with). The session goes on; if the server
+    /// lost it, the subscriptions are made again. Default: no.
+    #[must_use]
+    pub fn reconnect(mut self, backoff: Backoff) -> Self {
+        self.reconnect = Some(backoff);
+        self
+    }
+
+    /// The CONNECT packet.
+    pub(crate) fn connect(&self, clean_start: bool) -> Result<Connect<'_>, Error> {
+        let will = match &self.will {
+            None => None,
+            Some((message, delay_interval)) => {
+                let properties = message.property();
+                Some(Will {
+                    topic: TopicName::new(message.topic())?,
+                    payload: message.payload(),
+                    qos: message.quality(),
+                    retain: message.is_retained(),
+                    properties: WillProperties {
+                        delay_interval: *delay_interval,
+                        payload_format_utf8: properties.payload_format_utf8,
+                        message_expiry_interval: properties.message_expiry_interval,
+                        content_type: properties.content_type.as_deref(),
+                        response_topic: properties.response_topic.as_deref().map(TopicName::new).transpose()?,
+                        correlation_data: properties.correlation_data.as_deref(),
+                        user_properties: message::user_properties(&properties.user_properties),
+                    },
+                })
+            }
+        };
+        Ok(Connect {
+            version: self.version,
+            client_id: &self.client_id,
+            clean_start,
+            keep_alive: self.keep_alive,
+            will,
+            username: self.username.as_deref(),
+            password: self.password.as_deref(),
+            properties: ConnectProperties {
+                session_expiry_interval: self.session_expiry_interval,
+                receive_maximum: Some(self.receive_maximum),
+                maximum_packet_size: self.maximum_packet_size,
+                topic_alias_maximum: Some(self.topic_alias_maximum).filter(|maximum| *maximum > 0),
+                request_response_information: self.request_response_information,
+                request_problem_information: self.request_problem_information,
+                authentication_method: self.authentication_method.as_deref(),
+                authentication_data: self.authentication_data.as_deref(),
+                user_properties: message::user_properties(&self.user_properties),
+            },
+        })
+    }
+
+    /// Whether the session outlives the connection, so that another one can go on with it.
+    pub(crate) fn outlives_connection(&self) -> bool {
+        if self.version.has_session_expiry() {
+            self.session_expiry_interval.is_some_and(|seconds| seconds > 0)
+        } else {
+            !self.clean_start
+        }
+    }
+
+    /// What the session machine needs to know of it.
+    pub(crate) fn config(&self, clean_start: bool) -> ClientConfig {
+        let mut config = ClientConfig::new(self.version);
+        config.clean_start = clean_start;
+        config.adopt_session = self.adopt_session;
+        config.keep_alive = self.keep_alive;
+        config.session_expiry_interval = self.session_expiry_interval.unwrap_or(0);
+        config.receive_maximum = self.receive_maximum;
+        config.maximum_packet_size = self.maximum_packet_size;
+        config.topic_alias_maximum = self.topic_alias_maximum;
+        config.send_maximum = self.send_maximum;
+        config.problem_information = self.request_problem_information.unwrap_or(true);
+        config.response_information = self.request_response_information.unwrap_or(false);
+        config.report_sent = true;
+        config
+    }
+}
+
+/// What goes into DISCONNECT besides the packet itself (MQTT 5).
+#[derive(Debug, Clone, Default)]
+pub struct DisconnectOptions {
+    pub(crate) with_will: bool,
+    pub(crate) session_expiry_interval: Option<u32>,
+    pub(crate) user_properties: Vec<(String, String)>,
+}
+
+impl DisconnectOptions {
+    /// A normal end.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Have the server publish the Will all the same (0x04). MQTT 3 cannot ask for it.
+    #[must_use]
+    pub fn with_will(mut self) -> Self {
+        self.with_will = true;
+        self
+    }
+
+    /// Seconds that the session outlives the connection, instead of what CONNECT said.
+    #[must_use]
+    pub fn session_expiry_interval(mut self, seconds: u32) -> Self {
+        self.session_expiry_interval = Some(seconds);
+        self
+    }
+
+    /// Adds a User Property.
+    #[must_use]
+    pub fn user_property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.user_properties.push((name.into(), value.into()));
+        self
+    }
+}

@@ -1,0 +1,143 @@
+//! Messages on their way to the server, and the handles that tell how it went.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use mqtt_codec::{Publish, PublishProperties, QoS, ReasonCode, TopicName};
+use mqtt_session::{Outgoing, Time, Transmission};
+use tokio::sync::oneshot;
+
+use crate::{Error, Message, message};
+
+/// Tells what becomes of a published message; wait for it with `.await`.
+///
+/// It resolves to the reason code when a message of QoS 0 is written, when one of QoS 1 is
+/// acknowledged (PUBACK) and when one of QoS 2 is complete (PUBCOMP) or refused (PUBREC). A code
+/// of 0x80 and above ([`ReasonCode::is_error`]) means that the server refused the message. Dropping
+/// the receipt does not withdraw the message.
+#[derive(Debug)]
+#[must_use = "without the receipt nothing tells whether the message arrived"]
+pub struct Receipt(oneshot::Receiver<Result<ReasonCode, Error>>);
+
+impl Future for Receipt {
+    type Output = Result<ReasonCode, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|outcome| outcome.unwrap_or(Err(Error::Closed)))
+    }
+}
+
+/// Why [`try_publish`](crate::Client::try_publish) gives a message back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TryPublishError {
+    /// The queue is full.
+    Full(Box<Message>),
+    /// The client has disconnected.
+    Closed(Box<Message>),
+}
+
+impl fmt::Display for TryPublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full(_) => "the queue of messages to publish is full",
+            Self::Closed(_) => "the client is disconnected",
+        })
+    }
+}
+
+impl std::error::Error for TryPublishError {}
+
+/// A message in the hands of the session, with its receipt's other end.
+pub(crate) struct Outbound {
+    pub(crate) message: Box<Message>,
+    expires_at: Option<Time>,
+    receipt: oneshot::Sender<Result<ReasonCode, Error>>,
+}
+
+impl Outbound {
+    /// A message handed over at this time.
+    pub(crate) fn new(message: Message, now: Time) -> (Self, Receipt) {
+        let (sender, receiver) = oneshot::channel();
+        let interval = message.property().message_expiry_interval;
+        let expires_at = interval.map(|seconds| now + Duration::from_secs(u64::from(seconds)));
+        (Self { message: Box::new(message), expires_at, receipt: sender }, Receipt(receiver))
+    }
+
+    /// Tells the receipt; nobody may be listening.
+    pub(crate) fn resolve(self, outcome: Result<ReasonCode, Error>) {
+        let _ = self.receipt.send(outcome);
+    }
+
+    fn view(&self) -> Publish<'_> {
+        let message = &*self.message;
+        let properties = message.property();
+        Publish {
+            dup: false,
+            qos: message.quality(),
+            retain: message.is_retained(),
+            topic: Some(TopicName::assume_valid(message.topic())),
+            packet_id: None,
+            payload: message.payload(),
+            properties: PublishProperties {
+                payload_format_utf8: properties.payload_format_utf8,
+                message_expiry_interval: None,
+                topic_alias: None,
+                // An invalid one is refused before the message gets here.
+                response_topic: properties.response_topic.as_deref().map(TopicName::assume_valid),
+                correlation_data: properties.correlation_data.as_deref(),
+                subscription_identifiers: Vec::new(),
+                content_type: properties.content_type.as_deref(),
+                user_properties: message::user_properties(&properties.user_properties),
+            },
+        }
+    }
+
+    /// Whether it can be written as a packet at all, in this version.
+    pub(crate) fn check(message: &Message, version: mqtt_codec::ProtocolVersion) -> Result<(), Error> {
+        if let Some(topic) = &message.property().response_topic {
+            TopicName::new(topic)?;
+        }
+        let (outbound, _receipt) = Self::new(message.clone(), Time::default());
+        let mut how = Transmission::new(version);
+        how.packet_id = (message.quality() > QoS::AtMostOnce).then_some(mqtt_codec::PacketId::MAX);
+        how.publish_len(outbound.view())?;
+        Ok(())
+    }
+}
+
+impl Outgoing for Outbound {
+    fn qos(&self) -> QoS {
+        self.message.quality()
+    }
+
+    fn topic(&self) -> &str {
+        self.message.topic()
+    }
+
+    fn encoded_len(&self, how: &Transmission) -> usize {
+        how.publish_len(self.view()).unwrap_or(usize::MAX)
+    }
+
+    fn encode(&self, how: &Transmission, out: &mut Vec<u8>) {
+        // Checked when it was handed over: nothing can fail, and a failure writes nothing.
+        let _ = how.write_publish(self.view(), out);
+    }
+
+    fn expires_at(&self) -> Option<Time> {
+        self.expires_at
+    }
+
+    fn size(&self) -> usize {
+        self.message.payload().len() + self.message.topic().len()
+    }
+}
+
+impl fmt::Debug for Outbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Outbound").field(&self.message).finish()
+    }
+}
