@@ -1,2 +1,9 @@
-//! The program.
-fn main() {}
+//! The program `mqtt-client`: `pub` and `sub` on the command line.
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run(std::env::args_os().skip(1).collect())
+}

@@ -1,0 +1,177 @@
+//! The commands of the program: arguments in, exit status out.
+
+mod args;
+mod argv;
+mod clock;
+mod connection;
+mod format;
+mod json;
+mod output;
+mod payload;
+mod property;
+mod publish;
+mod subscribe;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use mqtt_client::{Error, ProtocolVersion, ReasonCode};
+use tracing_subscriber::filter::LevelFilter;
+
+use self::args::{Command, CommonArgs, Parsed};
+
+/// Exit status of `sub -W` when the time is over.
+const TIMED_OUT: u8 = 27;
+
+/// A mistake in the arguments: the text to print before pointing to `--help`.
+#[derive(Debug)]
+pub(crate) struct UsageError(pub(crate) String);
+
+/// Why a command ends with a status other than 0.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// A mistake in the arguments; always printed.
+    Usage(UsageError),
+    /// Anything else; printed unless `--quiet`, as it stands.
+    Message(String),
+    /// A connection that failed.
+    Connection(Error, ProtocolVersion),
+    /// The time of `-W` is over.
+    TimedOut,
+}
+
+impl From<UsageError> for Failure {
+    fn from(error: UsageError) -> Self {
+        Self::Usage(error)
+    }
+}
+
+impl Failure {
+    /// The exit status: the server's return or reason code where it refused CONNECT, else 1.
+    fn status(&self) -> u8 {
+        match self {
+            Self::Connection(Error::Refused { reason, .. }, version) => connect_status(*reason, *version),
+            Self::Usage(_) | Self::Message(_) | Self::Connection(..) => 1,
+            Self::TimedOut => TIMED_OUT,
+        }
+    }
+
+    fn text(&self, tool: &str) -> String {
+        match self {
+            Self::Usage(UsageError(text)) => {
+                format!("{text}\n\nUse 'mqtt-client {tool} --help' to see usage.")
+            }
+            Self::Message(text) => text.clone(),
+            Self::Connection(Error::Refused { reason, reason_string, .. }, version) => {
+                let detail = reason_string.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
+                let hint = match *reason {
+                    ReasonCode::UNSUPPORTED_PROTOCOL_VERSION if version.has_reason_codes() => {
+                        ". Try connecting to an MQTT v5 broker, or use MQTT v3.x mode."
+                    }
+                    _ => "",
+                };
+                format!("Connection error: {}{detail}{hint}", reason.name())
+            }
+            Self::Connection(error, _) => format!("Error: {error}"),
+            Self::TimedOut => "Timed out".to_owned(),
+        }
+    }
+}
+
+/// The reason code as it stood in CONNACK: MQTT 3 has return codes 1 to 5.
+fn connect_status(reason: ReasonCode, version: ProtocolVersion) -> u8 {
+    if version.has_reason_codes() {
+        return reason.0;
+    }
+    match reason {
+        ReasonCode::UNSUPPORTED_PROTOCOL_VERSION => 1,
+        ReasonCode::CLIENT_IDENTIFIER_NOT_VALID => 2,
+        ReasonCode::SERVER_UNAVAILABLE => 3,
+        ReasonCode::BAD_USER_NAME_OR_PASSWORD => 4,
+        ReasonCode::NOT_AUTHORIZED => 5,
+        ReasonCode(code) => code,
+    }
+}
+
+/// Runs the program with these arguments, its own name left out.
+pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
+    let tool = arguments.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let command = match args::parse(arguments) {
+        Ok(Parsed::Command(command)) => command,
+        Ok(Parsed::Text(text)) => {
+            // A reader that closed the pipe has seen enough.
+            let _ = write!(std::io::stdout(), "{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return finish(Err(Failure::Usage(error)), &tool, false),
+    };
+    let common = match &command {
+        Command::Pub(args) => &args.common,
+        Command::Sub(args) => &args.common,
+    };
+    log_to_stderr(common);
+    let quiet = common.quiet;
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return finish(Err(Failure::Message(format!("Error: {error}"))), &tool, quiet),
+    };
+    let outcome = match command {
+        Command::Pub(args) => runtime.block_on(publish::run(*args)),
+        Command::Sub(args) => runtime.block_on(subscribe::run(*args)),
+    };
+    // A read of standard input may be pending, and cannot be interrupted.
+    runtime.shutdown_background();
+    finish(outcome, &tool, quiet)
+}
+
+fn finish(outcome: Result<(), Failure>, tool: &str, quiet: bool) -> ExitCode {
+    let Err(failure) = outcome else {
+        return ExitCode::SUCCESS;
+    };
+    if !quiet || matches!(failure, Failure::Usage(_)) {
+        complain(&failure.text(tool));
+    }
+    ExitCode::from(failure.status())
+}
+
+/// Prints a line to standard error.
+pub(crate) fn complain(text: &str) {
+    // Nothing is left to tell if standard error is closed.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+fn log_to_stderr(common: &CommonArgs) {
+    let level = if common.debug { LevelFilter::DEBUG } else { LevelFilter::OFF };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .without_time()
+        .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(reason: ReasonCode) -> Error {
+        Error::Refused { reason, reason_string: None, server_reference: None }
+    }
+
+    #[test]
+    fn a_refusal_gives_its_code_as_status() {
+        for (reason, version, status) in [
+            (ReasonCode::NOT_AUTHORIZED, ProtocolVersion::V5, 135),
+            (ReasonCode::NOT_AUTHORIZED, ProtocolVersion::V3_1_1, 5),
+            (ReasonCode::UNSUPPORTED_PROTOCOL_VERSION, ProtocolVersion::V3_1, 1),
+            (ReasonCode::CLIENT_IDENTIFIER_NOT_VALID, ProtocolVersion::V3_1, 2),
+            (ReasonCode::SERVER_UNAVAILABLE, ProtocolVersion::V3_1_1, 3),
+            (ReasonCode::BAD_USER_NAME_OR_PASSWORD, ProtocolVersion::V3_1_1, 4),
+        ] {
+            assert_eq!(Failure::Connection(refused(reason), version).status(), status);
+        }
+        assert_eq!(Failure::Connection(Error::ConnectionLost, ProtocolVersion::V5).status(), 1);
+        assert_eq!(Failure::TimedOut.status(), 27);
+    }
+}

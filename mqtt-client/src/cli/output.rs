@@ -1,0 +1,68 @@
+//! What `sub` prints for a message.
+
+use mqtt_client::Received;
+
+use super::clock::Clock;
+use super::format::Format;
+
+/// How messages are printed.
+#[derive(Debug, Clone)]
+pub(crate) struct Output {
+    /// `-F`, which goes before `-v`.
+    pub(crate) format: Option<Format>,
+    /// `-v`.
+    pub(crate) verbose: bool,
+    /// No `-N`.
+    pub(crate) newline: bool,
+}
+
+impl Output {
+    /// Appends a message as it is printed; problems are for standard error.
+    pub(crate) fn print(&self, message: &Received, out: &mut Vec<u8>, problems: &mut Vec<String>) {
+        let payload = message.payload();
+        let newline: &[u8] = if self.newline { b"\n" } else { b"" };
+        if let Some(format) = &self.format {
+            format.render(message, &Clock::now(), out, problems);
+            out.extend_from_slice(newline);
+        } else if !payload.is_empty() {
+            if self.verbose {
+                out.extend_from_slice(message.topic().as_bytes());
+                out.push(b' ');
+            }
+            out.extend_from_slice(payload);
+            out.extend_from_slice(newline);
+        } else if self.verbose && self.newline {
+            out.extend_from_slice(message.topic().as_bytes());
+            out.extend_from_slice(b" (null)\n");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mqtt_client::Message;
+
+    use super::*;
+
+    /// The expectations are what mosquitto_sub 2.0.11 prints.
+    #[test]
+    fn plain_and_verbose_output() {
+        for (verbose, newline, payload, expected) in [
+            (false, true, "x", "x\n"),
+            (false, false, "x", "x"),
+            (true, true, "x", "t x\n"),
+            (true, false, "x", "t x"),
+            (false, true, "", ""),
+            (false, false, "", ""),
+            (true, true, "", "t (null)\n"),
+            (true, false, "", ""),
+        ] {
+            let output = Output { format: None, verbose, newline };
+            let message = Received::new(Message::new("t", payload).unwrap(), None);
+            let (mut out, mut problems) = (Vec::new(), Vec::new());
+            output.print(&message, &mut out, &mut problems);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+            assert!(problems.is_empty());
+        }
+    }
+}

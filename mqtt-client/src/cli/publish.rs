@@ -1,0 +1,113 @@
+//! `pub`: publishes and waits for the acknowledgements.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use mqtt_client::{Client, Error, Message, Receipt};
+
+use super::args::PubArgs;
+use super::connection::{self, Setup};
+use super::payload::{Lines, Payload};
+use super::{Failure, UsageError, complain};
+
+/// Most lines that wait for their acknowledgement before another is read.
+const WINDOW: usize = 1024;
+
+/// Runs the command to its end.
+pub(crate) async fn run(args: PubArgs) -> Result<(), Failure> {
+    let setup = Setup::new(&args.common)?;
+    let topic = setup.url_topic.clone().or_else(|| args.topic.clone());
+    let Some(topic) = topic else {
+        return Err(UsageError("Error: Both topic and message must be supplied.".to_owned()).into());
+    };
+    connection::publishable(&topic)?;
+    let payload = Payload::open(&args).await?;
+    let (client, incoming) = setup.connect().await?;
+    // What a kept session delivers stays with the server: nothing acknowledges it.
+    drop(incoming);
+    let mut publisher = Publisher { args: &args, setup: &setup, client, topic, published: 0 };
+    let outcome = match payload {
+        Payload::Fixed(payload) => publisher.repeat(payload).await,
+        Payload::Lines(lines) => publisher.lines(lines).await,
+    };
+    let disconnected = publisher.client.disconnect_with(setup.properties.disconnect.clone()).await;
+    outcome?;
+    disconnected.map_err(|error| Failure::Connection(error, setup.version))
+}
+
+struct Publisher<'a> {
+    args: &'a PubArgs,
+    setup: &'a Setup,
+    client: Client,
+    topic: String,
+    published: u64,
+}
+
+impl Publisher<'_> {
+    async fn send(&self, payload: Bytes) -> Result<Receipt, Failure> {
+        let message = Message::new(&self.topic, payload)
+            .map_err(|error| self.failure(error.into()))?
+            .qos(self.args.common.qos)
+            .retain(self.args.retain)
+            .properties(self.setup.properties.publish.clone());
+        self.client.publish(message).await.map_err(|error| self.failure(error))
+    }
+
+    fn failure(&self, error: Error) -> Failure {
+        Failure::Connection(error, self.setup.version)
+    }
+
+    /// Waits until a message is through. A refusal is a warning, as with mosquitto_pub.
+    async fn confirm(&mut self, receipt: Receipt) -> Result<(), Failure> {
+        self.published += 1;
+        match receipt.await {
+            Ok(reason) if reason.is_error() && !self.args.common.quiet => {
+                complain(&format!("Warning: Publish {} failed: {}.", self.published, reason.name()));
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.failure(error)),
+        }
+    }
+
+    /// One payload as often as `--repeat` says; the delay begins when a message is through.
+    async fn repeat(&mut self, payload: Bytes) -> Result<(), Failure> {
+        for turn in 0..self.args.repeat {
+            if turn > 0 && !self.args.repeat_delay.is_zero() {
+                tokio::time::sleep(self.args.repeat_delay).await;
+            }
+            let receipt = self.send(payload.clone()).await?;
+            self.confirm(receipt).await?;
+        }
+        Ok(())
+    }
+
+    /// A message a line, many of them in flight.
+    async fn lines(&mut self, mut lines: Lines<impl tokio::io::AsyncBufRead + Unpin>) -> Result<(), Failure> {
+        let mut receipts = VecDeque::new();
+        loop {
+            let line = tokio::select! {
+                line = lines.next() => line,
+                ended = self.client.closed() => {
+                    return Err(self.failure(ended.err().unwrap_or(Error::Closed)));
+                }
+            };
+            let Some(line) = line.map_err(|error| {
+                Failure::Message(format!("Error: Unable to read standard input: {error}."))
+            })?
+            else {
+                break;
+            };
+            receipts.push_back(self.send(line).await?);
+            while receipts.len() >= WINDOW
+                && let Some(receipt) = receipts.pop_front()
+            {
+                self.confirm(receipt).await?;
+            }
+        }
+        for receipt in receipts {
+            self.confirm(receipt).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,288 @@
+//! `sub`: subscribes and prints what arrives until something ends it.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Write};
+use std::time::Duration;
+
+use mqtt_client::{
+    Acknowledge, Backoff, Client, DisconnectOptions, Error, Filter, Incoming, Message, QoS, Receipt, Received,
+    RetainHandling, SubscribeOptions, TopicFilter, TopicName,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::args::SubArgs;
+use super::connection::{Setup, bytes};
+use super::format::{self, Format};
+use super::output::Output;
+use super::{Failure, UsageError};
+
+/// Bytes that are printed before more messages are taken.
+const BATCH: usize = 64 * 1024;
+
+/// Runs the command to its end.
+pub(crate) async fn run(args: SubArgs) -> Result<(), Failure> {
+    let mut setup = Setup::new(&args.common)?;
+    let mut filters = args.topics.clone();
+    if let Some(topic) = &setup.url_topic {
+        TopicFilter::new(topic).map_err(|error| {
+            UsageError(format!("Error: Invalid subscription topic '{topic}': {error}."))
+        })?;
+        filters.push(topic.clone());
+    }
+    if filters.is_empty() && args.unsubscribe.is_empty() {
+        let text = "Error: You must specify a topic to subscribe to (-t) or unsubscribe from (-U).";
+        return Err(UsageError(text.to_owned()).into());
+    }
+    if args.hide_retained && args.retained_only {
+        let text = "Error: Combining '-R' and '--retained-only' makes no sense.";
+        return Err(UsageError(text.to_owned()).into());
+    }
+    let format = match args.format.clone() {
+        None => None,
+        Some(text) => Some(
+            Format::parse(&bytes(text), args.pretty)
+                .map_err(|error| UsageError(format!("Error: {error}")))?,
+        ),
+    };
+    let output = Output { format, verbose: args.verbose, newline: !args.no_newline };
+
+    let mut options = setup.options.clone().acknowledge(Acknowledge::Manually).reconnect(Backoff {
+        first: Duration::from_secs(1),
+        longest: Duration::from_secs(30),
+    });
+    // No more than asked for: what is not printed stays with the server.
+    if let Some(count) = args.count.and_then(|count| u16::try_from(count).ok()).filter(|count| *count < 20) {
+        options = options.receive_maximum(count);
+    }
+    setup.options = options;
+
+    let mut signals = Signals::new().map_err(|error| Failure::Message(format!("Error: {error}")))?;
+    let (client, incoming) = tokio::select! {
+        connected = setup.connect() => connected?,
+        () = signals.recv() => return Ok(()),
+    };
+    let deadline = args.timeout.map(|seconds| Duration::from_secs(u64::from(seconds)));
+    let mut subscriber = Subscriber { args: &args, setup: &setup, client, output, printed: 0, removals: Vec::new() };
+
+    let ending = tokio::select! {
+        ending = subscriber.work(&filters, incoming) => ending,
+        () = signals.recv() => Ok(Ending::Interrupted),
+        () = sleep(deadline) => Ok(Ending::TimedOut),
+    };
+    subscriber.finish(ending).await
+}
+
+async fn sleep(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Why the printing ends.
+enum Ending {
+    /// `-C`, `-E` or `--retained-only` has what it wants.
+    Done,
+    /// Nobody reads standard output any more.
+    BrokenPipe,
+    /// A signal came.
+    Interrupted,
+    /// `-W` is over.
+    TimedOut,
+}
+
+struct Subscriber<'a> {
+    args: &'a SubArgs,
+    setup: &'a Setup,
+    client: Client,
+    output: Output,
+    printed: u64,
+    /// Publications of `--remove-retained` under way.
+    removals: Vec<Receipt>,
+}
+
+impl Subscriber<'_> {
+    fn failure(&self, error: Error) -> Failure {
+        Failure::Connection(error, self.setup.version)
+    }
+
+    /// Subscribes, then prints. Messages of a kept session may come before the SUBACK.
+    async fn work(&mut self, filters: &[String], mut incoming: Incoming) -> Result<Ending, Failure> {
+        let client = self.client.clone();
+        let subscribing = subscribe(&client, self.args, self.setup, filters);
+        tokio::pin!(subscribing);
+        let mut subscribed = false;
+        loop {
+            tokio::select! {
+                outcome = &mut subscribing, if !subscribed => {
+                    outcome.map_err(|error| self.failure(error))?;
+                    subscribed = true;
+                    if self.args.exit_after_subscribing {
+                        return Ok(Ending::Done);
+                    }
+                }
+                first = incoming.recv() => {
+                    let Some(first) = first else {
+                        let ended = self.client.closed().await;
+                        return Err(self.failure(ended.err().unwrap_or(Error::ConnectionLost)));
+                    };
+                    if let Some(ending) = self.batch(first, &mut incoming).await? {
+                        return Ok(ending);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Prints the first message and those that wait behind it with one write, then acknowledges.
+    async fn batch(&mut self, first: Received, incoming: &mut Incoming) -> Result<Option<Ending>, Failure> {
+        let (mut out, mut problems, mut taken) = (Vec::new(), Vec::new(), Vec::new());
+        let mut ending = None;
+        let mut next = Some(first);
+        while let Some(message) = next {
+            ending = self.print(&message, &mut out, &mut problems).await?;
+            taken.push(message);
+            if ending.is_some() || out.len() >= BATCH {
+                break;
+            }
+            next = incoming.try_recv();
+        }
+        let written = write(&out);
+        if !self.args.common.quiet {
+            format::report(&mut problems);
+        }
+        match written {
+            Ok(()) => {
+                for message in &taken {
+                    incoming.acknowledge(message);
+                }
+                Ok(ending)
+            }
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Some(Ending::BrokenPipe)),
+            Err(error) => Err(Failure::Message(format!("Error: Unable to write to standard output: {error}."))),
+        }
+    }
+
+    async fn print(
+        &mut self,
+        message: &Received,
+        out: &mut Vec<u8>,
+        problems: &mut Vec<String>,
+    ) -> Result<Option<Ending>, Failure> {
+        if self.args.retained_only && !message.is_retained() {
+            return Ok(Some(Ending::Done));
+        }
+        if message.is_retained() && self.args.remove_retained && !self.is_filtered_out(message) {
+            let removal = Message::new(message.topic(), "").map_err(|error| self.failure(error.into()))?;
+            let removal = removal.qos(QoS::AtLeastOnce).retain(true);
+            let receipt = self.client.publish(removal).await.map_err(|error| self.failure(error))?;
+            self.removals.push(receipt);
+        }
+        if (message.is_retained() && self.args.hide_retained) || self.is_filtered_out(message) {
+            return Ok(None);
+        }
+        if self.args.random_filter.is_none_or(chance) {
+            self.output.print(message, out, problems);
+        }
+        self.printed += 1;
+        Ok((Some(self.printed) == self.args.count).then_some(Ending::Done))
+    }
+
+    fn is_filtered_out(&self, message: &Received) -> bool {
+        let Ok(topic) = TopicName::new(message.topic()) else {
+            return false;
+        };
+        let mut filters = self.args.filter_out.iter();
+        filters.any(|filter| TopicFilter::new(filter).is_ok_and(|filter| filter.matches(topic)))
+    }
+
+    /// Waits for removals and disconnects. As mosquitto_sub does, an end by signal or time has the
+    /// server publish the Will where the version can ask for it.
+    async fn finish(mut self, ending: Result<Ending, Failure>) -> Result<(), Failure> {
+        let ending = ending?;
+        if matches!(ending, Ending::Done) {
+            for receipt in std::mem::take(&mut self.removals) {
+                receipt.await.map_err(|error| self.failure(error))?;
+            }
+        }
+        let properties: DisconnectOptions = self.setup.properties.disconnect.clone();
+        let properties = match ending {
+            Ending::Interrupted | Ending::TimedOut => properties.with_will(),
+            Ending::Done | Ending::BrokenPipe => properties,
+        };
+        let disconnected = self.client.disconnect_with(properties).await;
+        match ending {
+            Ending::TimedOut => Err(Failure::TimedOut),
+            // The connection may be gone already: nothing is lost by it.
+            Ending::Interrupted | Ending::BrokenPipe => Ok(()),
+            Ending::Done => disconnected.map_err(|error| self.failure(error)),
+        }
+    }
+}
+
+/// Whether a message is among this percentage.
+fn chance(percent: f64) -> bool {
+    let random = RandomState::new().hash_one(0_u8) % 10_000;
+    (random as f64) < percent * 100.0
+}
+
+fn write(bytes: &[u8]) -> io::Result<()> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes)?;
+    stdout.flush()
+}
+
+async fn subscribe(client: &Client, args: &SubArgs, setup: &Setup, filters: &[String]) -> Result<(), Error> {
+    if !filters.is_empty() {
+        let mut list = Vec::with_capacity(filters.len());
+        for filter in filters {
+            let mut filter = Filter::new(filter)?
+                .qos(args.common.qos)
+                .retain_as_published(args.retain_as_published);
+            if let Some(handling) = args.retain_handling {
+                filter = filter.retain_handling(handling);
+            } else if args.hide_retained {
+                filter = filter.retain_handling(RetainHandling::Never);
+            }
+            list.push(filter);
+        }
+        let mut options = SubscribeOptions::new();
+        for (name, value) in &setup.properties.subscribe {
+            options = options.user_property(name, value);
+        }
+        let codes = client.subscribe_with(list, options).await?;
+        tracing::debug!("subscribed: {codes:?}");
+        if codes.iter().all(|code| code.is_error()) && !args.common.quiet {
+            super::complain("All subscription requests were denied.");
+        }
+        if codes.iter().all(|code| code.is_error()) {
+            return Err(Error::Closed);
+        }
+    }
+    if !args.unsubscribe.is_empty() {
+        client.unsubscribe_with(args.unsubscribe.clone(), setup.properties.unsubscribe.clone()).await?;
+    }
+    Ok(())
+}
