@@ -365,6 +365,16 @@ impl<H: Outgoing> Outbound<H> {
         handles.into_iter()
     }
 
+    pub(crate) fn into_undelivered(mut self) -> Vec<H> {
+        let published = self.published.drain();
+        let mut handles: Vec<H> = published
+            .filter(|message| message.qos != QoS::ExactlyOnce || !message.sent)
+            .filter_map(|message| message.handle)
+            .collect();
+        handles.extend(self.queue.take(|_| true));
+        handles
+    }
+
     pub(crate) fn in_flight(&self) -> impl Iterator<Item = InFlight<'_, H>> {
         let released = self.released.iter().map(|(_, message)| InFlight {
             packet_id: message.packet_id,

@@ -102,6 +102,14 @@ impl<H: Outgoing> Session<H> {
         self.outbound.queue.take(choose)
     }
 
+    /// Ends the session: the messages that somebody else may still be given, oldest first. Those are what
+    /// was never sent and what was sent at QoS 1 and is kept; a QoS 2 message that was sent belongs to this
+    /// session alone ([MQTT-4.8.2-5]).
+    #[must_use]
+    pub fn into_undelivered(self) -> Vec<H> {
+        self.outbound.into_undelivered()
+    }
+
     /// How many messages have an identifier and are not completed.
     #[must_use]
     pub const fn in_flight_len(&self) -> usize {

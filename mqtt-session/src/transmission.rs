@@ -33,6 +33,13 @@ pub trait Outgoing {
         0
     }
 
+    /// Whether the caller wants it back from [`Session::into_undelivered`](crate::Session::into_undelivered)
+    /// if the session ends before its acknowledgement. Otherwise a session that ends with its connection
+    /// keeps nothing of what it sent.
+    fn returns(&self) -> bool {
+        false
+    }
+
     /// What the store calls it in [`Change`](crate::Change)s; unique among the messages of a session.
     fn key(&self) -> u64 {
         0

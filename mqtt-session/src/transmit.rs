@@ -235,7 +235,7 @@ impl<H: Outgoing> Link<H> {
                     continue;
                 }
                 message.sent = true;
-                if self.keep_sent {
+                if self.keep_sent || handle.returns() {
                     outbound.in_flight_size += handle.size();
                     message.handle = Some(handle);
                 }
