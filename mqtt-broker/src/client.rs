@@ -1,10 +1,11 @@
 //! A session as everybody else sees it: its key, its link and the outbox that publishers append to.
 
 use core::fmt;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use core::task::Waker;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crate::counters::{Counters, DropReason};
 use crate::delivery::Delivery;
 use crate::frames::Frames;
 use crate::message::Layout;
@@ -92,6 +93,13 @@ impl Outbox {
         self.waker.clone()
     }
 
+    /// Takes the messages out that were chosen by a shared group.
+    pub(crate) fn take_group_deliveries(&mut self) -> Vec<Delivery> {
+        self.deliveries
+            .extract_if(.., |delivery| delivery.group.is_some())
+            .collect()
+    }
+
     /// Remembers the task to wake.
     pub(crate) fn register(&mut self, waker: &Waker) {
         match &mut self.waker {
@@ -108,6 +116,10 @@ pub(crate) struct Client {
     link: AtomicU64,
     /// Bytes of QoS 1 and 2 messages that wait in the outbox or in the session.
     queued: AtomicUsize,
+    /// Messages wait because the client has not acknowledged those before them.
+    busy: AtomicBool,
+    /// What was dropped on the way to this session, once anything was.
+    dropped: OnceLock<Box<Counters>>,
     outbox: Mutex<Outbox>,
 }
 
@@ -118,12 +130,38 @@ impl Client {
             id,
             link: AtomicU64::new(Link::Offline.pack()),
             queued: AtomicUsize::new(0),
+            busy: AtomicBool::new(false),
+            dropped: OnceLock::new(),
             outbox: Mutex::default(),
         }
     }
 
     pub(crate) fn link(&self) -> Link {
         Link::unpack(self.link.load(Ordering::Relaxed))
+    }
+
+    /// Whether messages wait in the session because too many are unacknowledged.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_busy(&self, busy: bool) {
+        if self.is_busy() != busy {
+            self.busy.store(busy, Ordering::Relaxed);
+        }
+    }
+
+    /// What was dropped on the way to this session, if anything was.
+    pub(crate) fn dropped(&self) -> Option<&Counters> {
+        self.dropped.get().map(|counters| &**counters)
+    }
+
+    pub(crate) fn count_drop(&self, reason: DropReason, messages: u64) {
+        if messages > 0 {
+            self.dropped
+                .get_or_init(Box::default)
+                .count_drop(reason, messages);
+        }
     }
 
     /// The outbox. Held for a few instructions, never across an await or a socket.
@@ -145,11 +183,12 @@ impl Client {
         core::mem::take(&mut outbox.frames).count_frames()
     }
 
-    /// Ends the link for good; returns how many messages still waited in the outbox.
+    /// Ends the link for good; returns how many QoS 0 packets are lost by this, and the messages that
+    /// still waited in the outbox.
     #[must_use]
-    pub(crate) fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> (u64, Vec<Delivery>) {
         let frames = self.set_link(Link::Ended);
-        frames + core::mem::take(&mut self.outbox().deliveries).len() as u64
+        (frames, core::mem::take(&mut self.outbox().deliveries))
     }
 
     /// Bytes of QoS 1 and 2 messages that wait for this session's acknowledgement.

@@ -3,6 +3,8 @@
 use core::num::NonZeroU16;
 use core::time::Duration;
 
+use mqtt_codec::QoS;
+
 /// Limits of a broker. Every field has a default; see [`Config::default`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -24,6 +26,30 @@ pub struct Config {
     pub outbox_bytes: usize,
     /// Bytes of QoS 1 and 2 messages that one session may hold, in flight ones included. Default 16 MiB.
     pub queue_bytes: usize,
+    /// Topics that may have a retained message. Default: no bound of its own.
+    pub retained_messages: usize,
+    /// Bytes of all retained messages. Default 256 MiB.
+    pub retained_bytes: usize,
+    /// Bytes of one retained message, topic and properties included. Default: no bound of its own.
+    pub retained_message_bytes: usize,
+    /// How often expired retained messages are looked for, so that they do not hold memory. They are
+    /// never sent, whether they were found or not. Default 60 s.
+    pub retained_sweep_interval: Duration,
+    /// Longest time, in seconds, that a session outlives its connection. Default `u32::MAX`: for ever.
+    pub session_expiry_maximum: u32,
+    /// Longest keep alive in seconds; a client of 5.0 that asks for more, or for none, is told to use this
+    /// one. Default: none.
+    pub keep_alive_maximum: Option<NonZeroU16>,
+    /// Highest QoS of a PUBLISH that clients may send, announced to those of 5.0. Default 2.
+    pub maximum_qos: QoS,
+    /// Whether clients may send retained messages, announced to those of 5.0. Default yes.
+    pub retain_available: bool,
+    /// Whether filters may contain wildcards. Default yes.
+    pub wildcard_subscription_available: bool,
+    /// Whether subscriptions may have identifiers. Default yes.
+    pub subscription_identifiers_available: bool,
+    /// Whether subscriptions may be shared. Default yes.
+    pub shared_subscription_available: bool,
     /// Unsent answers to one client (acknowledgements, PINGRESP...), in bytes, beyond which its connection
     /// is no longer read. Default 64 KiB.
     pub control_bytes: usize,
@@ -51,6 +77,17 @@ impl Default for Config {
             topic_alias_maximum: 16,
             outbox_bytes: 1024 * 1024,
             queue_bytes: 16 * 1024 * 1024,
+            retained_messages: usize::MAX,
+            retained_bytes: 256 * 1024 * 1024,
+            retained_message_bytes: usize::MAX,
+            retained_sweep_interval: Duration::from_secs(60),
+            session_expiry_maximum: u32::MAX,
+            keep_alive_maximum: None,
+            maximum_qos: QoS::ExactlyOnce,
+            retain_available: true,
+            wildcard_subscription_available: true,
+            subscription_identifiers_available: true,
+            shared_subscription_available: true,
             control_bytes: 64 * 1024,
             connect_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(60),

@@ -21,11 +21,19 @@ pub enum DropReason {
     SessionEnded,
     /// No subscription matched.
     NoSubscription,
+    /// No member of a shared group could take it.
+    NoMember,
+    /// The receiver's connection could not carry it.
+    Unsendable,
+    /// It is not retained: retained messages take as much as they may.
+    RetainedFull,
+    /// It is not retained: it is larger than a retained message may be.
+    RetainedTooLarge,
 }
 
 impl DropReason {
     /// Every reason, in the order in which counters are printed.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::OutboxFull,
         Self::QueueFull,
         Self::Expired,
@@ -33,6 +41,10 @@ impl DropReason {
         Self::Offline,
         Self::SessionEnded,
         Self::NoSubscription,
+        Self::NoMember,
+        Self::Unsendable,
+        Self::RetainedFull,
+        Self::RetainedTooLarge,
     ];
 
     /// The name under which the counter is printed.
@@ -45,6 +57,10 @@ impl DropReason {
             Self::Offline => "offline",
             Self::SessionEnded => "session ended",
             Self::NoSubscription => "no subscription",
+            Self::NoMember => "no group member",
+            Self::Unsendable => "unsendable",
+            Self::RetainedFull => "retained full",
+            Self::RetainedTooLarge => "retained too large",
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mqtt_codec::{QoS, SubscriptionIdentifier};
 use mqtt_session::{Outgoing, Time, Transmission};
 
+use crate::hub::Group;
 use crate::message::{Envelope, Layout, Message};
 
 /// A message and how this receiver gets it.
@@ -15,6 +16,8 @@ pub(crate) struct Delivery {
     pub(crate) retain: bool,
     /// Identifiers of the subscriptions that matched; `None` where there are none.
     pub(crate) identifiers: Option<Arc<[SubscriptionIdentifier]>>,
+    /// The shared group that chose this receiver, and may choose another.
+    pub(crate) group: Option<Arc<Group>>,
 }
 
 impl Delivery {
@@ -51,6 +54,10 @@ impl Outgoing for Delivery {
 
     fn encode(&self, how: &Transmission, out: &mut Vec<u8>) {
         self.message.parts().encode(&self.envelope(how), out);
+    }
+
+    fn returns(&self) -> bool {
+        self.group.is_some()
     }
 
     fn size(&self) -> usize {

@@ -254,3 +254,153 @@ fn frame_len_at(bytes: &[u8], at: usize) -> Option<usize> {
     let header = FixedHeader::parse(bytes.get(at..)?).ok()??;
     Some(header.frame_len())
 }
+
+#[cfg(test)]
+mod tests {
+    use mqtt_codec::{Packet, ProtocolVersion, Publish, TopicName};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frame(number: usize, size: usize) -> Vec<u8> {
+        let payload = vec![b'x'; size];
+        let topic = number.to_string();
+        let publish = Publish::new(TopicName::new(&topic).unwrap(), &payload);
+        Packet::Publish(publish)
+            .to_vec(ProtocolVersion::V3_1_1)
+            .unwrap()
+    }
+
+    /// What one step of a test does.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Copied(usize),
+        Shared(usize),
+        Append(Vec<usize>),
+        Control,
+        Write(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0..40_usize).prop_map(Step::Copied),
+            (1..40_usize).prop_map(Step::Shared),
+            prop::collection::vec(0..20_usize, 0..4).prop_map(Step::Append),
+            Just(Step::Control),
+            (1..60_usize).prop_map(Step::Write),
+        ]
+    }
+
+    #[derive(Default)]
+    struct Model {
+        frames: Frames,
+        control: Vec<u8>,
+        written: Vec<u8>,
+        next: usize,
+        controls: usize,
+    }
+
+    impl Model {
+        fn frame(&mut self, size: usize) -> Vec<u8> {
+            self.next += 1;
+            frame(self.next, size)
+        }
+
+        fn shared(&mut self, size: usize) {
+            let bytes = self.frame(size);
+            let (head, payload) = bytes.split_at(bytes.len() - size);
+            self.frames
+                .extend_shared(head, Bytes::copy_from_slice(payload));
+        }
+
+        fn write(&mut self, limit: usize) {
+            let mut slices = [IoSlice::new(&[]); 3];
+            let filled = self.frames.gather(&self.control, &mut slices);
+            let bytes: Vec<u8> = slices[..filled]
+                .iter()
+                .flat_map(|slice| slice.to_vec())
+                .collect();
+            let count = limit.min(bytes.len());
+            self.written.extend_from_slice(&bytes[..count]);
+            let control = self.frames.advance(count, self.control.len());
+            self.control.drain(..control);
+        }
+
+        fn check(mut self) {
+            while !self.frames.is_empty() || !self.control.is_empty() {
+                let before = self.written.len();
+                self.write(usize::MAX);
+                assert!(self.written.len() > before, "a write makes progress");
+            }
+            let (mut number, mut controls, mut rest) = (0, 0, self.written.as_slice());
+            while let Some((packet, len)) =
+                mqtt_codec::decode(rest, ProtocolVersion::V3_1_1, u32::MAX).unwrap()
+            {
+                match packet {
+                    Packet::PingResp => controls += 1,
+                    Packet::Publish(publish) => {
+                        number += 1;
+                        assert_eq!(publish.topic.unwrap().as_str(), number.to_string());
+                    }
+                    other => panic!("nobody wrote {other:?}"),
+                }
+                rest = &rest[len..];
+            }
+            assert!(rest.is_empty());
+            assert_eq!((number, controls), (self.next, self.controls));
+        }
+    }
+
+    proptest! {
+        /// Whatever is appended and however writes are cut: whole packets leave, each kind in order.
+        #[test]
+        fn packets_stay_whole(steps in prop::collection::vec(step(), 0..60)) {
+            let mut model = Model::default();
+            for step in steps {
+                match step {
+                    Step::Copied(size) => {
+                        let bytes = model.frame(size);
+                        model.frames.extend(&bytes);
+                    }
+                    Step::Shared(size) => model.shared(size),
+                    Step::Append(sizes) => {
+                        let mut other = Model { next: model.next, ..Model::default() };
+                        for size in sizes {
+                            other.shared(size + 1);
+                            let bytes = other.frame(size);
+                            other.frames.extend(&bytes);
+                        }
+                        model.next = other.next;
+                        model.frames.append(&mut other.frames);
+                        prop_assert!(other.frames.is_empty());
+                    }
+                    Step::Control => {
+                        model.control.extend([0xd0, 0]);
+                        model.controls += 1;
+                    }
+                    Step::Write(limit) => model.write(limit),
+                }
+            }
+            model.check();
+        }
+
+        /// Truncation keeps whole packets within the room and counts the rest.
+        #[test]
+        fn truncation_counts_what_it_drops(sizes in prop::collection::vec(1..40_usize, 0..20), room in 0..600_usize) {
+            let mut model = Model::default();
+            for (index, size) in sizes.iter().enumerate() {
+                if index % 3 == 0 {
+                    model.shared(*size);
+                } else {
+                    let bytes = model.frame(*size);
+                    model.frames.extend(&bytes);
+                }
+            }
+            let before = model.frames.len();
+            let dropped = model.frames.truncate_frames(room);
+            prop_assert!(model.frames.len() <= room);
+            prop_assert_eq!(dropped == 0, model.frames.len() == before);
+            prop_assert_eq!(model.frames.count_frames() + dropped, sizes.len() as u64);
+        }
+    }
+}

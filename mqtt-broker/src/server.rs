@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::connection;
-use crate::counters::Counters;
+use crate::counters::{Counters, DropReason};
 use crate::hub::Hub;
 use crate::listener::Listener;
 
@@ -49,6 +49,18 @@ impl Broker {
         Arc::clone(&self.counters)
     }
 
+    /// How many messages were dropped for `reason` on the way to the session of a client identifier;
+    /// `None` if there is no such session.
+    #[must_use]
+    pub fn client_dropped(&self, client_id: &str, reason: DropReason) -> Option<u64> {
+        let client = self.hub.client(client_id)?;
+        Some(
+            client
+                .dropped()
+                .map_or(0, |counters| counters.dropped(reason)),
+        )
+    }
+
     /// Serves one client on a stream that is open already, in a task of its own.
     ///
     /// `peer` names the other end in the log. Must be called within a tokio runtime.
@@ -73,6 +85,8 @@ impl Broker {
         }
         let hub = Arc::clone(&self.hub);
         tasks.spawn(async move { hub.run_deadlines().await });
+        let hub = Arc::clone(&self.hub);
+        tasks.spawn(async move { hub.run_sweeps().await });
 
         shutdown.await;
         tasks.shutdown().await;

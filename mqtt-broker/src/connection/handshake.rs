@@ -11,6 +11,7 @@ use mqtt_session::ServerLimits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
+use crate::config::Config;
 use crate::connection::Stream;
 use crate::hub::Hub;
 use crate::will::StoredWill;
@@ -161,6 +162,7 @@ pub(crate) async fn receive_connect<S: Stream>(
             .or(packet.is_of_5().then_some(ProtocolVersion::V5)),
     })?;
     let (client_id, assigned) = client_id(&connect)?;
+    check_will(&hub.config, &connect)?;
     let clean_start = connect.clean_start;
     let will = connect
         .will
@@ -205,6 +207,13 @@ pub(crate) fn limits(hub: &Hub) -> ServerLimits {
     limits.send_maximum_v3 = config.receive_maximum_v3;
     limits.maximum_packet_size = core::num::NonZeroU32::new(config.max_packet_size);
     limits.topic_alias_maximum = config.topic_alias_maximum;
+    limits.keep_alive_maximum = config.keep_alive_maximum;
+    limits.session_expiry_maximum = config.session_expiry_maximum;
+    limits.maximum_qos = config.maximum_qos;
+    limits.retain_available = config.retain_available;
+    limits.wildcard_subscription_available = config.wildcard_subscription_available;
+    limits.subscription_identifiers_available = config.subscription_identifiers_available;
+    limits.shared_subscription_available = config.shared_subscription_available;
     limits
 }
 
@@ -235,6 +244,32 @@ fn client_id(connect: &Connect<'_>) -> Result<(Arc<str>, bool), Refusal> {
         ReasonCode::CLIENT_IDENTIFIER_NOT_VALID,
         "empty client identifier",
     ))
+}
+
+/// [MQTT-3.2.2-12] and [MQTT-3.2.2-13]: a will that could not be published as it is.
+fn check_will(config: &Config, connect: &Connect<'_>) -> Result<(), Refusal> {
+    let Some(will) = &connect.will else {
+        return Ok(());
+    };
+    let refuse = |reason, detail| Refusal::Refused {
+        version: connect.version,
+        client_id: connect.client_id.into(),
+        reason,
+        detail,
+    };
+    if will.qos > config.maximum_qos {
+        return Err(refuse(
+            ReasonCode::QOS_NOT_SUPPORTED,
+            "QoS of the will not supported",
+        ));
+    }
+    if will.retain && !config.retain_available {
+        return Err(refuse(
+            ReasonCode::RETAIN_NOT_SUPPORTED,
+            "retained messages not supported",
+        ));
+    }
+    Ok(())
 }
 
 /// An identifier that no other client can have by accident.

@@ -132,18 +132,21 @@ impl Driver {
             waiting += delivery.size();
             self.connection.push(delivery);
         }
-        self.output.more = false;
-        if roomy {
+        self.output.more = roomy && {
             self.pull_retained(now);
-            self.output.more = self
-                .output
-                .deliveries
-                .extend_with(|out| self.connection.poll_transmit(now, out, DELIVERY_BYTES))
-                || !self.output.retained.is_empty();
-        }
+            let transmit =
+                |out: &mut Vec<u8>| self.connection.poll_transmit(now, out, DELIVERY_BYTES);
+            let full = self.output.deliveries.extend_with(transmit);
+            // While messages wait for acknowledgements, more retained ones would only wait as well.
+            let retained =
+                !self.output.retained.is_empty() && self.connection.session().queue_len() == 0;
+            full || retained
+        };
         self.count_drops();
         self.held = self.connection.session().held_size();
         self.client.queue_changes(waiting, self.held);
+        self.client
+            .set_busy(self.connection.session().queue_len() > 0);
         None
     }
 
@@ -152,10 +155,11 @@ impl Driver {
         while let Some(event) = self.connection.poll_event() {
             if let Event::Dropped(_, why) = event {
                 let reason = match why {
+                    SessionDrop::Expired => DropReason::Expired,
                     SessionDrop::TooLarge => DropReason::TooLarge,
-                    _ => DropReason::Expired,
+                    _ => DropReason::Unsendable,
                 };
-                self.hub.counters.count_drop(reason, 1);
+                self.hub.count_drop(Some(&self.client), reason, 1);
             }
         }
     }
@@ -167,7 +171,7 @@ impl Driver {
             let identifiers = pull.identifier.as_slice();
             let connection = &mut self.connection;
             let deliveries = &mut self.output.deliveries;
-            let counters = &self.hub.counters;
+            let (hub, client) = (&self.hub, &self.client);
             let max_packet_size = connection.negotiated().outbound.maximum_packet_size;
             let room = |connection: &Connection<Delivery>, deliveries: &Frames| {
                 deliveries.len() < DELIVERY_BYTES
@@ -176,7 +180,7 @@ impl Driver {
             let more = self.hub.retained.read(&mut pull.cursor, |message| {
                 let expiry = match message.expires_at {
                     Some(end) if end <= now => {
-                        counters.count_drop(DropReason::Expired, 1);
+                        hub.count_drop(Some(client), DropReason::Expired, 1);
                         return true;
                     }
                     Some(end) => Some(seconds_until(end, now)),
@@ -189,7 +193,7 @@ impl Driver {
                     let parts = message.parts();
                     let limit = max_packet_size.map_or(u32::MAX, core::num::NonZeroU32::get);
                     if parts.encoded_len(&envelope) > limit as usize {
-                        counters.count_drop(DropReason::TooLarge, 1);
+                        hub.count_drop(Some(client), DropReason::TooLarge, 1);
                     } else {
                         deliveries.extend_with(|out| parts.encode(&envelope, out));
                     }
@@ -201,6 +205,7 @@ impl Driver {
                         identifiers: pull
                             .identifier
                             .map(|identifier| [identifier].as_slice().into()),
+                        group: None,
                     });
                 }
                 room(connection, deliveries)

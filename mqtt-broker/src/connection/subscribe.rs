@@ -29,7 +29,22 @@ impl Driver {
         wanted: &SubscribeFilter<'_>,
         identifier: Option<SubscriptionIdentifier>,
     ) -> ReasonCode {
-        let SubscribeFilter { filter, options } = *wanted;
+        let SubscribeFilter {
+            filter,
+            mut options,
+        } = *wanted;
+        let config = &self.hub.config;
+        let shared = filter.shared();
+        if shared.is_some() && !config.shared_subscription_available {
+            return ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED;
+        }
+        if filter.has_wildcards() && !config.wildcard_subscription_available {
+            return ReasonCode::WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED;
+        }
+        if identifier.is_some() && !config.subscription_identifiers_available {
+            return ReasonCode::SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED;
+        }
+        options.qos = options.qos.min(config.maximum_qos);
         let Some(state) = &mut self.state else {
             return ReasonCode::UNSPECIFIED_ERROR;
         };
@@ -47,8 +62,8 @@ impl Driver {
             RetainHandling::Never => false,
         };
         // A shared subscription gets no retained messages when it is made (section 4.8.2).
-        if sends_retained && filter.shared().is_none() {
-            let cursor = RetainedCursor::new(filter);
+        let cursor = RetainedCursor::new(filter);
+        if sends_retained && shared.is_none() && self.hub.retained.has_match(&cursor) {
             self.output.retained.push_back(RetainedPull {
                 cursor,
                 qos: options.qos,

@@ -9,7 +9,8 @@ use mqtt_router::{Readiness, SharedGroup, Subscription};
 use slab::Slab;
 
 use crate::client::{Client, ClientKey, Link};
-use crate::hub::routes::RouteKey;
+use crate::config::Config;
+use crate::hub::routes::{Grant, RouteKey};
 
 /// One share name with one filter.
 #[derive(Debug)]
@@ -25,30 +26,41 @@ struct Members {
 }
 
 impl Group {
-    /// Chooses the member that gets the next message: one that is connected and has room, else, above
-    /// QoS 0, one whose session waits for its client.
+    /// Chooses the member that gets the next message: one that is connected and has room, else one that is
+    /// connected, else, above QoS 0, one whose session waits for its client. With `instead_of`, another
+    /// member than that one, and only among those connected.
     pub(crate) fn choose(
         &self,
         qos: QoS,
-        queue_bytes: usize,
-    ) -> Option<(Arc<Client>, Subscription)> {
-        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        let Members { turn, clients } = &mut *members;
+        config: &Config,
+        instead_of: Option<ClientKey>,
+    ) -> Option<(Arc<Client>, Grant)> {
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        let Members { turn, clients } = &*members;
         let (key, subscription) = turn.choose(|key| {
             let Some(client) = clients.get(key) else {
                 return Readiness::Unavailable;
             };
+            if client.queued() >= config.queue_bytes || instead_of == Some(*key) {
+                return Readiness::Unavailable;
+            }
             match client.link() {
-                Link::Ended => Readiness::Unavailable,
-                Link::Offline if qos == QoS::AtMostOnce => Readiness::Unavailable,
-                _ if client.queued() >= queue_bytes => Readiness::Unavailable,
-                Link::Offline => Readiness::Offline,
+                Link::Online { .. } if client.is_busy() => Readiness::Busy,
                 Link::Online { .. } => Readiness::Ready,
+                Link::Offline if qos != QoS::AtMostOnce && instead_of.is_none() => {
+                    Readiness::Offline
+                }
+                Link::Offline | Link::Ended => Readiness::Unavailable,
             }
         })?;
-        clients
-            .get(&key)
-            .map(|client| (Arc::clone(client), subscription))
+        let grant = Grant {
+            qos: subscription.options.qos,
+            retain_as_published: subscription.options.retain_as_published,
+            identifiers: subscription
+                .identifier
+                .map(|identifier| [identifier].as_slice().into()),
+        };
+        clients.get(&key).map(|client| (Arc::clone(client), grant))
     }
 }
 

@@ -17,19 +17,21 @@ use std::sync::Arc;
 
 use mqtt_codec::TopicFilter;
 use mqtt_router::Subscription;
-use mqtt_session::Time;
+use mqtt_session::{Outgoing, Time};
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::client::{Client, Kick, Link};
 use crate::config::Config;
 use crate::counters::{Counters, DropReason};
+use crate::delivery::Delivery;
 use crate::hub::deadlines::Deadlines;
 use crate::hub::registry::Registry;
 use crate::hub::retained::Retained;
 use crate::hub::routes::Routes;
 use crate::will::StoredWill;
 
+pub(crate) use crate::hub::group::Group;
 pub(crate) use crate::hub::publish::{Batch, Inbound, Outcome, Publisher, packet_limit};
 pub(crate) use crate::hub::retained::RetainedCursor;
 pub(crate) use crate::hub::state::SessionState;
@@ -147,7 +149,8 @@ impl Hub {
             return;
         }
         let lost = state.client.set_link(Link::Offline);
-        self.counters.count_drop(DropReason::Offline, lost);
+        self.count_drop(Some(&state.client), DropReason::Offline, lost);
+        self.return_unsent(&mut state);
         state.expires_at = (expiry_interval != u32::MAX)
             .then(|| now + Duration::from_secs(expiry_interval.into()));
         match will {
@@ -185,13 +188,73 @@ impl Hub {
                 self.routes.unsubscribe(&client, filter);
             }
         }
-        let queued = session.map_or(0, |session| session.queue_len() + session.in_flight_len());
-        self.counters
-            .count_drop(DropReason::SessionEnded, client.end() + queued as u64);
+        let (frames, mut waiting) = client.end();
+        self.count_drop(Some(&client), DropReason::SessionEnded, frames);
+        let mut lost = 0;
+        if let Some(session) = session {
+            let held = session.queue_len() + session.in_flight_len();
+            let undelivered = session.into_undelivered();
+            lost = held - undelivered.len();
+            waiting.splice(..0, undelivered);
+        }
+        lost += self.return_to_groups(&client, waiting).len();
+        self.count_drop(Some(&client), DropReason::SessionEnded, lost as u64);
         if let Some((will, _)) = will {
             self.publish_will(&will, None);
         }
         self.routes.remove_client(client.key);
+    }
+
+    /// Gives what was chosen for this member of shared groups, and never sent to it, to other members.
+    fn return_unsent(&self, state: &mut SessionState) {
+        let mut unsent = state.session.as_mut().map_or_else(Vec::new, |session| {
+            session.take_queued(|delivery| delivery.group.is_some())
+        });
+        let before = unsent.iter().map(Outgoing::size).sum::<usize>();
+        unsent.extend(state.client.outbox().take_group_deliveries());
+        if unsent.is_empty() {
+            return;
+        }
+        let total = unsent.iter().map(Outgoing::size).sum::<usize>();
+        let kept = self.return_to_groups(&state.client, unsent);
+        debug_assert!(before <= total, "the outbox adds to what the session had");
+        state
+            .client
+            .queue_changes(total, kept.iter().map(Outgoing::size).sum());
+        if let Some(session) = &mut state.session {
+            kept.into_iter().for_each(|delivery| session.push(delivery));
+        }
+    }
+
+    /// Offers messages to other members of the groups that they were chosen by; returns the rest.
+    fn return_to_groups(&self, from: &Arc<Client>, deliveries: Vec<Delivery>) -> Vec<Delivery> {
+        if deliveries.is_empty() {
+            return deliveries;
+        }
+        self.with_batch(|batch| batch.return_to_groups(self, from, deliveries))
+    }
+
+    /// Counts messages that did not reach `client`, or nobody in particular.
+    pub(crate) fn count_drop(&self, client: Option<&Client>, reason: DropReason, messages: u64) {
+        self.counters.count_drop(reason, messages);
+        if let Some(client) = client {
+            client.count_drop(reason, messages);
+        }
+    }
+
+    /// The session of a client identifier, connected or not.
+    pub(crate) fn client(&self, id: &str) -> Option<Arc<Client>> {
+        self.registry.client(id)
+    }
+
+    /// Lends a batch to what does not come from a read.
+    fn with_batch<T>(&self, use_it: impl FnOnce(&mut Batch) -> T) -> T {
+        with_worker(|_, batch| {
+            batch.begin(self);
+            let result = use_it(batch);
+            batch.end(self, &[]);
+            result
+        })
     }
 
     fn publish_will(&self, will: &StoredWill, client: Option<&Arc<Client>>) {
@@ -202,21 +265,12 @@ impl Hub {
             key: client.map(|client| client.key),
             version: will.version(),
         };
-        with_worker(|_, batch| {
-            batch.begin(self);
-            batch.publish(
-                self,
-                self.now(),
-                publisher,
-                &Inbound {
-                    publish: &publish,
-                    topic,
-                    frame: None,
-                },
-                &[],
-            );
-            batch.end(self, &[]);
-        });
+        let inbound = Inbound {
+            publish: &publish,
+            topic,
+            frame: None,
+        };
+        self.with_batch(|batch| batch.publish(self, self.now(), publisher, &inbound, &[]));
     }
 
     /// Adds or replaces a subscription; returns whether it is new.
@@ -250,6 +304,17 @@ impl Hub {
         let closed = self.closed.notified();
         if !self.closing.load(Ordering::SeqCst) {
             closed.await;
+        }
+    }
+
+    /// Removes expired retained messages from time to time. Never returns.
+    pub(crate) async fn run_sweeps(&self) {
+        let mut interval = tokio::time::interval(self.config.retained_sweep_interval);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            let expired = self.retained.sweep(self.now());
+            self.count_drop(None, DropReason::Expired, expired);
         }
     }
 

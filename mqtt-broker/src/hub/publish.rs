@@ -16,6 +16,7 @@ use crate::counters::DropReason;
 use crate::delivery::Delivery;
 use crate::hub::Hub;
 use crate::hub::cache::RouteCache;
+use crate::hub::group::Group;
 use crate::hub::routes::{Grant, Route};
 use crate::hub::staging::Staging;
 use crate::message::{Envelope, Layout, Message, Parts, forwarded_properties};
@@ -50,6 +51,16 @@ pub(crate) enum Outcome {
     NoSubscription,
     /// It was wanted, and no session had room for it.
     Refused,
+}
+
+/// What became of a message at one receiver. There is no way to lose one without saying why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "what was dropped must be counted"]
+pub(crate) enum Fate {
+    /// It is on its way, or waits in the session.
+    Sent,
+    /// It is lost for this receiver.
+    Dropped(DropReason),
 }
 
 /// QoS 0 packets that follow each other in the batch's bytes and have the same route.
@@ -92,6 +103,18 @@ struct Passage<'a> {
 }
 
 impl Passage<'_> {
+    /// Takes note of what became of the message at one receiver.
+    fn note(&mut self, hub: &Hub, client: &Client, fate: Fate) {
+        match fate {
+            Fate::Sent => self.taken = true,
+            Fate::Dropped(reason) => {
+                hub.count_drop(Some(client), reason, 1);
+                self.refused |= reason == DropReason::QueueFull;
+                self.taken |= reason != DropReason::QueueFull;
+            }
+        }
+    }
+
     fn message(&mut self) -> Arc<Message> {
         let Self {
             parts,
@@ -117,7 +140,7 @@ impl Batch {
     /// frames of [`Inbound`] point into.
     pub(crate) fn end(&mut self, hub: &Hub, bytes: &[u8]) {
         self.flush_run(hub, bytes);
-        self.staging.flush(&hub.config, &hub.counters);
+        self.staging.flush(hub);
         if self.unmatched > 0 {
             hub.counters
                 .count_drop(DropReason::NoSubscription, self.unmatched);
@@ -135,7 +158,8 @@ impl Batch {
         bytes: &[u8],
     ) -> Outcome {
         let publish = inbound.publish;
-        let route = self.cache.route(&hub.routes, inbound.topic);
+        let topic = inbound.topic;
+        let route = self.cache.route(&hub.routes, topic);
         if publish.qos == QoS::AtMostOnce
             && !publish.retain
             && route.is_plain()
@@ -157,7 +181,7 @@ impl Batch {
                     properties: &properties,
                     payload: publish.payload,
                 };
-                self.pass(hub, now, publisher, publish, parts, &route)
+                self.pass(hub, now, publisher, inbound, parts, &route)
             }
             // Properties that were decoded can be encoded again: together they are no longer.
             Err(_) => Outcome::Refused,
@@ -171,10 +195,11 @@ impl Batch {
         hub: &Hub,
         now: Time,
         publisher: Publisher,
-        publish: &Publish<'_>,
+        inbound: &Inbound<'_>,
         parts: Parts<'_>,
         route: &Route,
     ) -> Outcome {
+        let Inbound { publish, topic, .. } = *inbound;
         let expiry = publish.properties.message_expiry_interval;
         let mut passage = Passage {
             parts,
@@ -188,29 +213,31 @@ impl Batch {
             taken: false,
             refused: false,
         };
-        if publish.retain {
-            let message = (!publish.payload.is_empty()).then(|| passage.message());
-            hub.retained.set(parts.topic, message);
+        if publish.retain && publish.payload.is_empty() {
+            hub.retained.clear(topic);
+        } else if publish.retain
+            && let Err(reason) = hub.retained.set(topic, passage.message(), &hub.config)
+        {
+            hub.count_drop(None, reason, 1);
+            passage.refused = true;
         }
         for target in &route.targets {
             if let Some(grant) = target.grant_for(publisher.key) {
-                self.deliver(hub, &target.client, grant, &mut passage);
+                let fate = self.deliver(hub, &target.client, grant, None, &mut passage);
+                passage.note(hub, &target.client, fate);
             }
         }
         for group in &route.groups {
-            let Some((client, subscription)) = group.choose(passage.qos, hub.config.queue_bytes)
-            else {
-                passage.refused = true;
-                continue;
-            };
-            let grant = Grant {
-                qos: subscription.options.qos,
-                retain_as_published: subscription.options.retain_as_published,
-                identifiers: subscription
-                    .identifier
-                    .map(|identifier| [identifier].as_slice().into()),
-            };
-            self.deliver(hub, &client, &grant, &mut passage);
+            match group.choose(passage.qos, &hub.config, None) {
+                Some((client, grant)) => {
+                    let fate = self.deliver(hub, &client, &grant, Some(group), &mut passage);
+                    passage.note(hub, &client, fate);
+                }
+                None => {
+                    hub.count_drop(None, DropReason::NoMember, 1);
+                    passage.refused = true;
+                }
+            }
         }
         match (passage.taken, passage.refused) {
             (true, _) => Outcome::Taken,
@@ -227,49 +254,44 @@ impl Batch {
         hub: &Hub,
         client: &Arc<Client>,
         grant: &Grant,
+        group: Option<&Arc<Group>>,
         passage: &mut Passage<'_>,
-    ) {
+    ) -> Fate {
         let qos = passage.qos.min(grant.qos);
         let retain = passage.retain && grant.retain_as_published;
         let slot = self.staging.slot(client, &hub.config);
         let link = slot.link();
         if link == Link::Ended {
-            hub.counters.count_drop(DropReason::SessionEnded, 1);
-            return;
+            return Fate::Dropped(DropReason::SessionEnded);
         }
         if qos != QoS::AtMostOnce {
             let message = passage.message();
             let size = message.size();
+            let identifiers = grant.identifiers.clone();
             let delivery = Delivery {
                 message,
                 qos,
                 retain,
-                identifiers: grant.identifiers.clone(),
+                identifiers,
+                group: group.cloned(),
             };
-            if slot.deliver(delivery, size) {
-                passage.taken = true;
-            } else {
-                passage.refused = true;
-                hub.counters.count_drop(DropReason::QueueFull, 1);
-            }
-            return;
+            return slot.deliver(delivery, size);
         }
-        passage.taken = true;
         let Link::Online {
             layout,
             max_packet_size,
         } = link
         else {
-            hub.counters.count_drop(DropReason::Offline, 1);
-            return;
+            return Fate::Dropped(DropReason::Offline);
         };
         let identifiers: &[SubscriptionIdentifier] =
             grant.identifiers.as_deref().unwrap_or_default();
         let envelope =
             Envelope::at_most_once(layout, retain, passage.expiry).with_identifiers(identifiers);
         if passage.parts.encoded_len(&envelope) > max_packet_size as usize {
-            hub.counters.count_drop(DropReason::TooLarge, 1);
-        } else if passage.receivers > 1 && passage.parts.payload.len() >= SHARED_PAYLOAD {
+            return Fate::Dropped(DropReason::TooLarge);
+        }
+        if passage.receivers > 1 && passage.parts.payload.len() >= SHARED_PAYLOAD {
             let payload = passage
                 .payload
                 .get_or_insert_with(|| Bytes::copy_from_slice(passage.parts.payload));
@@ -280,6 +302,44 @@ impl Batch {
             slot.frame()
                 .extend_with(|out| passage.parts.encode(&envelope, out));
         }
+        Fate::Sent
+    }
+
+    /// Gives messages that a member of shared groups did not get to other members that are connected, and
+    /// returns those that nobody else can take now.
+    pub(crate) fn return_to_groups(
+        &mut self,
+        hub: &Hub,
+        from: &Client,
+        deliveries: Vec<Delivery>,
+    ) -> Vec<Delivery> {
+        let mut left = Vec::new();
+        for delivery in deliveries {
+            let member = delivery
+                .group
+                .as_ref()
+                .and_then(|group| group.choose(delivery.message.qos, &hub.config, Some(from.key)));
+            let Some((client, grant)) = member else {
+                left.push(delivery);
+                continue;
+            };
+            let parts = delivery.message.parts();
+            let mut passage = Passage {
+                parts,
+                qos: delivery.message.qos,
+                retain: delivery.retain,
+                expiry: None,
+                expires_at: delivery.message.expires_at,
+                message: Some(Arc::clone(&delivery.message)),
+                payload: None,
+                receivers: 1,
+                taken: false,
+                refused: false,
+            };
+            let fate = self.deliver(hub, &client, &grant, delivery.group.as_ref(), &mut passage);
+            passage.note(hub, &client, fate);
+        }
+        left
     }
 
     fn extend_run(
@@ -318,8 +378,12 @@ impl Batch {
         for target in &run.route.targets {
             let slot = self.staging.slot(&target.client, &hub.config);
             match slot.link() {
-                Link::Ended => hub.counters.count_drop(DropReason::SessionEnded, run.count),
-                Link::Offline => hub.counters.count_drop(DropReason::Offline, run.count),
+                Link::Ended => {
+                    hub.count_drop(Some(&target.client), DropReason::SessionEnded, run.count)
+                }
+                Link::Offline => {
+                    hub.count_drop(Some(&target.client), DropReason::Offline, run.count)
+                }
                 Link::Online {
                     layout: wanted,
                     max_packet_size,
@@ -342,7 +406,7 @@ impl Batch {
                         let expiry = publish.properties.message_expiry_interval;
                         let envelope = Envelope::at_most_once(layout, false, expiry);
                         if parts.encoded_len(&envelope) > max_packet_size as usize {
-                            hub.counters.count_drop(DropReason::TooLarge, 1);
+                            hub.count_drop(Some(&target.client), DropReason::TooLarge, 1);
                         } else {
                             slot.frame().extend_with(|out| parts.encode(&envelope, out));
                         }

@@ -133,6 +133,14 @@ impl Registry {
         }
     }
 
+    /// The session of `id`, wherever it is.
+    pub(crate) fn client(&self, id: &str) -> Option<Arc<Client>> {
+        match &self.shard(id).get(id)?.place {
+            Place::Online(client) => client.clone(),
+            Place::Offline(state) => Some(Arc::clone(&state.client)),
+        }
+    }
+
     /// Takes a session out that has no connection, if its deadline is the one given.
     pub(crate) fn take_due(&self, id: &str, deadline: Time) -> Handover {
         let mut shard = self.shard(id);

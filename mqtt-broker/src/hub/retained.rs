@@ -1,22 +1,30 @@
 //! Retained messages of all topics, in shards, and the reading of them for a new subscription.
 
+use core::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use mqtt_codec::{TopicFilter, TopicName};
 use mqtt_router::{RetainedStore, ShardOf, shard_of_filter, shard_of_topic};
+use mqtt_session::Time;
 
+use crate::config::Config;
+use crate::counters::DropReason;
 use crate::message::Message;
 
 const SHARDS: usize = 16;
 
+type Shard = RwLock<RetainedStore<Arc<Message>>>;
+
 /// One message a topic at most.
 #[derive(Debug, Default)]
 pub(crate) struct Retained {
-    shards: [RwLock<RetainedStore<Arc<Message>>>; SHARDS],
+    shards: [Shard; SHARDS],
+    count: AtomicUsize,
+    bytes: AtomicUsize,
 }
 
 /// How far the reading of the retained messages for one filter came.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct RetainedCursor {
     filter: Box<str>,
     shard: usize,
@@ -42,19 +50,79 @@ impl RetainedCursor {
 }
 
 impl Retained {
-    /// Stores the message of a topic, or removes the one it has.
-    pub(crate) fn set(&self, topic: &str, message: Option<Arc<Message>>) {
-        let Ok(name) = TopicName::new(topic) else {
-            return;
-        };
-        let Some(shard) = self.shards.get(shard_of_topic(topic, SHARDS)) else {
-            return;
-        };
-        let mut store = shard.write().unwrap_or_else(PoisonError::into_inner);
-        match message {
-            Some(message) => drop(store.insert(name, message)),
-            None => drop(store.remove(topic)),
+    fn shard(&self, topic: TopicName<'_>) -> &Shard {
+        &self.shards[shard_of_topic(topic.as_str(), SHARDS) % SHARDS]
+    }
+
+    /// Stores the message of a topic in place of the one it has.
+    ///
+    /// The bounds of the configuration hold to within what other threads store at the same moment. A
+    /// message beyond them is refused; the one that the topic has stays.
+    pub(crate) fn set(
+        &self,
+        topic: TopicName<'_>,
+        message: Arc<Message>,
+        config: &Config,
+    ) -> Result<(), DropReason> {
+        let size = message.size();
+        if size > config.retained_message_bytes {
+            return Err(DropReason::RetainedTooLarge);
         }
+        let mut store = self
+            .shard(topic)
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let old = store.get(topic.as_str()).map(|old| old.size());
+        let count = self.count.load(Ordering::Relaxed) + usize::from(old.is_none());
+        let bytes = (self.bytes.load(Ordering::Relaxed) + size).saturating_sub(old.unwrap_or(0));
+        if count > config.retained_messages || bytes > config.retained_bytes {
+            return Err(DropReason::RetainedFull);
+        }
+        store.insert(topic, message);
+        self.bytes.fetch_add(size, Ordering::Relaxed);
+        match old {
+            Some(old) => self.bytes.fetch_sub(old, Ordering::Relaxed),
+            None => self.count.fetch_add(1, Ordering::Relaxed),
+        };
+        Ok(())
+    }
+
+    /// Removes the message of a topic.
+    pub(crate) fn clear(&self, topic: TopicName<'_>) {
+        let mut store = self
+            .shard(topic)
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(old) = store.remove(topic.as_str()) {
+            self.forget(&old);
+        }
+    }
+
+    /// Removes what has expired; returns how many messages that were.
+    pub(crate) fn sweep(&self, now: Time) -> u64 {
+        let mut expired = 0;
+        for shard in &self.shards {
+            let mut store = shard.write().unwrap_or_else(PoisonError::into_inner);
+            store.retain(|_, message| {
+                let keep = message.expires_at.is_none_or(|end| end > now);
+                if !keep {
+                    self.forget(message);
+                    expired += 1;
+                }
+                keep
+            });
+        }
+        expired
+    }
+
+    fn forget(&self, message: &Message) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(message.size(), Ordering::Relaxed);
+    }
+
+    /// Whether any message is left to read.
+    pub(crate) fn has_match(&self, cursor: &RetainedCursor) -> bool {
+        self.count.load(Ordering::Relaxed) > 0 && self.read(&mut cursor.clone(), |_| false)
     }
 
     /// Reads on: calls `take` for messages that match until it returns false; returns whether there may

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use crate::client::{Client, Link};
 use crate::config::Config;
-use crate::counters::{Counters, DropReason};
+use crate::counters::DropReason;
 use crate::delivery::Delivery;
 use crate::frames::Frames;
+use crate::hub::Hub;
+use crate::hub::publish::Fate;
 
 /// What waits for one session until the batch ends.
 #[derive(Debug)]
@@ -39,20 +41,20 @@ impl Slot {
         &mut self.frames
     }
 
-    /// Queues a QoS 1 or 2 message; false when the session has no room for it.
-    #[must_use]
-    pub(crate) fn deliver(&mut self, delivery: Delivery, size: usize) -> bool {
+    /// Queues a QoS 1 or 2 message, if the session has room for it.
+    pub(crate) fn deliver(&mut self, delivery: Delivery, size: usize) -> Fate {
         if self.room < size {
-            return false;
+            return Fate::Dropped(DropReason::QueueFull);
         }
         self.room -= size;
         self.delivery_bytes += size;
         self.deliveries.push(delivery);
-        true
+        Fate::Sent
     }
 
     /// Hands everything to the outbox and wakes the session's task if it sleeps.
-    fn flush(mut self, config: &Config, counters: &Counters) -> Vec<Delivery> {
+    fn flush(mut self, hub: &Hub) -> Vec<Delivery> {
+        let config = &hub.config;
         if self.frames.is_empty() && self.deliveries.is_empty() {
             return self.deliveries;
         }
@@ -67,18 +69,24 @@ impl Slot {
             {
                 let room = config.outbox_bytes.saturating_sub(outbox.frames.len());
                 let dropped = self.frames.truncate_frames(room);
-                counters.count_drop(DropReason::OutboxFull, dropped);
+                hub.count_drop(Some(&self.client), DropReason::OutboxFull, dropped);
                 None
             }
             Link::Online { .. } => None,
         };
         match frame_loss {
-            Some(reason) if self.frame_count > 0 => counters.count_drop(reason, self.frame_count),
+            Some(reason) if self.frame_count > 0 => {
+                hub.count_drop(Some(&self.client), reason, self.frame_count)
+            }
             Some(_) => {}
             None => outbox.frames.append(&mut self.frames),
         }
         if link == Link::Ended {
-            counters.count_drop(DropReason::SessionEnded, self.deliveries.len() as u64);
+            hub.count_drop(
+                Some(&self.client),
+                DropReason::SessionEnded,
+                self.deliveries.len() as u64,
+            );
             self.deliveries.clear();
         } else if !self.deliveries.is_empty() {
             self.client.queue_grows(self.delivery_bytes);
@@ -143,10 +151,10 @@ impl Staging {
     }
 
     /// Ends the batch: every session gets its part, and each sleeping one is woken once.
-    pub(crate) fn flush(&mut self, config: &Config, counters: &Counters) {
+    pub(crate) fn flush(&mut self, hub: &Hub) {
         for slot in self.slots.drain(..) {
             self.numbers[slot.client.key.0 as usize] = 0;
-            let list = slot.flush(config, counters);
+            let list = slot.flush(hub);
             if list.is_empty() && list.capacity() <= SPARE_LEN && self.spare.len() < SPARE_LISTS {
                 self.spare.push(list);
             }
