@@ -75,7 +75,8 @@ impl<H: Outgoing> Connection<H> {
         connect: &Connect<'_>,
         now: Time,
     ) -> Self {
-        let negotiated = Negotiated::server(limits, connect);
+        let mut negotiated = Negotiated::server(limits, connect);
+        negotiated.session_present = session.is_established && !connect.clean_start;
         let mut this = Self::new(session, negotiated, false, None, now);
         this.session.is_established = true;
         this

@@ -38,8 +38,8 @@ pub struct Negotiated {
     pub keep_alive: u16,
     /// Clean Start, or Clean Session of v3.
     pub clean_start: bool,
-    /// Whether the session goes on from an earlier connection. A server learns that from its own
-    /// registry: it is false there until the caller sets it.
+    /// Whether the session goes on from an earlier connection. At a server: it was connected before,
+    /// or restored, and the client asks for no clean start.
     pub session_present: bool,
     /// How long the session outlives the connection, in seconds; `u32::MAX`: for ever. Clean Session 1
     /// of v3 is 0, Clean Session 0 is for ever.

@@ -193,21 +193,27 @@ impl<H: Outgoing> Outbound<H> {
 
     fn publish(&mut self, message: Published<H>) {
         let packet_id = message.packet_id;
-        self.in_flight_size += message.handle.as_ref().map_or(0, H::size);
+        self.in_flight_size = self
+            .in_flight_size
+            .saturating_add(message.handle.as_ref().map_or(0, H::size));
         let number = self.published.push(message);
         self.ids.insert(packet_id, Use::Published(number));
     }
 
     fn release(&mut self, message: Released<H>) {
         let packet_id = message.packet_id;
-        self.in_flight_size += message.handle.as_ref().map_or(0, H::size);
+        self.in_flight_size = self
+            .in_flight_size
+            .saturating_add(message.handle.as_ref().map_or(0, H::size));
         let number = self.released.push(message);
         self.ids.insert(packet_id, Use::Released(number));
     }
 
     fn unpublish(&mut self, number: u32) -> Option<Published<H>> {
         let message = self.published.remove(number)?;
-        self.in_flight_size -= message.handle.as_ref().map_or(0, H::size);
+        self.in_flight_size = self
+            .in_flight_size
+            .saturating_sub(message.handle.as_ref().map_or(0, H::size));
         if is_before(number, self.next_publish) {
             self.unacknowledged = self.unacknowledged.saturating_sub(1);
         }
@@ -231,7 +237,9 @@ impl<H: Outgoing> Outbound<H> {
 
     fn unrelease(&mut self, number: u32) -> Option<Released<H>> {
         let message = self.released.remove(number)?;
-        self.in_flight_size -= message.handle.as_ref().map_or(0, H::size);
+        self.in_flight_size = self
+            .in_flight_size
+            .saturating_sub(message.handle.as_ref().map_or(0, H::size));
         if self.released.is_sparse() {
             let sent = self
                 .released

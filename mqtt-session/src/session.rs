@@ -198,8 +198,8 @@ impl<H: Outgoing> Session<H> {
         self.inbound.restore(packet_id);
     }
 
-    /// Says that the peer has this session too, though there is nothing in flight: a stored session
-    /// that a client reads back.
+    /// Says that the peer has this session too, though there is nothing in flight: for a session that
+    /// was read back from a store. It makes `session_present` true at the next connection.
     pub const fn set_established(&mut self) {
         self.is_established = true;
     }

@@ -221,7 +221,7 @@ impl<H: Outgoing> Link<H> {
                     outbound.abandon(number, journal);
                     continue;
                 };
-                outbound.in_flight_size -= handle.size();
+                outbound.in_flight_size = outbound.in_flight_size.saturating_sub(handle.size());
                 let written = self.write(
                     &handle,
                     Some(message.packet_id),
@@ -236,7 +236,7 @@ impl<H: Outgoing> Link<H> {
                 }
                 message.sent = true;
                 if self.keep_sent || handle.returns() {
-                    outbound.in_flight_size += handle.size();
+                    outbound.in_flight_size = outbound.in_flight_size.saturating_add(handle.size());
                     message.handle = Some(handle);
                 }
                 outbound.unacknowledged += 1;

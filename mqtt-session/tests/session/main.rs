@@ -1,0 +1,14 @@
+//! The machine through its public interface: named statements of the standard on single ends, and
+//! pairs over a link that cuts.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod durability;
+mod end;
+mod flow;
+mod handshake;
+mod keep_alive;
+mod limits;
+mod message;
+mod receiver;
+mod resume;
+mod sender;
