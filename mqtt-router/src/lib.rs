@@ -12,6 +12,7 @@ mod pattern;
 mod retained;
 mod shard;
 mod shared;
+mod subscribers;
 mod subscription;
 mod targets;
 mod trie;

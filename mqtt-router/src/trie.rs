@@ -5,7 +5,6 @@
 //! table by (parent, level), so that a node with a million of them and a node with one cost the same
 //! per child, and a chain of nodes costs nothing beyond the nodes.
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::hash::{BuildHasher, Hash};
 
@@ -16,7 +15,7 @@ use smallvec::SmallVec;
 use crate::arena::{grow, position};
 use crate::edges::Edges;
 use crate::level::Levels;
-use crate::members::Members;
+use crate::subscribers::Subscribers;
 use crate::subscription::Subscription;
 
 /// No node. In `Node::level`: the node is free.
@@ -30,13 +29,6 @@ const ROOT: u32 = 0;
 /// The nodes reached at one level of a topic. Each is reached by one path only, so there are never
 /// more than the trie has at that depth.
 type Frontier = SmallVec<[u32; 32]>;
-
-#[derive(Debug, Clone)]
-enum Subscribers<K> {
-    None,
-    One(K, Subscription),
-    Many(Box<Members<K>>),
-}
 
 #[derive(Debug, Clone)]
 struct Node<K> {
@@ -174,14 +166,7 @@ impl<K: Copy + Eq + Hash> SubscriptionTree<K> {
     #[must_use]
     pub fn get(&self, filter: &str, key: K) -> Option<Subscription> {
         let at = self.find(filter)?;
-        match &self.nodes[at as usize].subscribers {
-            Subscribers::None => None,
-            Subscribers::One(one, subscription) => (*one == key).then_some(*subscription),
-            Subscribers::Many(members) => {
-                let at = members.find(&self.hasher, &key)?;
-                members.as_slice().get(at).map(|(_, found)| *found)
-            }
-        }
+        self.nodes[at as usize].subscribers.find(&self.hasher, &key)
     }
 
     /// Calls `each` with every subscription whose filter matches `topic`, in no particular order. A
@@ -232,10 +217,7 @@ impl<K: Copy + Eq + Hash> SubscriptionTree<K> {
         let lists: usize = self
             .nodes
             .iter()
-            .map(|node| match &node.subscribers {
-                Subscribers::Many(members) => size_of::<Members<K>>() + members.heap_bytes(),
-                _ => 0,
-            })
+            .map(|node| node.subscribers.heap_bytes())
             .sum();
         self.nodes.capacity() * size_of::<Node<K>>()
             + self.free.capacity() * size_of::<u32>()
@@ -249,15 +231,7 @@ impl<K: Copy + Eq + Hash> SubscriptionTree<K> {
         if at == NONE {
             return;
         }
-        match &self.nodes[at as usize].subscribers {
-            Subscribers::None => {}
-            Subscribers::One(key, subscription) => each(*key, *subscription),
-            Subscribers::Many(members) => {
-                for &(key, subscription) in members.as_slice() {
-                    each(key, subscription);
-                }
-            }
-        }
+        self.nodes[at as usize].subscribers.for_each(each);
     }
 
     fn find(&self, filter: &str) -> Option<u32> {
@@ -371,7 +345,7 @@ impl<K: Copy + Eq + Hash> SubscriptionTree<K> {
     }
 }
 
-impl<K> Node<K> {
+impl<K: Copy + Eq + Hash> Node<K> {
     const fn new(parent: u32, level: u32) -> Self {
         Self {
             parent,
@@ -384,55 +358,7 @@ impl<K> Node<K> {
     }
 
     fn is_bare(&self) -> bool {
-        self.texts == 0
-            && self.plus == NONE
-            && self.hash == NONE
-            && matches!(self.subscribers, Subscribers::None)
-    }
-}
-
-impl<K: Copy + Eq + Hash> Subscribers<K> {
-    fn insert(
-        &mut self,
-        hasher: &RandomState,
-        key: K,
-        subscription: Subscription,
-    ) -> Option<Subscription> {
-        match self {
-            Self::None => {
-                *self = Self::One(key, subscription);
-                None
-            }
-            Self::One(one, present) if *one == key => {
-                Some(core::mem::replace(present, subscription))
-            }
-            Self::One(one, present) => {
-                let mut members = Box::<Members<K>>::default();
-                members.insert(hasher, *one, *present);
-                members.insert(hasher, key, subscription);
-                *self = Self::Many(members);
-                None
-            }
-            Self::Many(members) => members.insert(hasher, key, subscription),
-        }
-    }
-
-    fn remove(&mut self, hasher: &RandomState, key: &K) -> Option<Subscription> {
-        match self {
-            Self::None => None,
-            Self::One(one, present) => {
-                let removed = (one == key).then_some(*present)?;
-                *self = Self::None;
-                Some(removed)
-            }
-            Self::Many(members) => {
-                let removed = members.remove(hasher, key)?;
-                if let [(one, present)] = *members.as_slice() {
-                    *self = Self::One(one, present);
-                }
-                Some(removed)
-            }
-        }
+        self.texts == 0 && self.plus == NONE && self.hash == NONE && self.subscribers.is_empty()
     }
 }
 
@@ -443,12 +369,10 @@ fn edge(parent: u32, level: u32) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Node, Subscribers};
+    use super::Node;
 
     #[test]
     fn a_node_is_small() {
-        assert_eq!(size_of::<Subscribers<u32>>(), 16);
-        assert_eq!(size_of::<Subscribers<u64>>(), 16);
         assert_eq!(size_of::<Node<u64>>(), 40);
     }
 }
