@@ -9,6 +9,8 @@ mod handshake;
 mod keep_alive;
 mod limits;
 mod message;
+mod pair;
+mod properties;
 mod receiver;
 mod resume;
 mod sender;
