@@ -9,6 +9,9 @@ use mqtt_session::ClientConfig;
 
 use crate::{Error, Message, message};
 
+/// Messages in flight to a server that cannot say how many it takes.
+const SEND_MAXIMUM_V3: u16 = 20;
+
 /// Where and how to connect. Every method takes and returns the options.
 ///
 /// ```
@@ -44,7 +47,7 @@ pub struct Options {
     pub(crate) authentication_method: Option<String>,
     pub(crate) authentication_data: Option<Bytes>,
     pub(crate) user_properties: Vec<(String, String)>,
-    pub(crate) send_maximum: NonZeroU16,
+    pub(crate) send_maximum: Option<NonZeroU16>,
     pub(crate) queue_capacity: usize,
     pub(crate) unreliable_capacity: usize,
     pub(crate) acknowledge: Acknowledge,
@@ -104,7 +107,7 @@ impl Options {
             authentication_method: None,
             authentication_data: None,
             user_properties: Vec::new(),
-            send_maximum: NonZeroU16::MAX,
+            send_maximum: None,
             queue_capacity: 1024,
             unreliable_capacity: 8192,
             acknowledge: Acknowledge::WhenTaken,
@@ -261,10 +264,11 @@ impl Options {
     }
 
     /// How many messages of QoS 1 and 2 to send without an acknowledgement, within what the server
-    /// allows. 0 stands for 1. Default: 65,535.
+    /// allows. 0 stands for 1. Default: what the server allows; in MQTT 3, where it cannot say, 20,
+    /// because Mosquitto 2.0 loses messages of QoS 2 beyond that.
     #[must_use]
     pub fn send_maximum(mut self, count: u16) -> Self {
-        self.send_maximum = NonZeroU16::new(count).unwrap_or(NonZeroU16::MIN);
+        self.send_maximum = Some(NonZeroU16::new(count).unwrap_or(NonZeroU16::MIN));
         self
     }
 
@@ -364,7 +368,8 @@ impl Options {
         config.receive_maximum = self.receive_maximum;
         config.maximum_packet_size = self.maximum_packet_size;
         config.topic_alias_maximum = self.topic_alias_maximum;
-        config.send_maximum = self.send_maximum;
+        let untold = if self.version.has_properties() { u16::MAX } else { SEND_MAXIMUM_V3 };
+        config.send_maximum = self.send_maximum.or(NonZeroU16::new(untold)).unwrap_or(NonZeroU16::MIN);
         config.problem_information = self.request_problem_information.unwrap_or(true);
         config.response_information = self.request_response_information.unwrap_or(false);
         config.report_sent = true;

@@ -84,7 +84,7 @@ pub(crate) struct CommonArgs {
     /// Property: packet, name and value, or packet, user-property, name and value (MQTT 5)
     #[arg(short = 'D', long = "property", value_name = "PACKET NAME VALUE", action = ArgAction::Append)]
     pub(crate) properties: Vec<String>,
-    /// Most QoS 1 and 2 messages in flight
+    /// Most QoS 1 and 2 messages in flight [default: what the server allows; 20 in MQTT 3]
     #[arg(short = 'M', value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) max_inflight: Option<u16>,
     /// File of options, one a line [default: $XDG_CONFIG_HOME/mosquitto_pub or mosquitto_sub]
@@ -237,10 +237,20 @@ pub(crate) fn parse(mut arguments: Vec<OsString>) -> Result<Parsed, UsageError> 
     let matches = match definition.try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) if !error.use_stderr() => return Ok(Parsed::Text(error.to_string())),
-        Err(error) => return Err(UsageError(error.to_string().trim_end().to_owned())),
+        Err(error) => return Err(UsageError(mistake(&error.to_string()))),
     };
     let cli = Cli::from_arg_matches(&matches).map_err(|error| UsageError(error.to_string()))?;
     Ok(Parsed::Command(cli.command))
+}
+
+/// clap's message without its own advice, in mosquitto's style.
+fn mistake(text: &str) -> String {
+    let text = text.split("\n\nUsage:").next().unwrap_or(text);
+    let text = text.split("\n\nFor more information").next().unwrap_or(text);
+    match text.strip_prefix("error: ") {
+        Some(text) => format!("Error: {}", text.trim_end()),
+        None => text.trim_end().to_owned(),
+    }
 }
 
 /// clap's view of the program: a later option replaces an earlier one, and the argument after an

@@ -73,7 +73,10 @@ impl Failure {
                 };
                 format!("Connection error: {}{detail}{hint}", reason.name())
             }
-            Self::Connection(error, _) => format!("Error: {error}"),
+            Self::Connection(error, _) => {
+                let text = error.to_string();
+                format!("Error: {}", text.split(" (os error").next().unwrap_or(&text))
+            }
             Self::TimedOut => "Timed out".to_owned(),
         }
     }
