@@ -206,15 +206,15 @@ impl Link {
         self.connection.into_session()
     }
 
-    /// Writes everything, then closes this end and waits for the server to close the other.
+    /// Writes everything, then closes this end and waits for the server to close the other. What
+    /// still arrives is read, lest both ends wait for each other, and dropped.
     pub(crate) async fn close(&mut self) -> io::Result<()> {
-        while !self.output.pending().is_empty() {
-            match step(&mut self.writer, self.output.pending()).await? {
-                Some(count) => self.output.advance(count),
-                None => break,
+        while !self.output.is_empty() || self.output.unflushed {
+            self.input.clear();
+            if let Progress::Read(0) = self.progress().await? {
+                return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
-        self.writer.flush().await?;
         self.writer.shutdown().await?;
         loop {
             self.input.clear();

@@ -1,0 +1,102 @@
+//! Connections that are lost and made again, over TCP on a port the system chooses.
+
+use std::time::Duration;
+
+use mqtt_client::{Backoff, Client, Event, Filter, Options, ProtocolVersion, QoS, ReasonCode};
+use mqtt_codec::{ConnAck, Packet, SubAck};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::peer::{Peer, ack, message};
+
+async fn listen() -> (TcpListener, Options) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let backoff = Backoff { first: Duration::ZERO, longest: Duration::ZERO };
+    let options = Options::new("127.0.0.1", port).client_id("c").session_expiry_interval(60).reconnect(backoff);
+    (listener, options)
+}
+
+/// Accepts a connection; tells whether it asked for a clean start.
+async fn accept(listener: &TcpListener, session_present: bool) -> (Peer<TcpStream>, bool) {
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut peer = Peer::new(stream, ProtocolVersion::V5);
+    let clean_start = peer
+        .expect(|packet| match packet {
+            Packet::Connect(connect) => connect.clean_start,
+            packet => panic!("{packet:?}"),
+        })
+        .await;
+    let mut connack = ConnAck::new(ReasonCode::SUCCESS);
+    connack.session_present = session_present;
+    peer.send(Packet::ConnAck(Box::new(connack))).await;
+    (peer, clean_start)
+}
+
+#[tokio::test]
+async fn the_session_goes_on_after_a_loss() {
+    let (listener, options) = listen().await;
+    let (connected, (mut peer, clean_start)) = tokio::join!(Client::connect(options), accept(&listener, false));
+    let (client, mut incoming) = connected.unwrap();
+    let mut events = client.events();
+    assert!(clean_start);
+    let receipt = client.publish(message(QoS::AtLeastOnce, "x")).await.unwrap();
+    let (id, dup) = peer.expect_publish("x").await;
+    assert!(!dup);
+    peer.publish(QoS::AtLeastOnce, 9, "not taken").await;
+    drop(peer);
+
+    let (mut peer, clean_start) = accept(&listener, true).await;
+    assert!(!clean_start);
+    assert_eq!(peer.expect_publish("x").await, (id, true));
+    peer.send(Packet::PubAck(ack(id.unwrap().get()))).await;
+    assert_eq!(receipt.await.unwrap(), ReasonCode::SUCCESS);
+    assert!(matches!(events.next().await, Some(Event::Disconnected(_))));
+    assert!(matches!(events.next().await, Some(Event::Connected(_))));
+
+    // What was not acknowledged comes again, and is delivered once.
+    peer.publish(QoS::AtLeastOnce, 9, "not taken").await;
+    assert_eq!(incoming.recv().await.unwrap().payload()[..], *b"not taken");
+    peer.expect_packet(Packet::PubAck(ack(9))).await;
+    assert_eq!(incoming.try_recv(), None);
+}
+
+#[tokio::test]
+async fn a_lost_session_is_told_and_subscribed_again() {
+    let (listener, options) = listen().await;
+    let (connected, (mut peer, _)) = tokio::join!(Client::connect(options), accept(&listener, false));
+    let (client, _incoming) = connected.unwrap();
+    let server = async {
+        let id = peer.expect(|packet| match packet {
+            Packet::Subscribe(subscribe) => subscribe.packet_id,
+            packet => panic!("{packet:?}"),
+        });
+        let id = id.await;
+        peer.send(Packet::SubAck(SubAck::new(id, vec![ReasonCode::GRANTED_QOS_1]))).await;
+    };
+    let filter = Filter::new("a/#").unwrap().qos(QoS::AtLeastOnce);
+    let (codes, ()) = tokio::join!(client.subscribe([filter]), server);
+    codes.unwrap();
+    let mut events = client.events();
+    let receipt = client.publish(message(QoS::AtLeastOnce, "x")).await.unwrap();
+    peer.expect_publish("x").await;
+    drop(peer);
+
+    let (mut peer, _) = accept(&listener, false).await;
+    let mut published = None;
+    for _ in 0..2 {
+        peer.expect(|packet| match packet {
+            Packet::Subscribe(subscribe) => assert_eq!(subscribe.filters[0].filter.as_str(), "a/#"),
+            Packet::Publish(publish) => {
+                assert!(!publish.dup);
+                published = publish.packet_id;
+            }
+            packet => panic!("{packet:?}"),
+        })
+        .await;
+    }
+    peer.send(Packet::PubAck(ack(published.unwrap().get()))).await;
+    assert_eq!(receipt.await.unwrap(), ReasonCode::SUCCESS);
+    assert!(matches!(events.next().await, Some(Event::Disconnected(_))));
+    assert!(matches!(events.next().await, Some(Event::Connected(_))));
+    assert!(matches!(events.next().await, Some(Event::SessionLost)));
+}
