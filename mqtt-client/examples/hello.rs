@@ -16,13 +16,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (client, mut incoming) = Client::connect(Options::new(host, port)).await?;
     println!("connected as {}", client.server().client_id);
 
-    client.subscribe([Filter::new("hello/#")?.qos(QoS::ExactlyOnce)]).await?;
+    client
+        .subscribe([Filter::new("hello/#")?.qos(QoS::ExactlyOnce)])
+        .await?;
     let message = Message::new("hello/world", "hello")?.qos(QoS::ExactlyOnce);
     let receipt = client.publish(message).await?;
     println!("published: {}", receipt.await?.name());
 
     if let Some(message) = incoming.recv().await {
-        println!("received {}: {}", message.topic(), String::from_utf8_lossy(message.payload()));
+        println!(
+            "received {}: {}",
+            message.topic(),
+            String::from_utf8_lossy(message.payload())
+        );
     }
     client.disconnect().await?;
     Ok(())

@@ -12,8 +12,8 @@ use crate::event_loop::{self, Control, EventLoop, Inputs, Outputs, State};
 use crate::link::{Link, new_session};
 use crate::outbound::Outbound;
 use crate::{
-    Backoff, DisconnectOptions, Error, Event, Filter, Incoming, Message, Options, Receipt, ServerInfo, SubscribeOptions,
-    TryPublishError, transport,
+    Backoff, DisconnectOptions, Error, Event, Filter, Incoming, Message, Options, Receipt,
+    ServerInfo, SubscribeOptions, TryPublishError, transport,
 };
 
 /// How a connection ended: `Ok` after [`Client::disconnect`], else why it was lost.
@@ -79,22 +79,45 @@ impl Client {
         let origin = Instant::now();
         let stream: Box<dyn transport::Stream> = Box::new(stream);
         let times = (origin, origin + options.connect_timeout);
-        let link = Link::establish(stream, &options, new_session(), options.clean_start, times).await;
+        let link =
+            Link::establish(stream, &options, new_session(), options.clean_start, times).await;
         let link = link.map_err(|(_, error)| error)?;
         Ok(Self::start(options, link, origin, None))
     }
 
-    fn start(options: Options, link: Link, origin: Instant, backoff: Option<Backoff>) -> (Self, Incoming) {
+    fn start(
+        options: Options,
+        link: Link,
+        origin: Instant,
+        backoff: Option<Backoff>,
+    ) -> (Self, Incoming) {
         let (publishes, publish_receiver) = mpsc::channel(options.queue_capacity);
         let (control, control_receiver) = mpsc::unbounded_channel();
         let (events, _) = broadcast::channel(16);
         let (state_sender, state) = watch::channel(State::Connected(Arc::clone(&link.server)));
-        let (inbox, incoming) = crate::incoming::channel(options.acknowledge, options.unreliable_capacity);
-        let inputs = Inputs { publishes: publish_receiver, control: control_receiver };
-        let outputs = Outputs { inbox, state: state_sender, events: events.clone() };
+        let (inbox, incoming) =
+            crate::incoming::channel(options.acknowledge, options.unreliable_capacity);
+        let inputs = Inputs {
+            publishes: publish_receiver,
+            control: control_receiver,
+        };
+        let outputs = Outputs {
+            inbox,
+            state: state_sender,
+            events: events.clone(),
+        };
         let event_loop = EventLoop::new(options, origin, backoff, inputs, outputs);
         tokio::spawn(event_loop.run(link));
-        (Self { publishes, control, state, events, origin }, incoming)
+        (
+            Self {
+                publishes,
+                control,
+                state,
+                events,
+                origin,
+            },
+            incoming,
+        )
     }
 
     /// What the server said when it accepted the connection, the latest one.
@@ -131,8 +154,12 @@ impl Client {
         }
         match self.publishes.try_send(outbound) {
             Ok(()) => Ok(receipt),
-            Err(mpsc::error::TrySendError::Full(outbound)) => Err(TryPublishError::Full(outbound.message)),
-            Err(mpsc::error::TrySendError::Closed(outbound)) => Err(TryPublishError::Closed(outbound.message)),
+            Err(mpsc::error::TrySendError::Full(outbound)) => {
+                Err(TryPublishError::Full(outbound.message))
+            }
+            Err(mpsc::error::TrySendError::Closed(outbound)) => {
+                Err(TryPublishError::Closed(outbound.message))
+            }
         }
     }
 
@@ -146,7 +173,10 @@ impl Client {
     /// # Errors
     ///
     /// If the list is empty or too long for a packet, or the connection ends before the answer.
-    pub async fn subscribe(&self, filters: impl IntoIterator<Item = Filter>) -> Result<Vec<ReasonCode>, Error> {
+    pub async fn subscribe(
+        &self,
+        filters: impl IntoIterator<Item = Filter>,
+    ) -> Result<Vec<ReasonCode>, Error> {
         self.subscribe_with(filters, SubscribeOptions::new()).await
     }
 
@@ -161,7 +191,12 @@ impl Client {
         options: SubscribeOptions,
     ) -> Result<Vec<ReasonCode>, Error> {
         let filters = filters.into_iter().collect();
-        self.request(|reply| Control::Subscribe { filters, options, reply }).await
+        self.request(|reply| Control::Subscribe {
+            filters,
+            options,
+            reply,
+        })
+        .await
     }
 
     /// Unsubscribes and waits for UNSUBACK: one reason code a filter; none from servers of MQTT 3.
@@ -188,7 +223,12 @@ impl Client {
         user_properties: Vec<(String, String)>,
     ) -> Result<Vec<ReasonCode>, Error> {
         let filters = filters.into_iter().map(Into::into).collect();
-        self.request(|reply| Control::Unsubscribe { filters, user_properties, reply }).await
+        self.request(|reply| Control::Unsubscribe {
+            filters,
+            user_properties,
+            reply,
+        })
+        .await
     }
 
     async fn request(
@@ -229,7 +269,10 @@ impl Client {
     /// Why it ended, unless it was [`disconnect`](Self::disconnect).
     pub async fn closed(&self) -> Ended {
         let mut state = self.state.clone();
-        match state.wait_for(|state| matches!(state, State::Ended(..))).await {
+        match state
+            .wait_for(|state| matches!(state, State::Ended(..)))
+            .await
+        {
             Ok(state) => state.end(),
             Err(_) => Err(Error::Closed),
         }

@@ -74,24 +74,40 @@ fn packet_in(
         Packet::PubRec(ack) => ack_in(link, now, PacketType::PubRec, ack),
         Packet::PubRel(ack) => ack_in(link, now, PacketType::PubRel, ack),
         Packet::PubComp(ack) => ack_in(link, now, PacketType::PubComp, ack),
-        Packet::SubAck(answer) => answered(link, answer.packet_id, &answer.reason_codes, true, subscriptions),
-        Packet::UnsubAck(answer) => answered(link, answer.packet_id, &answer.reason_codes, false, subscriptions),
+        Packet::SubAck(answer) => answered(
+            link,
+            answer.packet_id,
+            &answer.reason_codes,
+            true,
+            subscriptions,
+        ),
+        Packet::UnsubAck(answer) => answered(
+            link,
+            answer.packet_id,
+            &answer.reason_codes,
+            false,
+            subscriptions,
+        ),
         Packet::PingResp => {
             link.connection.handle_ping(now);
             Ok(())
         }
-        Packet::Disconnect(disconnect) if link.version.has_server_disconnect() => Err(Error::Disconnected {
-            reason: disconnect.reason_code,
-            reason_string: disconnect.properties.reason_string.map(str::to_owned),
-            server_reference: disconnect.properties.server_reference.map(str::to_owned),
-        }),
+        Packet::Disconnect(disconnect) if link.version.has_server_disconnect() => {
+            Err(Error::Disconnected {
+                reason: disconnect.reason_code,
+                reason_string: disconnect.properties.reason_string.map(str::to_owned),
+                server_reference: disconnect.properties.server_reference.map(str::to_owned),
+            })
+        }
         packet => Err(Error::Unexpected(packet.packet_type().name())),
     }
 }
 
 fn ack_in(link: &mut Link, now: Time, packet_type: PacketType, ack: &Ack<'_>) -> Result<(), Error> {
     let completed = link.connection.handle_ack(now, packet_type, ack)?;
-    if let Some(message) = completed.and_then(|completed| Some((completed.handle?, completed.reason))) {
+    if let Some(message) =
+        completed.and_then(|completed| Some((completed.handle?, completed.reason)))
+    {
         let (message, reason) = message;
         message.resolve(Ok(reason));
     }
@@ -107,9 +123,14 @@ fn answered(
 ) -> Result<(), Error> {
     let name = if is_suback { "SUBACK" } else { "UNSUBACK" };
     tracing::debug!("received {name}");
-    let request = link.requests.remove(&packet_id).filter(|_| link.connection.release_packet_id(packet_id));
+    let request = link
+        .requests
+        .remove(&packet_id)
+        .filter(|_| link.connection.release_packet_id(packet_id));
     match (request, is_suback) {
-        (Some(Request::Subscribe(filters, options, reply)), true) if filters.len() == codes.len() => {
+        (Some(Request::Subscribe(filters, options, reply)), true)
+            if filters.len() == codes.len() =>
+        {
             for (filter, code) in filters.into_iter().zip(codes) {
                 subscriptions.retain(|(known, _)| known.as_str() != filter.as_str());
                 if !code.is_error() {
@@ -124,7 +145,8 @@ fn answered(
         (Some(Request::Unsubscribe(filters, reply)), false)
             if filters.len() == codes.len() || !link.version.has_reason_codes() =>
         {
-            subscriptions.retain(|(known, _)| !filters.iter().any(|filter| filter == known.as_str()));
+            subscriptions
+                .retain(|(known, _)| !filters.iter().any(|filter| filter == known.as_str()));
             let _ = reply.send(Ok(codes.to_vec()));
             Ok(())
         }
@@ -139,7 +161,9 @@ pub(crate) fn events(link: &mut Link) {
     while let Some(event) = link.connection.poll_event() {
         match event {
             Event::Sent(message) => link.output.sent(message),
-            Event::Dropped(message, DropReason::SessionLost) if message.message.quality() == QoS::AtLeastOnce => {
+            Event::Dropped(message, DropReason::SessionLost)
+                if message.message.quality() == QoS::AtLeastOnce =>
+            {
                 lost.push(message);
             }
             Event::Dropped(message, reason) => message.resolve(Err(match reason {

@@ -122,7 +122,10 @@ impl Error {
 }
 
 fn detail(reason_string: &Option<String>) -> String {
-    reason_string.as_ref().map(|text| format!(" ({text})")).unwrap_or_default()
+    reason_string
+        .as_ref()
+        .map(|text| format!(" ({text})"))
+        .unwrap_or_default()
 }
 
 impl From<io::Error> for Error {

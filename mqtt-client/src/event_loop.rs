@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mqtt_codec::{
-    Disconnect, DisconnectProperties, Packet, ReasonCode, TopicFilter, Unsubscribe, UnsubscribeProperties,
+    Disconnect, DisconnectProperties, Packet, ReasonCode, TopicFilter, Unsubscribe,
+    UnsubscribeProperties,
 };
 use mqtt_session::{Durability, Session, Time, Timeout};
 use tokio::sync::{broadcast, mpsc, watch};
@@ -15,8 +16,8 @@ use crate::incoming::Inbox;
 use crate::link::{Link, Progress, Reply, Request};
 use crate::outbound::Outbound;
 use crate::{
-    Backoff, Blame, DisconnectOptions, Ended, Error, Event, Filter, Options, ServerInfo, SubscribeOptions, message,
-    subscription, transport,
+    Backoff, Blame, DisconnectOptions, Ended, Error, Event, Filter, Options, ServerInfo,
+    SubscribeOptions, message, subscription, transport,
 };
 
 /// How long a last packet may take to leave, and the server to close.
@@ -29,8 +30,16 @@ pub(crate) fn time_since(origin: Instant) -> Time {
 
 /// What the handles ask for besides publishing.
 pub(crate) enum Control {
-    Subscribe { filters: Vec<Filter>, options: SubscribeOptions, reply: Reply },
-    Unsubscribe { filters: Vec<String>, user_properties: Vec<(String, String)>, reply: Reply },
+    Subscribe {
+        filters: Vec<Filter>,
+        options: SubscribeOptions,
+        reply: Reply,
+    },
+    Unsubscribe {
+        filters: Vec<String>,
+        user_properties: Vec<(String, String)>,
+        reply: Reply,
+    },
     Disconnect(DisconnectOptions),
 }
 
@@ -74,7 +83,9 @@ pub(crate) async fn connect(
 ) -> Result<Link, (Box<Session<Outbound>>, Error)> {
     let deadline = Instant::now() + options.connect_timeout;
     match timeout_at(deadline, transport::connect(options)).await {
-        Ok(Ok(stream)) => Link::establish(stream, options, session, clean_start, (origin, deadline)).await,
+        Ok(Ok(stream)) => {
+            Link::establish(stream, options, session, clean_start, (origin, deadline)).await
+        }
         Ok(Err(error)) => Err((Box::new(session), error.into())),
         Err(_) => Err((Box::new(session), Error::TimedOut)),
     }
@@ -176,7 +187,9 @@ impl EventLoop {
 
     async fn drive(&mut self, link: &mut Link) -> Exit {
         // CONNACK may have come with packets behind it.
-        if let Err(error) = dispatch::packets(link, self.now(), &self.inbox, &mut self.subscriptions) {
+        if let Err(error) =
+            dispatch::packets(link, self.now(), &self.inbox, &mut self.subscriptions)
+        {
             return Exit::Lost(error);
         }
         loop {
@@ -220,10 +233,16 @@ impl EventLoop {
         }
     }
 
-    fn progressed(&mut self, link: &mut Link, progress: std::io::Result<Progress>) -> Result<(), Error> {
+    fn progressed(
+        &mut self,
+        link: &mut Link,
+        progress: std::io::Result<Progress>,
+    ) -> Result<(), Error> {
         match progress? {
             Progress::Read(0) => Err(Error::ConnectionLost),
-            Progress::Read(_) => dispatch::packets(link, self.now(), &self.inbox, &mut self.subscriptions),
+            Progress::Read(_) => {
+                dispatch::packets(link, self.now(), &self.inbox, &mut self.subscriptions)
+            }
             Progress::Written => Ok(()),
         }
     }
@@ -250,8 +269,16 @@ impl EventLoop {
     fn request(&mut self, link: &mut Link, control: Control) {
         let now = self.now();
         match control {
-            Control::Subscribe { filters, options, reply } => subscribe(link, now, filters, options, Some(reply)),
-            Control::Unsubscribe { filters, user_properties, reply } => {
+            Control::Subscribe {
+                filters,
+                options,
+                reply,
+            } => subscribe(link, now, filters, options, Some(reply)),
+            Control::Unsubscribe {
+                filters,
+                user_properties,
+                reply,
+            } => {
                 unsubscribe(link, now, filters, &user_properties, reply);
             }
             Control::Disconnect(_) => {}
@@ -266,7 +293,9 @@ impl EventLoop {
         }
         let now = self.now();
         // Without a limit: all that the server's Receive Maximum lets through.
-        let _ = link.connection.poll_transmit(now, link.output.buffer(), usize::MAX);
+        let _ = link
+            .connection
+            .poll_transmit(now, link.output.buffer(), usize::MAX);
         dispatch::events(link);
         let reason = match options.with_will {
             true if link.version.has_reason_codes() => ReasonCode::DISCONNECT_WITH_WILL,
@@ -351,7 +380,8 @@ impl EventLoop {
     }
 
     fn reconnected(&mut self, link: &mut Link) {
-        self.state.send_replace(State::Connected(Arc::clone(&link.server)));
+        self.state
+            .send_replace(State::Connected(Arc::clone(&link.server)));
         let _ = self.events.send(Event::Connected(Arc::clone(&link.server)));
         if link.server.session_present {
             self.inbox.resumed();
@@ -414,7 +444,8 @@ fn subscribe(
     let packet = Packet::Subscribe(subscription::packet(packet_id, &filters, &options));
     match link.append(&packet, now) {
         Ok(()) => {
-            link.requests.insert(packet_id, Request::Subscribe(filters, options, reply));
+            link.requests
+                .insert(packet_id, Request::Subscribe(filters, options, reply));
         }
         Err(error) => {
             link.connection.release_packet_id(packet_id);
@@ -430,7 +461,10 @@ fn unsubscribe(
     user_properties: &[(String, String)],
     reply: Reply,
 ) {
-    let parsed: Result<Vec<_>, _> = filters.iter().map(|filter| TopicFilter::new(filter)).collect();
+    let parsed: Result<Vec<_>, _> = filters
+        .iter()
+        .map(|filter| TopicFilter::new(filter))
+        .collect();
     let parsed = match parsed {
         Ok(parsed) => parsed,
         Err(error) => {
@@ -446,11 +480,14 @@ fn unsubscribe(
     let packet = Packet::Unsubscribe(Unsubscribe {
         packet_id,
         filters: parsed,
-        properties: UnsubscribeProperties { user_properties: message::user_properties(user_properties) },
+        properties: UnsubscribeProperties {
+            user_properties: message::user_properties(user_properties),
+        },
     });
     match link.append(&packet, now) {
         Ok(()) => {
-            link.requests.insert(packet_id, Request::Unsubscribe(filters, reply));
+            link.requests
+                .insert(packet_id, Request::Unsubscribe(filters, reply));
         }
         Err(error) => {
             link.connection.release_packet_id(packet_id);

@@ -54,7 +54,12 @@ pub(crate) fn channel(acknowledge: Acknowledge, capacity: usize) -> (Inbox, Inco
         acknowledge,
         backlog: Arc::clone(&backlog),
     };
-    let inbox = Inbox { messages: message_sender, acknowledgements: token_receiver, backlog, capacity };
+    let inbox = Inbox {
+        messages: message_sender,
+        acknowledgements: token_receiver,
+        backlog,
+        capacity,
+    };
     (inbox, incoming)
 }
 

@@ -19,8 +19,8 @@ pub use error::{Blame, Error};
 pub use incoming::Incoming;
 pub use message::{Message, MessageProperties, Received};
 pub use mqtt_codec::{
-    PacketId, ProtocolVersion, QoS, ReasonCode, RetainHandling, SubscriptionIdentifier, TopicError, TopicFilter,
-    TopicName,
+    PacketId, ProtocolVersion, QoS, ReasonCode, RetainHandling, SubscriptionIdentifier, TopicError,
+    TopicFilter, TopicName,
 };
 pub use options::{Acknowledge, Backoff, DisconnectOptions, Options};
 pub use outbound::{Receipt, TryPublishError};

@@ -82,7 +82,8 @@ impl Output {
 
     /// A message of QoS 0 is in the buffer.
     pub(crate) fn sent(&mut self, message: Outbound) {
-        self.sent.push_back((self.before + self.bytes.len() as u64, message));
+        self.sent
+            .push_back((self.before + self.bytes.len() as u64, message));
     }
 
     fn advance(&mut self, count: usize) {
@@ -137,9 +138,21 @@ impl Link {
         let now = time_since(origin);
         let mut connection = Connection::client(session, options.config(clean_start), now);
         let mut input = BytesMut::new();
-        let maximum_packet_size = options.maximum_packet_size.map_or(LARGEST_PACKET, |size| size.get());
-        let welcome = welcome(&mut reader, &mut input, &mut connection, options, maximum_packet_size, origin);
-        match timeout_at(deadline, welcome).await.unwrap_or(Err(Error::TimedOut)) {
+        let maximum_packet_size = options
+            .maximum_packet_size
+            .map_or(LARGEST_PACKET, |size| size.get());
+        let welcome = welcome(
+            &mut reader,
+            &mut input,
+            &mut connection,
+            options,
+            maximum_packet_size,
+            origin,
+        );
+        match timeout_at(deadline, welcome)
+            .await
+            .unwrap_or(Err(Error::TimedOut))
+        {
             Ok(server) => Ok(Self {
                 reader,
                 writer,
@@ -159,14 +172,20 @@ impl Link {
     pub(crate) fn fill(&mut self, now: Time) {
         if self.output.pending().is_empty() {
             // What is left leaves when this is written.
-            let _ = self.connection.poll_transmit(now, &mut self.output.bytes, WRITE_SIZE);
+            let _ = self
+                .connection
+                .poll_transmit(now, &mut self.output.bytes, WRITE_SIZE);
         }
     }
 
     /// Appends a packet of this client's own; nothing is appended on error.
     pub(crate) fn append(&mut self, packet: &Packet<'_>, now: Time) -> Result<(), Error> {
         let size = packet.encoded_len(self.version)?;
-        if self.server.maximum_packet_size.is_some_and(|maximum| size > maximum as usize) {
+        if self
+            .server
+            .maximum_packet_size
+            .is_some_and(|maximum| size > maximum as usize)
+        {
             return Err(Error::TooLarge);
         }
         packet.encode(self.version, &mut self.output.bytes)?;
@@ -195,7 +214,8 @@ impl Link {
     /// Ends the connection, tells who waits for an answer, and gives the session back.
     pub(crate) fn leave(mut self, error: &Error) -> Session<Outbound> {
         for (_, request) in self.requests.drain() {
-            let (Request::Subscribe(.., Some(reply)) | Request::Unsubscribe(_, reply)) = request else {
+            let (Request::Subscribe(.., Some(reply)) | Request::Unsubscribe(_, reply)) = request
+            else {
                 continue;
             };
             let _ = reply.send(Err(error.clone()));
@@ -227,7 +247,10 @@ impl Link {
 }
 
 /// Writes some bytes, or flushes if there are none. Cancel safe.
-async fn step(writer: &mut WriteHalf<Box<dyn Stream>>, pending: &[u8]) -> io::Result<Option<usize>> {
+async fn step(
+    writer: &mut WriteHalf<Box<dyn Stream>>,
+    pending: &[u8],
+) -> io::Result<Option<usize>> {
     if pending.is_empty() {
         writer.flush().await?;
         return Ok(None);
@@ -244,7 +267,9 @@ async fn greet(
     clean_start: bool,
 ) -> Result<(), Error> {
     let mut bytes = Vec::new();
-    options.connect(clean_start)?.encode(options.version, &mut bytes)?;
+    options
+        .connect(clean_start)?
+        .encode(options.version, &mut bytes)?;
     tracing::debug!(client = options.client_id, "sending CONNECT");
     writer.write_all(&bytes).await?;
     writer.flush().await?;

@@ -1,5 +1,7 @@
 //! The program `mqtt-client`: `pub` and `sub` on the command line.
 
+#![forbid(unsafe_code)]
+
 mod cli;
 
 use std::process::ExitCode;

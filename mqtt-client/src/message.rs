@@ -3,7 +3,10 @@
 use std::ops::Deref;
 
 use bytes::Bytes;
-use mqtt_codec::{PacketId, Publish, PublishProperties, QoS, SubscriptionIdentifier, TopicError, TopicName, UserProperty};
+use mqtt_codec::{
+    PacketId, Publish, PublishProperties, QoS, SubscriptionIdentifier, TopicError, TopicName,
+    UserProperty,
+};
 use mqtt_session::Token;
 
 /// An Application Message: topic, payload, and how it is to be, or was, transported.
@@ -155,7 +158,13 @@ pub struct Received {
 impl Received {
     /// A message as if it had arrived, for the test of a handler; to acknowledge it does nothing.
     pub fn new(message: Message, packet_id: Option<PacketId>) -> Self {
-        Self { message, duplicate: false, packet_id, token: None, resumptions: 0 }
+        Self {
+            message,
+            duplicate: false,
+            packet_id,
+            token: None,
+            resumptions: 0,
+        }
     }
 
     /// The DUP flag: the server may have sent this PUBLISH packet before [MQTT-3.3.1-1].
@@ -184,10 +193,14 @@ impl Deref for Received {
 
 /// Borrows user properties for the encoder.
 pub(crate) fn user_properties(from: &[(String, String)]) -> Vec<UserProperty<'_>> {
-    from.iter().map(|(name, value)| UserProperty { name, value }).collect()
+    from.iter()
+        .map(|(name, value)| UserProperty { name, value })
+        .collect()
 }
 
 /// Copies decoded user properties.
 pub(crate) fn owned_user_properties(from: &[UserProperty<'_>]) -> Vec<(String, String)> {
-    from.iter().map(|property| (property.name.to_owned(), property.value.to_owned())).collect()
+    from.iter()
+        .map(|property| (property.name.to_owned(), property.value.to_owned()))
+        .collect()
 }

@@ -77,7 +77,10 @@ pub struct Backoff {
 impl Default for Backoff {
     /// From one second to one minute.
     fn default() -> Self {
-        Self { first: Duration::from_secs(1), longest: Duration::from_secs(60) }
+        Self {
+            first: Duration::from_secs(1),
+            longest: Duration::from_secs(60),
+        }
     }
 }
 
@@ -320,7 +323,11 @@ impl Options {
                         payload_format_utf8: properties.payload_format_utf8,
                         message_expiry_interval: properties.message_expiry_interval,
                         content_type: properties.content_type.as_deref(),
-                        response_topic: properties.response_topic.as_deref().map(TopicName::new).transpose()?,
+                        response_topic: properties
+                            .response_topic
+                            .as_deref()
+                            .map(TopicName::new)
+                            .transpose()?,
                         correlation_data: properties.correlation_data.as_deref(),
                         user_properties: message::user_properties(&properties.user_properties),
                     },
@@ -352,7 +359,8 @@ impl Options {
     /// Whether the session outlives the connection, so that another one can go on with it.
     pub(crate) fn outlives_connection(&self) -> bool {
         if self.version.has_session_expiry() {
-            self.session_expiry_interval.is_some_and(|seconds| seconds > 0)
+            self.session_expiry_interval
+                .is_some_and(|seconds| seconds > 0)
         } else {
             !self.clean_start
         }
@@ -368,8 +376,15 @@ impl Options {
         config.receive_maximum = self.receive_maximum;
         config.maximum_packet_size = self.maximum_packet_size;
         config.topic_alias_maximum = self.topic_alias_maximum;
-        let untold = if self.version.has_properties() { u16::MAX } else { SEND_MAXIMUM_V3 };
-        config.send_maximum = self.send_maximum.or(NonZeroU16::new(untold)).unwrap_or(NonZeroU16::MIN);
+        let untold = if self.version.has_properties() {
+            u16::MAX
+        } else {
+            SEND_MAXIMUM_V3
+        };
+        config.send_maximum = self
+            .send_maximum
+            .or(NonZeroU16::new(untold))
+            .unwrap_or(NonZeroU16::MIN);
         config.problem_information = self.request_problem_information.unwrap_or(true);
         config.response_information = self.request_response_information.unwrap_or(false);
         config.report_sent = true;

@@ -26,7 +26,9 @@ impl Future for Receipt {
     type Output = Result<ReasonCode, Error>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(context).map(|outcome| outcome.unwrap_or(Err(Error::Closed)))
+        Pin::new(&mut self.0)
+            .poll(context)
+            .map(|outcome| outcome.unwrap_or(Err(Error::Closed)))
     }
 }
 
@@ -64,7 +66,14 @@ impl Outbound {
         let (sender, receiver) = oneshot::channel();
         let interval = message.property().message_expiry_interval;
         let expires_at = interval.map(|seconds| now + Duration::from_secs(u64::from(seconds)));
-        (Self { message: Box::new(message), expires_at, receipt: sender }, Receipt(receiver))
+        (
+            Self {
+                message: Box::new(message),
+                expires_at,
+                receipt: sender,
+            },
+            Receipt(receiver),
+        )
     }
 
     /// Tells the receipt; nobody may be listening.
@@ -87,7 +96,10 @@ impl Outbound {
                 message_expiry_interval: None,
                 topic_alias: None,
                 // An invalid one is refused before the message gets here.
-                response_topic: properties.response_topic.as_deref().map(TopicName::assume_valid),
+                response_topic: properties
+                    .response_topic
+                    .as_deref()
+                    .map(TopicName::assume_valid),
                 correlation_data: properties.correlation_data.as_deref(),
                 subscription_identifiers: Vec::new(),
                 content_type: properties.content_type.as_deref(),
@@ -97,7 +109,10 @@ impl Outbound {
     }
 
     /// Whether it can be written as a packet at all, in this version.
-    pub(crate) fn check(message: &Message, version: mqtt_codec::ProtocolVersion) -> Result<(), Error> {
+    pub(crate) fn check(
+        message: &Message,
+        version: mqtt_codec::ProtocolVersion,
+    ) -> Result<(), Error> {
         if let Some(topic) = &message.property().response_topic {
             TopicName::new(topic)?;
         }

@@ -51,11 +51,17 @@ impl ServerInfo {
         Self {
             version: negotiated.version,
             session_present: negotiated.session_present,
-            client_id: properties.assigned_client_identifier.unwrap_or(&options.client_id).to_owned(),
+            client_id: properties
+                .assigned_client_identifier
+                .unwrap_or(&options.client_id)
+                .to_owned(),
             keep_alive: negotiated.keep_alive,
             session_expiry_interval: negotiated.session_expiry_interval,
             receive_maximum: negotiated.outbound.receive_maximum.get(),
-            maximum_packet_size: negotiated.outbound.maximum_packet_size.map(|size| size.get()),
+            maximum_packet_size: negotiated
+                .outbound
+                .maximum_packet_size
+                .map(|size| size.get()),
             topic_alias_maximum: negotiated.outbound.topic_alias_maximum,
             maximum_qos: negotiated.maximum_qos,
             retain_available: negotiated.retain_available,

@@ -1,8 +1,8 @@
 //! What is asked for with SUBSCRIBE.
 
 use mqtt_codec::{
-    PacketId, QoS, RetainHandling, Subscribe, SubscribeFilter, SubscribeProperties, SubscriptionIdentifier,
-    SubscriptionOptions, TopicError, TopicFilter,
+    PacketId, QoS, RetainHandling, Subscribe, SubscribeFilter, SubscribeProperties,
+    SubscriptionIdentifier, SubscriptionOptions, TopicError, TopicFilter,
 };
 
 use crate::message;
@@ -30,7 +30,10 @@ impl Filter {
     pub fn new(filter: impl Into<String>) -> Result<Self, TopicError> {
         let filter = filter.into();
         TopicFilter::new(&filter)?;
-        Ok(Self { filter, options: SubscriptionOptions::new(QoS::AtMostOnce) })
+        Ok(Self {
+            filter,
+            options: SubscriptionOptions::new(QoS::AtMostOnce),
+        })
     }
 
     /// The highest quality of service to receive with.

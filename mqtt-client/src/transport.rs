@@ -34,10 +34,19 @@ pub(crate) async fn connect(options: &Options) -> io::Result<Box<dyn Stream>> {
 /// Connects from a local address of the same family as the remote one.
 async fn connect_from(local: &str, remote: std::net::SocketAddr) -> io::Result<TcpStream> {
     let mut candidates = lookup_host((local, 0)).await?;
-    let local = candidates.find(|address| address.is_ipv4() == remote.is_ipv4()).ok_or_else(|| {
-        io::Error::new(io::ErrorKind::AddrNotAvailable, "no local address of the family of the remote one")
-    })?;
-    let socket = if remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let local = candidates
+        .find(|address| address.is_ipv4() == remote.is_ipv4())
+        .ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::AddrNotAvailable,
+                "no local address of the family of the remote one",
+            )
+        })?;
+    let socket = if remote.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
     socket.bind(local)?;
     socket.connect(remote).await
 }

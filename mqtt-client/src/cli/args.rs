@@ -227,7 +227,10 @@ pub(crate) enum Parsed {
 /// Reads the arguments of the program, its name left out.
 pub(crate) fn parse(mut arguments: Vec<OsString>) -> Result<Parsed, UsageError> {
     let definition = definition();
-    let tool = arguments.first().and_then(|name| definition.find_subcommand(name)).cloned();
+    let tool = arguments
+        .first()
+        .and_then(|name| definition.find_subcommand(name))
+        .cloned();
     if let Some(tool) = tool {
         let name = arguments.remove(0);
         arguments = argv::assemble(&tool, arguments)?;
@@ -246,7 +249,10 @@ pub(crate) fn parse(mut arguments: Vec<OsString>) -> Result<Parsed, UsageError> 
 /// clap's message without its own advice, in mosquitto's style.
 fn mistake(text: &str) -> String {
     let text = text.split("\n\nUsage:").next().unwrap_or(text);
-    let text = text.split("\n\nFor more information").next().unwrap_or(text);
+    let text = text
+        .split("\n\nFor more information")
+        .next()
+        .unwrap_or(text);
     match text.strip_prefix("error: ") {
         Some(text) => format!("Error: {}", text.trim_end()),
         None => text.trim_end().to_owned(),
@@ -257,11 +263,21 @@ fn mistake(text: &str) -> String {
 /// option that takes a value is its value whatever it looks like.
 fn definition() -> clap::Command {
     let lax = |command: clap::Command| {
-        command.args_override_self(true).version(env!("CARGO_PKG_VERSION")).mut_args(|arg| {
-            if arg.get_action().takes_values() { arg.allow_hyphen_values(true) } else { arg }
-        })
+        command
+            .args_override_self(true)
+            .version(env!("CARGO_PKG_VERSION"))
+            .mut_args(|arg| {
+                if arg.get_action().takes_values() {
+                    arg.allow_hyphen_values(true)
+                } else {
+                    arg
+                }
+            })
     };
-    Cli::command().version(env!("CARGO_PKG_VERSION")).mut_subcommand("pub", lax).mut_subcommand("sub", lax)
+    Cli::command()
+        .version(env!("CARGO_PKG_VERSION"))
+        .mut_subcommand("pub", lax)
+        .mut_subcommand("sub", lax)
 }
 
 fn quality(text: &str) -> Result<QoS, String> {
@@ -285,7 +301,9 @@ fn version(text: &str) -> Result<ProtocolVersion, String> {
 fn session_expiry(text: &str) -> Result<u32, String> {
     match text {
         "∞" | "-1" => Ok(u32::MAX),
-        _ => text.parse().map_err(|_| "it must be a number of seconds up to 4294967295, -1 or ∞".to_owned()),
+        _ => text
+            .parse()
+            .map_err(|_| "it must be a number of seconds up to 4294967295, -1 or ∞".to_owned()),
     }
 }
 
@@ -313,14 +331,18 @@ fn retain_handling(text: &str) -> Result<RetainHandling, String> {
 fn topic_name(text: &str) -> Result<String, String> {
     match TopicName::new(text) {
         Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(format!("invalid publish topic, does it contain '+' or '#'? ({error})")),
+        Err(error) => Err(format!(
+            "invalid publish topic, does it contain '+' or '#'? ({error})"
+        )),
     }
 }
 
 fn subscription(text: &str) -> Result<String, String> {
     match TopicFilter::new(text) {
         Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(format!("invalid topic filter, are all '+' and '#' wildcards correct? ({error})")),
+        Err(error) => Err(format!(
+            "invalid topic filter, are all '+' and '#' wildcards correct? ({error})"
+        )),
     }
 }
 

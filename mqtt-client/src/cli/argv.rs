@@ -49,13 +49,19 @@ const ENVIRONMENT: &[(&str, &str)] = &[
 
 /// The whole argument list of `command`, a subcommand: file, then environment, then `given`, so
 /// that what is given later wins.
-pub(crate) fn assemble(command: &Command, given: Vec<OsString>) -> Result<Vec<OsString>, UsageError> {
+pub(crate) fn assemble(
+    command: &Command,
+    given: Vec<OsString>,
+) -> Result<Vec<OsString>, UsageError> {
     let mut all = Vec::new();
     let tool = command.get_name();
     match options_file(command, &given)? {
         Some(path) => {
             let text = fs::read_to_string(&path).map_err(|error| {
-                UsageError(format!("Error: Unable to open options file '{}': {error}.", path.display()))
+                UsageError(format!(
+                    "Error: Unable to open options file '{}': {error}.",
+                    path.display()
+                ))
             })?;
             all.extend(file_arguments(&text));
         }
@@ -137,7 +143,8 @@ fn takes_next(command: &Command, argument: &OsStr) -> bool {
     let valued = |arg: Option<&clap::Arg>| arg.is_some_and(|arg| arg.get_action().takes_values());
     if let Some(long) = text.strip_prefix("--") {
         return valued(command.get_arguments().find(|arg| {
-            arg.get_long() == Some(long) || arg.get_all_aliases().unwrap_or_default().contains(&long)
+            arg.get_long() == Some(long)
+                || arg.get_all_aliases().unwrap_or_default().contains(&long)
         }));
     }
     let Some(cluster) = text.strip_prefix('-') else {
@@ -145,7 +152,11 @@ fn takes_next(command: &Command, argument: &OsStr) -> bool {
     };
     let mut letters = cluster.chars();
     while let Some(letter) = letters.next() {
-        if valued(command.get_arguments().find(|arg| arg.get_short() == Some(letter))) {
+        if valued(
+            command
+                .get_arguments()
+                .find(|arg| arg.get_short() == Some(letter)),
+        ) {
             return letters.next().is_none();
         }
     }
@@ -153,13 +164,20 @@ fn takes_next(command: &Command, argument: &OsStr) -> bool {
 }
 
 /// Joins the three or four arguments of each `-D` into one, and refuses what is unavailable.
-fn fold_properties(command: &Command, arguments: Vec<OsString>) -> Result<Vec<OsString>, UsageError> {
+fn fold_properties(
+    command: &Command,
+    arguments: Vec<OsString>,
+) -> Result<Vec<OsString>, UsageError> {
     let mut folded = Vec::with_capacity(arguments.len());
     let mut rest = arguments.into_iter();
     while let Some(argument) = rest.next() {
         if is_property(&argument) {
-            let missing =
-                || UsageError("Error: --property argument given but not enough arguments specified.".to_owned());
+            let missing = || {
+                UsageError(
+                    "Error: --property argument given but not enough arguments specified."
+                        .to_owned(),
+                )
+            };
             let mut joined = rest.next().ok_or_else(missing)?;
             let name = rest.next().ok_or_else(missing)?;
             let count = if name == "user-property" { 2 } else { 1 };
@@ -172,7 +190,9 @@ fn fold_properties(command: &Command, arguments: Vec<OsString>) -> Result<Vec<Os
             folded.extend([OsString::from("--property"), joined]);
             continue;
         }
-        let name = argument.to_str().map(|text| text.split('=').next().unwrap_or(text));
+        let name = argument
+            .to_str()
+            .map(|text| text.split('=').next().unwrap_or(text));
         if let Some((option, need)) = UNAVAILABLE.iter().find(|(option, _)| Some(*option) == name) {
             return Err(UsageError(format!(
                 "Error: {option} is not available: this client has no {need} support."
@@ -202,7 +222,10 @@ mod tests {
     fn fold(arguments: &[&str]) -> Result<Vec<String>, UsageError> {
         let arguments = arguments.iter().map(OsString::from).collect();
         let folded = fold_properties(&command(), arguments)?;
-        Ok(folded.into_iter().map(|text| text.into_string().unwrap()).collect())
+        Ok(folded
+            .into_iter()
+            .map(|text| text.into_string().unwrap())
+            .collect())
     }
 
     #[test]
@@ -213,7 +236,13 @@ mod tests {
         );
         assert_eq!(
             fold(&["-r", "-D", "connect", "receive-maximum", "3", "-m", "-D"]).unwrap(),
-            ["-r", "--property", "connect\0receive-maximum\x003", "-m", "-D"]
+            [
+                "-r",
+                "--property",
+                "connect\0receive-maximum\x003",
+                "-m",
+                "-D"
+            ]
         );
         assert!(fold(&["-D", "publish", "user-property", "k"]).is_err());
     }
@@ -228,7 +257,11 @@ mod tests {
     fn unavailable_options_are_named() {
         for option in ["--cafile", "--psk", "-S", "--proxy=socks5h://x"] {
             let error = fold(&["-r", option, "x"]).unwrap_err();
-            assert!(error.0.contains(option.split('=').next().unwrap()), "{}", error.0);
+            assert!(
+                error.0.contains(option.split('=').next().unwrap()),
+                "{}",
+                error.0
+            );
         }
     }
 
@@ -237,7 +270,18 @@ mod tests {
         let text = "# comment\n-t a b\n\n-r\n-D publish user-property k v\n--id x\r\n";
         assert_eq!(
             file_arguments(text),
-            ["-t", "a b", "-r", "-D", "publish", "user-property", "k", "v", "--id", "x"]
+            [
+                "-t",
+                "a b",
+                "-r",
+                "-D",
+                "publish",
+                "user-property",
+                "k",
+                "v",
+                "--id",
+                "x"
+            ]
         );
     }
 

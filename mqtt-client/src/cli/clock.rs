@@ -24,12 +24,20 @@ impl Clock {
     /// `2020-05-06T22:12:00.000000Z+0100`, the `tst` member of `%j`.
     pub(crate) fn json(&self) -> String {
         let micros = self.nanoseconds() / 1000;
-        format!("{}.{micros:06}Z{}", self.format("%Y-%m-%dT%H:%M:%S"), self.format("%z"))
+        format!(
+            "{}.{micros:06}Z{}",
+            self.format("%Y-%m-%dT%H:%M:%S"),
+            self.format("%z")
+        )
     }
 
     /// Seconds since 1970, a point and nine digits.
     pub(crate) fn unix(&self) -> String {
-        format!("{}.{:09}", self.0.timestamp().as_second(), self.nanoseconds())
+        format!(
+            "{}.{:09}",
+            self.0.timestamp().as_second(),
+            self.nanoseconds()
+        )
     }
 
     /// Nanoseconds within the current second.

@@ -111,7 +111,9 @@ impl Format {
             match piece {
                 Piece::Literal(text) => out.extend_from_slice(text),
                 Piece::Time(letter) => out.extend_from_slice(clock.conversion(*letter).as_bytes()),
-                Piece::Nanoseconds => out.extend_from_slice(format!("{:09}", clock.nanoseconds()).as_bytes()),
+                Piece::Nanoseconds => {
+                    out.extend_from_slice(format!("{:09}", clock.nanoseconds()).as_bytes())
+                }
                 Piece::Field(letter, layout) => {
                     self.render_field(*letter, *layout, message, clock, out, problems);
                 }
@@ -135,15 +137,25 @@ impl Format {
             b'A' => layout.blank(out),
             b'C' => match &properties.content_type {
                 Some(text) => layout.text(text, out),
-                None => Layout { zero: false, ..layout }.blank(out),
+                None => Layout {
+                    zero: false,
+                    ..layout
+                }
+                .blank(out),
             },
-            b'D' => out.extend_from_slice(properties.correlation_data.as_deref().unwrap_or_default()),
+            b'D' => {
+                out.extend_from_slice(properties.correlation_data.as_deref().unwrap_or_default())
+            }
             b'E' => layout.optional(properties.message_expiry_interval, out),
             b'F' => layout.optional(properties.payload_format_utf8.map(u32::from), out),
             b'I' => layout.text(&clock.iso8601(), out),
             b'j' => json(message, clock, text_value(payload)).write(self.pretty, out),
             b'J' => {
-                let value = if payload.is_empty() { Some(Value::Null) } else { Value::parse(payload) };
+                let value = if payload.is_empty() {
+                    Some(Value::Null)
+                } else {
+                    Value::parse(payload)
+                };
                 match value {
                     Some(value) => json(message, clock, value).write(self.pretty, out),
                     None => problems.push(format!(
@@ -168,17 +180,25 @@ impl Format {
                 }
             }
             b'r' => out.push(b'0' + u8::from(message.is_retained())),
-            b'S' => layout.optional(properties.subscription_identifiers.first().map(|id| id.get()), out),
+            b'S' => layout.optional(
+                properties
+                    .subscription_identifiers
+                    .first()
+                    .map(|id| id.get()),
+                out,
+            ),
             b't' => layout.text(message.topic(), out),
             b'U' => out.extend_from_slice(clock.unix().as_bytes()),
             b'x' | b'X' => layout.hex(payload, letter == b'X', out),
             b'f' => match <[u8; 4]>::try_from(payload) {
                 Ok(bytes) => layout.float(f64::from(f32::from_ne_bytes(bytes)), out),
-                Err(_) => problems.push("requested float printing, but non-float data received".to_owned()),
+                Err(_) => problems
+                    .push("requested float printing, but non-float data received".to_owned()),
             },
             b'd' => match <[u8; 8]>::try_from(payload) {
                 Ok(bytes) => layout.float(f64::from_ne_bytes(bytes), out),
-                Err(_) => problems.push("requested double printing, but non-double data received".to_owned()),
+                Err(_) => problems
+                    .push("requested double printing, but non-double data received".to_owned()),
             },
             _ => {}
         }
@@ -207,7 +227,11 @@ fn number(rest: &mut &[u8]) -> Option<usize> {
     let mut value = None;
     while let [digit @ b'0'..=b'9', tail @ ..] = rest {
         let so_far = value.unwrap_or(0_usize);
-        value = Some(so_far.saturating_mul(10).saturating_add(usize::from(digit - b'0')));
+        value = Some(
+            so_far
+                .saturating_mul(10)
+                .saturating_add(usize::from(digit - b'0')),
+        );
         *rest = tail;
     }
     value
@@ -222,7 +246,11 @@ fn eat(rest: &mut &[u8], byte: u8) -> bool {
 }
 
 fn field(rest: &mut &[u8]) -> Result<Piece, FormatError> {
-    let mut layout = Layout { left: eat(rest, b'-'), zero: eat(rest, b'0'), ..Layout::default() };
+    let mut layout = Layout {
+        left: eat(rest, b'-'),
+        zero: eat(rest, b'0'),
+        ..Layout::default()
+    };
     layout.width = number(rest).unwrap_or(0);
     if layout.width > MAX_WIDTH {
         return Err(FormatError::Width);
@@ -230,14 +258,18 @@ fn field(rest: &mut &[u8]) -> Result<Piece, FormatError> {
     if eat(rest, b'.') {
         layout.precision = Some(number(rest).unwrap_or(0));
     }
-    if let [separator @ (b':' | b'-' | b' ' | b'_' | b',' | b';' | b'/'), b'x' | b'X', ..] = *rest {
+    if let [
+        separator @ (b':' | b'-' | b' ' | b'_' | b',' | b';' | b'/'),
+        b'x' | b'X',
+        ..,
+    ] = *rest
+    {
         layout.separator = Some(*separator);
         take(rest);
     }
     match take(rest).ok_or(FormatError::IncompleteField)? {
-        letter @ (b'%' | b'A' | b'C' | b'D' | b'E' | b'F' | b'I' | b'J' | b'P' | b'R' | b'S' | b'U' | b'X') => {
-            Ok(Piece::Field(letter, layout))
-        }
+        letter @ (b'%' | b'A' | b'C' | b'D' | b'E' | b'F' | b'I' | b'J' | b'P' | b'R' | b'S'
+        | b'U' | b'X') => Ok(Piece::Field(letter, layout)),
         letter @ (b'd' | b'f' | b'j' | b'l' | b'm' | b'p' | b'q' | b'r' | b't' | b'x') => {
             Ok(Piece::Field(letter, layout))
         }
@@ -246,17 +278,19 @@ fn field(rest: &mut &[u8]) -> Result<Piece, FormatError> {
 }
 
 fn escape(rest: &mut &[u8]) -> Result<u8, FormatError> {
-    Ok(match character(rest).ok_or(FormatError::IncompleteEscape)? {
-        '\\' => b'\\',
-        '0' => 0,
-        'a' => 0x07,
-        'e' => 0x1b,
-        'n' => b'\n',
-        'r' => b'\r',
-        't' => b'\t',
-        'v' => 0x0b,
-        letter => return Err(FormatError::Escape(letter)),
-    })
+    Ok(
+        match character(rest).ok_or(FormatError::IncompleteEscape)? {
+            '\\' => b'\\',
+            '0' => 0,
+            'a' => 0x07,
+            'e' => 0x1b,
+            'n' => b'\n',
+            'r' => b'\r',
+            't' => b'\t',
+            'v' => 0x0b,
+            letter => return Err(FormatError::Escape(letter)),
+        },
+    )
 }
 
 impl Layout {
@@ -275,7 +309,9 @@ impl Layout {
 
     fn text(self, text: &str, out: &mut Vec<u8>) {
         let bytes = text.as_bytes();
-        let bytes = bytes.get(..self.precision.unwrap_or(usize::MAX)).unwrap_or(bytes);
+        let bytes = bytes
+            .get(..self.precision.unwrap_or(usize::MAX))
+            .unwrap_or(bytes);
         self.aligned(bytes, out);
     }
 
@@ -349,8 +385,15 @@ impl Layout {
         if !self.left && self.width > 0 {
             Self::fill(padding, self.pad(), out);
         }
-        let group = self.separator.and(self.precision).filter(|group| *group > 0);
-        let digits = if upper { b"0123456789ABCDEF" } else { b"0123456789abcdef" };
+        let group = self
+            .separator
+            .and(self.precision)
+            .filter(|group| *group > 0);
+        let digits = if upper {
+            b"0123456789ABCDEF"
+        } else {
+            b"0123456789abcdef"
+        };
         let nibbles = shown.iter().flat_map(|byte| [byte >> 4, byte & 0x0f]);
         for (index, nibble) in nibbles.enumerate() {
             if let (Some(group), Some(separator)) = (group, self.separator)
@@ -374,7 +417,12 @@ fn text_value(payload: &[u8]) -> Value {
     } else if std::str::from_utf8(payload).is_ok() {
         Value::string(payload)
     } else {
-        Value::Array(payload.iter().map(|byte| Value::Number(f64::from(*byte))).collect())
+        Value::Array(
+            payload
+                .iter()
+                .map(|byte| Value::Number(f64::from(*byte)))
+                .collect(),
+        )
     }
 }
 
@@ -425,7 +473,9 @@ fn properties(from: &MessageProperties) -> Value {
     }
     if !from.user_properties.is_empty() {
         let pairs = from.user_properties.iter();
-        let pairs = pairs.map(|(name, value)| member(name, Value::string(value))).collect();
+        let pairs = pairs
+            .map(|(name, value)| member(name, Value::string(value)))
+            .collect();
         members.push(member("user-properties", Value::Object(pairs)));
     }
     Value::Object(members)

@@ -33,7 +33,10 @@ impl Value {
     /// up to the space is white space, and `01`, `1.` and `-.5` are numbers.
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-        let mut parser = Parser { rest: text, depth: 0 };
+        let mut parser = Parser {
+            rest: text,
+            depth: 0,
+        };
         let value = parser.value()?;
         parser.skip_space();
         parser.rest.is_empty().then_some(value)
@@ -274,7 +277,10 @@ impl Parser<'_> {
             return char::from_u32(first);
         }
         self.rest = self.rest.strip_prefix(b"\\u")?;
-        let second = self.hex4()?.checked_sub(0xdc00).filter(|low| *low < 0x400)?;
+        let second = self
+            .hex4()?
+            .checked_sub(0xdc00)
+            .filter(|low| *low < 0x400)?;
         char::from_u32(0x1_0000 + ((first - 0xd800) << 10) + second)
     }
 
@@ -331,14 +337,23 @@ mod tests {
     #[test]
     fn documents_are_rewritten_as_mosquitto_does() {
         for (text, expected) in [
-            (r#"{"a":1.0,"b":-0,"c":-0.0,"d":1e20,"e":0.1}"#, r#"{"a":1,"b":-0,"c":-0,"d":1e+20,"e":0.1}"#),
-            ("[10000000000,2147483648,1e-7]", "[10000000000,2147483648,1e-07]"),
+            (
+                r#"{"a":1.0,"b":-0,"c":-0.0,"d":1e20,"e":0.1}"#,
+                r#"{"a":1,"b":-0,"c":-0,"d":1e+20,"e":0.1}"#,
+            ),
+            (
+                "[10000000000,2147483648,1e-7]",
+                "[10000000000,2147483648,1e-07]",
+            ),
             ("1.23456789012345678", "1.2345678901234567"),
             ("123456789012345678", "1.2345678901234568e+17"),
             ("0.30000000000000004", "0.3"),
             ("1E400", "null"),
             (" true ", "true"),
-            (r#""a\u00e9\u0001\/\"\n\ud83d\ude00""#, "\"aé\\u0001/\\\"\\n😀\""),
+            (
+                r#""a\u00e9\u0001\/\"\n\ud83d\ude00""#,
+                "\"aé\\u0001/\\\"\\n😀\"",
+            ),
             ("01", "1"),
             ("[1.]", "[1]"),
             ("-.5", "-0.5"),
@@ -356,7 +371,19 @@ mod tests {
 
     #[test]
     fn what_is_not_json_is_refused() {
-        for text in ["", " ", "nul", "[1,]", "3 x", "[+1]", r#"["\x"]"#, "\"", "{", "-", r#""\ud800""#] {
+        for text in [
+            "",
+            " ",
+            "nul",
+            "[1,]",
+            "3 x",
+            "[+1]",
+            r#"["\x"]"#,
+            "\"",
+            "{",
+            "-",
+            r#""\ud800""#,
+        ] {
             assert_eq!(Value::parse(text.as_bytes()), None, "{text}");
         }
         assert_eq!(Value::parse("[".repeat(5000).as_bytes()), None);
@@ -367,7 +394,10 @@ mod tests {
         let value = Value::parse(br#"[1,{"x":[],"y":{}}]"#).unwrap();
         let mut out = Vec::new();
         value.write(true, &mut out);
-        assert_eq!(String::from_utf8(out).unwrap(), "[1, {\n\t\t\"x\":\t[],\n\t\t\"y\":\t{\n\t\t}\n\t}]");
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "[1, {\n\t\t\"x\":\t[],\n\t\t\"y\":\t{\n\t\t}\n\t}]"
+        );
     }
 
     proptest! {

@@ -51,7 +51,9 @@ impl Failure {
     /// The exit status: the server's return or reason code where it refused CONNECT, else 1.
     fn status(&self) -> u8 {
         match self {
-            Self::Connection(Error::Refused { reason, .. }, version) => connect_status(*reason, *version),
+            Self::Connection(Error::Refused { reason, .. }, version) => {
+                connect_status(*reason, *version)
+            }
             Self::Usage(_) | Self::Message(_) | Self::Connection(..) => 1,
             Self::TimedOut => TIMED_OUT,
         }
@@ -63,8 +65,18 @@ impl Failure {
                 format!("{text}\n\nUse 'mqtt-client {tool} --help' to see usage.")
             }
             Self::Message(text) => text.clone(),
-            Self::Connection(Error::Refused { reason, reason_string, .. }, version) => {
-                let detail = reason_string.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
+            Self::Connection(
+                Error::Refused {
+                    reason,
+                    reason_string,
+                    ..
+                },
+                version,
+            ) => {
+                let detail = reason_string
+                    .as_ref()
+                    .map(|text| format!(" ({text})"))
+                    .unwrap_or_default();
                 let hint = match *reason {
                     ReasonCode::UNSUPPORTED_PROTOCOL_VERSION if version.has_reason_codes() => {
                         ". Try connecting to an MQTT v5 broker, or use MQTT v3.x mode."
@@ -75,7 +87,10 @@ impl Failure {
             }
             Self::Connection(error, _) => {
                 let text = error.to_string();
-                format!("Error: {}", text.split(" (os error").next().unwrap_or(&text))
+                format!(
+                    "Error: {}",
+                    text.split(" (os error").next().unwrap_or(&text)
+                )
             }
             Self::TimedOut => "Timed out".to_owned(),
         }
@@ -99,7 +114,10 @@ fn connect_status(reason: ReasonCode, version: ProtocolVersion) -> u8 {
 
 /// Runs the program with these arguments, its own name left out.
 pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
-    let tool = arguments.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let tool = arguments
+        .first()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let command = match args::parse(arguments) {
         Ok(Parsed::Command(command)) => command,
         Ok(Parsed::Text(text)) => {
@@ -115,9 +133,19 @@ pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
     };
     log_to_stderr(common);
     let quiet = common.quiet;
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
-        Err(error) => return finish(Err(Failure::Message(format!("Error: {error}"))), &tool, quiet),
+        Err(error) => {
+            return finish(
+                Err(Failure::Message(format!("Error: {error}"))),
+                &tool,
+                quiet,
+            );
+        }
     };
     let outcome = match command {
         Command::Pub(args) => runtime.block_on(publish::run(*args)),
@@ -145,7 +173,11 @@ pub(crate) fn complain(text: &str) {
 }
 
 fn log_to_stderr(common: &CommonArgs) {
-    let level = if common.debug { LevelFilter::DEBUG } else { LevelFilter::OFF };
+    let level = if common.debug {
+        LevelFilter::DEBUG
+    } else {
+        LevelFilter::OFF
+    };
     tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(std::io::stderr)
@@ -159,7 +191,11 @@ mod tests {
     use super::*;
 
     fn refused(reason: ReasonCode) -> Error {
-        Error::Refused { reason, reason_string: None, server_reference: None }
+        Error::Refused {
+            reason,
+            reason_string: None,
+            server_reference: None,
+        }
     }
 
     #[test]
@@ -167,14 +203,32 @@ mod tests {
         for (reason, version, status) in [
             (ReasonCode::NOT_AUTHORIZED, ProtocolVersion::V5, 135),
             (ReasonCode::NOT_AUTHORIZED, ProtocolVersion::V3_1_1, 5),
-            (ReasonCode::UNSUPPORTED_PROTOCOL_VERSION, ProtocolVersion::V3_1, 1),
-            (ReasonCode::CLIENT_IDENTIFIER_NOT_VALID, ProtocolVersion::V3_1, 2),
+            (
+                ReasonCode::UNSUPPORTED_PROTOCOL_VERSION,
+                ProtocolVersion::V3_1,
+                1,
+            ),
+            (
+                ReasonCode::CLIENT_IDENTIFIER_NOT_VALID,
+                ProtocolVersion::V3_1,
+                2,
+            ),
             (ReasonCode::SERVER_UNAVAILABLE, ProtocolVersion::V3_1_1, 3),
-            (ReasonCode::BAD_USER_NAME_OR_PASSWORD, ProtocolVersion::V3_1_1, 4),
+            (
+                ReasonCode::BAD_USER_NAME_OR_PASSWORD,
+                ProtocolVersion::V3_1_1,
+                4,
+            ),
         ] {
-            assert_eq!(Failure::Connection(refused(reason), version).status(), status);
+            assert_eq!(
+                Failure::Connection(refused(reason), version).status(),
+                status
+            );
         }
-        assert_eq!(Failure::Connection(Error::ConnectionLost, ProtocolVersion::V5).status(), 1);
+        assert_eq!(
+            Failure::Connection(Error::ConnectionLost, ProtocolVersion::V5).status(),
+            1
+        );
         assert_eq!(Failure::TimedOut.status(), 27);
     }
 }

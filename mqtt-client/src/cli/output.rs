@@ -57,7 +57,11 @@ mod tests {
             (true, true, "", "t (null)\n"),
             (true, false, "", ""),
         ] {
-            let output = Output { format: None, verbose, newline };
+            let output = Output {
+                format: None,
+                verbose,
+                newline,
+            };
             let message = Received::new(Message::new("t", payload).unwrap(), None);
             let (mut out, mut problems) = (Vec::new(), Vec::new());
             output.print(&message, &mut out, &mut problems);

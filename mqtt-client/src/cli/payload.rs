@@ -29,13 +29,17 @@ impl Payload {
         } else if let Some(file) = &args.file {
             read_file(file).await.map_err(Failure::Message)?
         } else if args.stdin_file {
-            read_all(tokio::io::stdin()).await.map_err(Failure::Message)?
+            read_all(tokio::io::stdin())
+                .await
+                .map_err(Failure::Message)?
         } else if args.null_message {
             Vec::new()
         } else if args.stdin_line {
             return Ok(Self::Lines(Lines::new(BufReader::new(tokio::io::stdin()))));
         } else {
-            return Err(UsageError("Error: Both topic and message must be supplied.".to_owned()).into());
+            return Err(
+                UsageError("Error: Both topic and message must be supplied.".to_owned()).into(),
+            );
         };
         if fixed.len() > MAX_PAYLOAD {
             let text = format!("Error: Message length must be less than {MAX_PAYLOAD} bytes.");

@@ -87,8 +87,12 @@ impl Properties {
                 Connect::AuthenticationData(data) => options.authentication_data(data),
                 Connect::MaximumPacketSize(size) => options.maximum_packet_size(size),
                 Connect::ReceiveMaximum(count) => options.receive_maximum(count),
-                Connect::RequestProblemInformation(wanted) => options.request_problem_information(wanted),
-                Connect::RequestResponseInformation(wanted) => options.request_response_information(wanted),
+                Connect::RequestProblemInformation(wanted) => {
+                    options.request_problem_information(wanted)
+                }
+                Connect::RequestResponseInformation(wanted) => {
+                    options.request_response_information(wanted)
+                }
                 Connect::SessionExpiryInterval(seconds) => options.session_expiry_interval(seconds),
                 Connect::TopicAliasMaximum(count) => options.topic_alias_maximum(count),
                 Connect::User(name, value) => options.user_property(name, value),
@@ -97,7 +101,13 @@ impl Properties {
         options
     }
 
-    fn add(&mut self, command: &str, name: &str, value: &str, second: &str) -> Result<(), UsageError> {
+    fn add(
+        &mut self,
+        command: &str,
+        name: &str,
+        value: &str,
+        second: &str,
+    ) -> Result<(), UsageError> {
         let command = command.to_ascii_lowercase();
         let name = name.to_ascii_lowercase();
         let pair = || (value.to_owned(), second.to_owned());
@@ -108,9 +118,15 @@ impl Properties {
                     "authentication-data" => Connect::AuthenticationData(value.as_bytes().to_vec()),
                     "maximum-packet-size" => Connect::MaximumPacketSize(positive(&name, value)?),
                     "receive-maximum" => Connect::ReceiveMaximum(positive(&name, value)?),
-                    "request-problem-information" => Connect::RequestProblemInformation(flag(&name, value)?),
-                    "request-response-information" => Connect::RequestResponseInformation(flag(&name, value)?),
-                    "session-expiry-interval" => Connect::SessionExpiryInterval(number(&name, value)?),
+                    "request-problem-information" => {
+                        Connect::RequestProblemInformation(flag(&name, value)?)
+                    }
+                    "request-response-information" => {
+                        Connect::RequestResponseInformation(flag(&name, value)?)
+                    }
+                    "session-expiry-interval" => {
+                        Connect::SessionExpiryInterval(number(&name, value)?)
+                    }
                     "topic-alias-maximum" => Connect::TopicAliasMaximum(number(&name, value)?),
                     "user-property" => Connect::User(value.to_owned(), second.to_owned()),
                     _ => return Err(misplaced(&command, &name)),
@@ -130,7 +146,8 @@ impl Properties {
             }
             ("disconnect", "session-expiry-interval") => {
                 let seconds = number(&name, value)?;
-                self.disconnect = std::mem::take(&mut self.disconnect).session_expiry_interval(seconds);
+                self.disconnect =
+                    std::mem::take(&mut self.disconnect).session_expiry_interval(seconds);
             }
             _ => return Err(misplaced(&command, &name)),
         }
@@ -150,12 +167,15 @@ fn message(
         "message-expiry-interval" => into.message_expiry_interval = Some(number(name, value)?),
         "content-type" => into.content_type = Some(value.to_owned()),
         "response-topic" => {
-            mqtt_client::TopicName::new(value)
-                .map_err(|error| UsageError(format!("Error: Invalid response-topic '{value}': {error}.")))?;
+            mqtt_client::TopicName::new(value).map_err(|error| {
+                UsageError(format!("Error: Invalid response-topic '{value}': {error}."))
+            })?;
             into.response_topic = Some(value.to_owned());
         }
         "correlation-data" => into.correlation_data = Some(value.as_bytes().to_vec().into()),
-        "user-property" => into.user_properties.push((value.to_owned(), second.to_owned())),
+        "user-property" => into
+            .user_properties
+            .push((value.to_owned(), second.to_owned())),
         _ => return Err(misplaced(command, name)),
     }
     Ok(())
@@ -163,8 +183,20 @@ fn message(
 
 fn misplaced(command: &str, name: &str) -> UsageError {
     const COMMANDS: &[&str] = &[
-        "connect", "connack", "publish", "puback", "pubrec", "pubrel", "pubcomp", "subscribe", "suback",
-        "unsubscribe", "unsuback", "disconnect", "auth", "will",
+        "connect",
+        "connack",
+        "publish",
+        "puback",
+        "pubrec",
+        "pubrel",
+        "pubcomp",
+        "subscribe",
+        "suback",
+        "unsubscribe",
+        "unsuback",
+        "disconnect",
+        "auth",
+        "will",
     ];
     UsageError(if !COMMANDS.contains(&command) {
         format!("Error: Invalid command {command} given in --property argument.")
@@ -176,16 +208,23 @@ fn misplaced(command: &str, name: &str) -> UsageError {
 }
 
 fn number<T: TryFrom<u64>>(name: &str, value: &str) -> Result<T, UsageError> {
-    let parsed: u64 = value
-        .parse()
-        .map_err(|_| UsageError(format!("Error: Property value '{value}' of {name} is not a number.")))?;
-    T::try_from(parsed)
-        .map_err(|_| UsageError(format!("Error: Property value ({value}) out of range for property {name}.")))
+    let parsed: u64 = value.parse().map_err(|_| {
+        UsageError(format!(
+            "Error: Property value '{value}' of {name} is not a number."
+        ))
+    })?;
+    T::try_from(parsed).map_err(|_| {
+        UsageError(format!(
+            "Error: Property value ({value}) out of range for property {name}."
+        ))
+    })
 }
 
 fn positive<T: TryFrom<u64>>(name: &str, value: &str) -> Result<T, UsageError> {
     match number::<u64>(name, value)? {
-        0 => Err(UsageError(format!("Error: Property value (0) out of range for property {name}."))),
+        0 => Err(UsageError(format!(
+            "Error: Property value (0) out of range for property {name}."
+        ))),
         _ => number(name, value),
     }
 }
@@ -194,7 +233,9 @@ fn flag(name: &str, value: &str) -> Result<bool, UsageError> {
     match number::<u64>(name, value)? {
         0 => Ok(false),
         1 => Ok(true),
-        _ => Err(UsageError(format!("Error: Property value ({value}) out of range for property {name}."))),
+        _ => Err(UsageError(format!(
+            "Error: Property value ({value}) out of range for property {name}."
+        ))),
     }
 }
 
@@ -218,7 +259,10 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(all.publish.content_type.as_deref(), Some("text/plain"));
-        assert_eq!(all.publish.user_properties, [("a".to_owned(), "b".to_owned())]);
+        assert_eq!(
+            all.publish.user_properties,
+            [("a".to_owned(), "b".to_owned())]
+        );
         assert_eq!(all.publish.payload_format_utf8, Some(true));
         assert_eq!(all.publish.message_expiry_interval, Some(u32::MAX));
         assert_eq!(all.will.correlation_data.as_deref(), Some(&b"c d"[..]));
@@ -230,7 +274,10 @@ mod tests {
         for (text, expected) in [
             ("bogus user-property a b", "Invalid command bogus"),
             ("publish bogus 1", "Invalid property name bogus"),
-            ("subscribe content-type x", "content-type property not allowed for subscribe"),
+            (
+                "subscribe content-type x",
+                "content-type property not allowed for subscribe",
+            ),
             ("connect will-delay-interval 4", "not allowed for connect"),
             ("publish receive-maximum 4", "not allowed for publish"),
             ("publish message-expiry-interval x", "not a number"),

@@ -18,19 +18,30 @@ pub(crate) async fn run(args: PubArgs) -> Result<(), Failure> {
     let setup = Setup::new(&args.common)?;
     let topic = setup.url_topic.clone().or_else(|| args.topic.clone());
     let Some(topic) = topic else {
-        return Err(UsageError("Error: Both topic and message must be supplied.".to_owned()).into());
+        return Err(
+            UsageError("Error: Both topic and message must be supplied.".to_owned()).into(),
+        );
     };
     connection::publishable(&topic)?;
     let payload = Payload::open(&args).await?;
     let (client, incoming) = setup.connect().await?;
     // What a kept session delivers stays with the server: nothing acknowledges it.
     drop(incoming);
-    let mut publisher = Publisher { args: &args, setup: &setup, client, topic, published: 0 };
+    let mut publisher = Publisher {
+        args: &args,
+        setup: &setup,
+        client,
+        topic,
+        published: 0,
+    };
     let outcome = match payload {
         Payload::Fixed(payload) => publisher.repeat(payload).await,
         Payload::Lines(lines) => publisher.lines(lines).await,
     };
-    let disconnected = publisher.client.disconnect_with(setup.properties.disconnect.clone()).await;
+    let disconnected = publisher
+        .client
+        .disconnect_with(setup.properties.disconnect.clone())
+        .await;
     outcome?;
     disconnected.map_err(|error| Failure::Connection(error, setup.version))
 }
@@ -50,7 +61,10 @@ impl Publisher<'_> {
             .qos(self.args.common.qos)
             .retain(self.args.retain)
             .properties(self.setup.properties.publish.clone());
-        self.client.publish(message).await.map_err(|error| self.failure(error))
+        self.client
+            .publish(message)
+            .await
+            .map_err(|error| self.failure(error))
     }
 
     fn failure(&self, error: Error) -> Failure {
@@ -62,7 +76,11 @@ impl Publisher<'_> {
         self.published += 1;
         match receipt.await {
             Ok(reason) if reason.is_error() && !self.args.common.quiet => {
-                complain(&format!("Warning: Publish {} failed: {}.", self.published, reason.name()));
+                complain(&format!(
+                    "Warning: Publish {} failed: {}.",
+                    self.published,
+                    reason.name()
+                ));
                 Ok(())
             }
             Ok(_) => Ok(()),
@@ -83,7 +101,10 @@ impl Publisher<'_> {
     }
 
     /// A message a line, many of them in flight.
-    async fn lines(&mut self, mut lines: Lines<impl tokio::io::AsyncBufRead + Unpin>) -> Result<(), Failure> {
+    async fn lines(
+        &mut self,
+        mut lines: Lines<impl tokio::io::AsyncBufRead + Unpin>,
+    ) -> Result<(), Failure> {
         let mut receipts = VecDeque::new();
         loop {
             let line = tokio::select! {

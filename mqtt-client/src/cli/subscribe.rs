@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use mqtt_client::{
-    Acknowledge, Backoff, Client, DisconnectOptions, Error, Filter, Incoming, Message, QoS, Receipt, Received,
-    RetainHandling, SubscribeOptions, TopicFilter, TopicName,
+    Acknowledge, Backoff, Client, DisconnectOptions, Error, Filter, Incoming, Message, QoS,
+    Receipt, Received, RetainHandling, SubscribeOptions, TopicFilter, TopicName,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -25,7 +25,9 @@ pub(crate) async fn run(args: SubArgs) -> Result<(), Failure> {
     let mut filters = args.topics.clone();
     if let Some(topic) = &setup.url_topic {
         TopicFilter::new(topic).map_err(|error| {
-            UsageError(format!("Error: Invalid subscription topic '{topic}': {error}."))
+            UsageError(format!(
+                "Error: Invalid subscription topic '{topic}': {error}."
+            ))
         })?;
         filters.push(topic.clone());
     }
@@ -44,25 +46,47 @@ pub(crate) async fn run(args: SubArgs) -> Result<(), Failure> {
                 .map_err(|error| UsageError(format!("Error: {error}")))?,
         ),
     };
-    let output = Output { format, verbose: args.verbose, newline: !args.no_newline };
+    let output = Output {
+        format,
+        verbose: args.verbose,
+        newline: !args.no_newline,
+    };
 
-    let mut options = setup.options.clone().acknowledge(Acknowledge::Manually).reconnect(Backoff {
-        first: Duration::from_secs(1),
-        longest: Duration::from_secs(30),
-    });
+    let mut options = setup
+        .options
+        .clone()
+        .acknowledge(Acknowledge::Manually)
+        .reconnect(Backoff {
+            first: Duration::from_secs(1),
+            longest: Duration::from_secs(30),
+        });
     // No more than asked for: what is not printed stays with the server.
-    if let Some(count) = args.count.and_then(|count| u16::try_from(count).ok()).filter(|count| *count < 20) {
+    if let Some(count) = args
+        .count
+        .and_then(|count| u16::try_from(count).ok())
+        .filter(|count| *count < 20)
+    {
         options = options.receive_maximum(count);
     }
     setup.options = options;
 
-    let mut signals = Signals::new().map_err(|error| Failure::Message(format!("Error: {error}")))?;
+    let mut signals =
+        Signals::new().map_err(|error| Failure::Message(format!("Error: {error}")))?;
     let (client, incoming) = tokio::select! {
         connected = setup.connect() => connected?,
         () = signals.recv() => return Ok(()),
     };
-    let deadline = args.timeout.map(|seconds| Duration::from_secs(u64::from(seconds)));
-    let mut subscriber = Subscriber { args: &args, setup: &setup, client, output, printed: 0, removals: Vec::new() };
+    let deadline = args
+        .timeout
+        .map(|seconds| Duration::from_secs(u64::from(seconds)));
+    let mut subscriber = Subscriber {
+        args: &args,
+        setup: &setup,
+        client,
+        output,
+        printed: 0,
+        removals: Vec::new(),
+    };
 
     let ending = tokio::select! {
         ending = subscriber.work(&filters, incoming) => ending,
@@ -87,7 +111,10 @@ struct Signals {
 
 impl Signals {
     fn new() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
     }
 
     async fn recv(&mut self) {
@@ -126,7 +153,11 @@ impl Subscriber<'_> {
     }
 
     /// Subscribes, then prints. Messages of a kept session may come before the SUBACK.
-    async fn work(&mut self, filters: &[String], mut incoming: Incoming) -> Result<Ending, Failure> {
+    async fn work(
+        &mut self,
+        filters: &[String],
+        mut incoming: Incoming,
+    ) -> Result<Ending, Failure> {
         let client = self.client.clone();
         let subscribing = subscribe(&client, self.args, self.setup, filters);
         tokio::pin!(subscribing);
@@ -154,7 +185,11 @@ impl Subscriber<'_> {
     }
 
     /// Prints the first message and those that wait behind it with one write, then acknowledges.
-    async fn batch(&mut self, first: Received, incoming: &mut Incoming) -> Result<Option<Ending>, Failure> {
+    async fn batch(
+        &mut self,
+        first: Received,
+        incoming: &mut Incoming,
+    ) -> Result<Option<Ending>, Failure> {
         let (mut out, mut problems, mut taken) = (Vec::new(), Vec::new(), Vec::new());
         let mut ending = None;
         let mut next = Some(first);
@@ -178,7 +213,9 @@ impl Subscriber<'_> {
                 Ok(ending)
             }
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Some(Ending::BrokenPipe)),
-            Err(error) => Err(Failure::Message(format!("Error: Unable to write to standard output: {error}."))),
+            Err(error) => Err(Failure::Message(format!(
+                "Error: Unable to write to standard output: {error}."
+            ))),
         }
     }
 
@@ -192,9 +229,14 @@ impl Subscriber<'_> {
             return Ok(Some(Ending::Done));
         }
         if message.is_retained() && self.args.remove_retained && !self.is_filtered_out(message) {
-            let removal = Message::new(message.topic(), "").map_err(|error| self.failure(error.into()))?;
+            let removal =
+                Message::new(message.topic(), "").map_err(|error| self.failure(error.into()))?;
             let removal = removal.qos(QoS::AtLeastOnce).retain(true);
-            let receipt = self.client.publish(removal).await.map_err(|error| self.failure(error))?;
+            let receipt = self
+                .client
+                .publish(removal)
+                .await
+                .map_err(|error| self.failure(error))?;
             self.removals.push(receipt);
         }
         if (message.is_retained() && self.args.hide_retained) || self.is_filtered_out(message) {
@@ -254,7 +296,12 @@ fn write(bytes: &[u8]) -> io::Result<()> {
     stdout.flush()
 }
 
-async fn subscribe(client: &Client, args: &SubArgs, setup: &Setup, filters: &[String]) -> Result<(), Error> {
+async fn subscribe(
+    client: &Client,
+    args: &SubArgs,
+    setup: &Setup,
+    filters: &[String],
+) -> Result<(), Error> {
     if !filters.is_empty() {
         let mut list = Vec::with_capacity(filters.len());
         for filter in filters {
@@ -282,7 +329,12 @@ async fn subscribe(client: &Client, args: &SubArgs, setup: &Setup, filters: &[St
         }
     }
     if !args.unsubscribe.is_empty() {
-        client.unsubscribe_with(args.unsubscribe.clone(), setup.properties.unsubscribe.clone()).await?;
+        client
+            .unsubscribe_with(
+                args.unsubscribe.clone(),
+                setup.properties.unsubscribe.clone(),
+            )
+            .await?;
     }
     Ok(())
 }

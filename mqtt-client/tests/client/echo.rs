@@ -4,7 +4,8 @@ use bytes::{Buf, BytesMut};
 use mqtt_client::{Client, ProtocolVersion, QoS, ReasonCode};
 use mqtt_codec::{ConnAck, Packet, PacketType, Publish, TopicName, decode};
 use mqtt_session::{
-    Connection, Durability, Negotiated, Outgoing, Persistence, ServerLimits, Session, Time, Transmission, Verdict,
+    Connection, Durability, Negotiated, Outgoing, Persistence, ServerLimits, Session, Time,
+    Transmission, Verdict,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
@@ -54,13 +55,16 @@ async fn serve(mut stream: DuplexStream, limits: ServerLimits) {
                 (Packet::Connect(connect), None) => {
                     version = connect.version;
                     let mut connack = ConnAck::new(ReasonCode::SUCCESS);
-                    Negotiated::server(&limits, &connect).fill_connack(&connect, &mut connack.properties);
+                    Negotiated::server(&limits, &connect)
+                        .fill_connack(&connect, &mut connack.properties);
                     connack.encode(version, &mut output).unwrap();
                     let session = Session::new(Persistence::Ephemeral);
                     connection = Some(Connection::server(session, &limits, &connect, now));
                 }
                 (Packet::Publish(publish), Some(connection)) => {
-                    let Verdict::Deliver(inbound) = connection.handle_publish(now, &publish).unwrap() else {
+                    let Verdict::Deliver(inbound) =
+                        connection.handle_publish(now, &publish).unwrap()
+                    else {
                         continue;
                     };
                     let token = inbound.token;
@@ -73,16 +77,24 @@ async fn serve(mut stream: DuplexStream, limits: ServerLimits) {
                     connection.push(echo);
                 }
                 (Packet::PubAck(ack), Some(connection)) => {
-                    connection.handle_ack(now, PacketType::PubAck, &ack).unwrap();
+                    connection
+                        .handle_ack(now, PacketType::PubAck, &ack)
+                        .unwrap();
                 }
                 (Packet::PubRec(ack), Some(connection)) => {
-                    connection.handle_ack(now, PacketType::PubRec, &ack).unwrap();
+                    connection
+                        .handle_ack(now, PacketType::PubRec, &ack)
+                        .unwrap();
                 }
                 (Packet::PubRel(ack), Some(connection)) => {
-                    connection.handle_ack(now, PacketType::PubRel, &ack).unwrap();
+                    connection
+                        .handle_ack(now, PacketType::PubRel, &ack)
+                        .unwrap();
                 }
                 (Packet::PubComp(ack), Some(connection)) => {
-                    connection.handle_ack(now, PacketType::PubComp, &ack).unwrap();
+                    connection
+                        .handle_ack(now, PacketType::PubComp, &ack)
+                        .unwrap();
                 }
                 (Packet::Disconnect(_), _) => return,
                 (packet, _) => panic!("{packet:?}"),
@@ -105,14 +117,22 @@ async fn every_message_comes_back_once_and_in_order() {
             // A buffer of less than a packet: every packet arrives in pieces.
             let (near, far) = duplex(7);
             let server = tokio::spawn(serve(far, ServerLimits::default()));
-            let options = options(version).receive_maximum(16).queue_capacity(8).topic_alias_maximum(4);
+            let options = options(version)
+                .receive_maximum(16)
+                .queue_capacity(8)
+                .topic_alias_maximum(4);
             let (client, mut incoming) = Client::connect_with(near, options).await.unwrap();
             let publisher = tokio::spawn({
                 let client = client.clone();
                 async move {
                     let mut receipts = Vec::new();
                     for number in 0..COUNT {
-                        receipts.push(client.publish(message(qos, &number.to_string())).await.unwrap());
+                        receipts.push(
+                            client
+                                .publish(message(qos, &number.to_string()))
+                                .await
+                                .unwrap(),
+                        );
                     }
                     for receipt in receipts {
                         assert_eq!(receipt.await.unwrap(), ReasonCode::SUCCESS);

@@ -12,7 +12,10 @@ use crate::peer::{Peer, options, try_connect};
 async fn connect_carries_the_options() {
     for version in ProtocolVersion::ALL {
         let (near, far) = duplex(4096);
-        let will = Message::new("w", "gone").unwrap().qos(QoS::AtLeastOnce).retain(true);
+        let will = Message::new("w", "gone")
+            .unwrap()
+            .qos(QoS::AtLeastOnce)
+            .retain(true);
         let options = options(version)
             .client_id("id")
             .clean_start(false)
@@ -27,24 +30,39 @@ async fn connect_carries_the_options() {
         let client = tokio::spawn(Client::connect_with(near, options));
         let mut peer = Peer::new(far, version);
         peer.expect(|packet| {
-            let Packet::Connect(connect) = packet else { panic!("{packet:?}") };
+            let Packet::Connect(connect) = packet else {
+                panic!("{packet:?}")
+            };
             assert_eq!(connect.version, version);
-            assert_eq!((connect.client_id, connect.clean_start, connect.keep_alive), ("id", false, 17));
-            assert_eq!((connect.username, connect.password), (Some("name"), Some(&b"word"[..])));
+            assert_eq!(
+                (connect.client_id, connect.clean_start, connect.keep_alive),
+                ("id", false, 17)
+            );
+            assert_eq!(
+                (connect.username, connect.password),
+                (Some("name"), Some(&b"word"[..]))
+            );
             let will = connect.will.as_ref().unwrap();
             assert_eq!((will.topic.as_str(), will.payload), ("w", &b"gone"[..]));
             assert_eq!((will.qos, will.retain), (QoS::AtLeastOnce, true));
             let properties = &connect.properties;
             if version.has_properties() {
                 assert_eq!(will.properties.delay_interval, Some(9));
-                assert_eq!(properties.receive_maximum.map(|maximum| maximum.get()), Some(5));
-                assert_eq!(properties.maximum_packet_size.map(|maximum| maximum.get()), Some(1000));
+                assert_eq!(
+                    properties.receive_maximum.map(|maximum| maximum.get()),
+                    Some(5)
+                );
+                assert_eq!(
+                    properties.maximum_packet_size.map(|maximum| maximum.get()),
+                    Some(1000)
+                );
                 assert_eq!(properties.session_expiry_interval, Some(60));
                 assert_eq!(properties.user_properties.len(), 1);
             }
         })
         .await;
-        peer.send(Packet::ConnAck(Box::new(ConnAck::new(ReasonCode::SUCCESS)))).await;
+        peer.send(Packet::ConnAck(Box::new(ConnAck::new(ReasonCode::SUCCESS))))
+            .await;
         let (client, _incoming) = client.await.unwrap().unwrap();
         assert_eq!(client.server().client_id, "id");
         assert_eq!(client.server().version, version);
@@ -61,7 +79,10 @@ async fn the_server_announces_its_limits() {
     let (connected, _peer) = try_connect(options(ProtocolVersion::V5).client_id(""), connack).await;
     let server = connected.unwrap().0.server();
     assert_eq!((server.client_id.as_str(), server.keep_alive), ("given", 3));
-    assert_eq!((server.maximum_qos, server.retain_available), (QoS::AtLeastOnce, false));
+    assert_eq!(
+        (server.maximum_qos, server.retain_available),
+        (QoS::AtLeastOnce, false)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -70,7 +91,16 @@ async fn a_refusal_is_the_servers() {
         let connack = ConnAck::new(ReasonCode::NOT_AUTHORIZED);
         let (connected, _peer) = try_connect(options(version), connack).await;
         let error = connected.map(drop).unwrap_err();
-        assert!(matches!(error, Error::Refused { reason: ReasonCode::NOT_AUTHORIZED, .. }), "{error}");
+        assert!(
+            matches!(
+                error,
+                Error::Refused {
+                    reason: ReasonCode::NOT_AUTHORIZED,
+                    ..
+                }
+            ),
+            "{error}"
+        );
         assert_eq!(error.blame(), Blame::Server);
     }
 }
@@ -90,14 +120,21 @@ async fn a_session_nobody_asked_for_is_an_error_unless_adopted() {
 async fn a_silent_server_is_given_up() {
     let (near, _far) = duplex(4096);
     let options = options(ProtocolVersion::V5).connect_timeout(Duration::from_secs(5));
-    let error = Client::connect_with(near, options).await.map(drop).unwrap_err();
+    let error = Client::connect_with(near, options)
+        .await
+        .map(drop)
+        .unwrap_err();
     assert!(matches!(error, Error::TimedOut));
     assert_eq!(error.blame(), Blame::Network);
 }
 
 #[tokio::test(start_paused = true)]
 async fn bytes_that_are_no_connack() {
-    for bytes in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b"\xd0\x00", b"\x20\x02\x02\x00"] {
+    for bytes in [
+        &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
+        b"\xd0\x00",
+        b"\x20\x02\x02\x00",
+    ] {
         let (near, far) = duplex(4096);
         let client = tokio::spawn(Client::connect_with(near, options(ProtocolVersion::V3_1_1)));
         let mut peer = Peer::new(far, ProtocolVersion::V3_1_1);
@@ -112,6 +149,9 @@ async fn bytes_that_are_no_connack() {
 async fn what_cannot_be_a_packet_is_the_callers_fault() {
     let (near, _far) = duplex(4096);
     let options = options(ProtocolVersion::V3_1_1).password("without a name");
-    let error = Client::connect_with(near, options).await.map(drop).unwrap_err();
+    let error = Client::connect_with(near, options)
+        .await
+        .map(drop)
+        .unwrap_err();
     assert_eq!(error.blame(), Blame::Caller, "{error}");
 }

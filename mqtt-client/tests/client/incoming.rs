@@ -44,14 +44,19 @@ async fn acknowledgements_by_hand_leave_in_the_order_of_arrival() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_receiver_does_not_stop_the_connection() {
-    let options = options(ProtocolVersion::V5).unreliable_capacity(2).receive_maximum(1);
+    let options = options(ProtocolVersion::V5)
+        .unreliable_capacity(2)
+        .receive_maximum(1);
     let (client, mut incoming, mut peer) = connect(options).await;
     peer.publish(QoS::AtLeastOnce, 1, "kept").await;
     for payload in ["a", "b", "c", "d"] {
         peer.publish(QoS::AtMostOnce, 0, payload).await;
     }
     // The connection is read on: it answers while nothing is taken.
-    let receipt = client.publish(crate::peer::message(QoS::AtLeastOnce, "x")).await.unwrap();
+    let receipt = client
+        .publish(crate::peer::message(QoS::AtLeastOnce, "x"))
+        .await
+        .unwrap();
     let (id, _) = peer.expect_publish("x").await;
     peer.send(Packet::PubAck(ack(id.unwrap().get()))).await;
     receipt.await.unwrap();
@@ -66,7 +71,8 @@ async fn a_full_receiver_does_not_stop_the_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn more_than_the_receive_maximum_is_the_servers_fault() {
-    let (client, _incoming, mut peer) = connect(options(ProtocolVersion::V5).receive_maximum(1)).await;
+    let (client, _incoming, mut peer) =
+        connect(options(ProtocolVersion::V5).receive_maximum(1)).await;
     peer.publish(QoS::AtLeastOnce, 1, "a").await;
     peer.publish(QoS::AtLeastOnce, 2, "b").await;
     peer.expect_end(ReasonCode::RECEIVE_MAXIMUM_EXCEEDED).await;
@@ -87,7 +93,8 @@ async fn a_message_of_qos_2_that_comes_again_is_delivered_once() {
 
 #[tokio::test(start_paused = true)]
 async fn the_servers_aliases_are_resolved() {
-    let (_client, mut incoming, mut peer) = connect(options(ProtocolVersion::V5).topic_alias_maximum(3)).await;
+    let (_client, mut incoming, mut peer) =
+        connect(options(ProtocolVersion::V5).topic_alias_maximum(3)).await;
     let mut publish = Publish::new(TopicName::new("long/topic").unwrap(), b"x");
     publish.properties.topic_alias = NonZeroU16::new(3);
     peer.send(Packet::Publish(publish.clone())).await;

@@ -9,7 +9,8 @@ use crate::peer::{connect, message, options};
 
 #[tokio::test(start_paused = true)]
 async fn an_idle_connection_is_kept_alive() {
-    let (client, _incoming, mut peer) = connect(options(ProtocolVersion::V3_1_1).keep_alive(10)).await;
+    let (client, _incoming, mut peer) =
+        connect(options(ProtocolVersion::V3_1_1).keep_alive(10)).await;
     for _ in 0..3 {
         peer.expect_packet(Packet::PingReq).await;
         peer.send(Packet::PingResp).await;
@@ -22,8 +23,14 @@ async fn an_idle_connection_is_kept_alive() {
 async fn disconnect_sends_what_is_queued_first() {
     for version in ProtocolVersion::ALL {
         let (client, mut incoming, mut peer) = connect(options(version)).await;
-        let zero = client.publish(message(QoS::AtMostOnce, "zero")).await.unwrap();
-        let one = client.publish(message(QoS::AtLeastOnce, "one")).await.unwrap();
+        let zero = client
+            .publish(message(QoS::AtMostOnce, "zero"))
+            .await
+            .unwrap();
+        let one = client
+            .publish(message(QoS::AtLeastOnce, "one"))
+            .await
+            .unwrap();
         let server = async {
             peer.expect_publish("zero").await;
             peer.expect_publish("one").await;
@@ -35,8 +42,14 @@ async fn disconnect_sends_what_is_queued_first() {
         assert!(zero.await.is_ok());
         assert!(matches!(one.await, Err(Error::Closed)));
         assert_eq!(incoming.recv().await, None);
-        assert!(matches!(client.publish(message(QoS::AtMostOnce, "")).await, Err(Error::Closed)));
-        assert!(matches!(client.subscribe([Filter::new("a").unwrap()]).await, Err(Error::Closed)));
+        assert!(matches!(
+            client.publish(message(QoS::AtMostOnce, "")).await,
+            Err(Error::Closed)
+        ));
+        assert!(matches!(
+            client.subscribe([Filter::new("a").unwrap()]).await,
+            Err(Error::Closed)
+        ));
         client.disconnect().await.unwrap();
     }
 }
@@ -46,14 +59,18 @@ async fn disconnect_can_ask_for_the_will() {
     let (client, _incoming, mut peer) = connect(options(ProtocolVersion::V5)).await;
     let server = async {
         peer.expect(|packet| {
-            let Packet::Disconnect(disconnect) = packet else { panic!("{packet:?}") };
+            let Packet::Disconnect(disconnect) = packet else {
+                panic!("{packet:?}")
+            };
             assert_eq!(disconnect.reason_code, ReasonCode::DISCONNECT_WITH_WILL);
             assert_eq!(disconnect.properties.session_expiry_interval, Some(5));
         })
         .await;
         drop(peer);
     };
-    let disconnect = DisconnectOptions::new().with_will().session_expiry_interval(5);
+    let disconnect = DisconnectOptions::new()
+        .with_will()
+        .session_expiry_interval(5);
     let (ended, ()) = tokio::join!(client.disconnect_with(disconnect), server);
     ended.unwrap();
 }
@@ -77,16 +94,30 @@ async fn dropping_the_last_handle_disconnects() {
 #[tokio::test(start_paused = true)]
 async fn the_end_is_told_to_everybody() {
     let (client, mut incoming, mut peer) = connect(options(ProtocolVersion::V5)).await;
-    let receipt = client.publish(message(QoS::ExactlyOnce, "x")).await.unwrap();
+    let receipt = client
+        .publish(message(QoS::ExactlyOnce, "x"))
+        .await
+        .unwrap();
     let subscribing = tokio::spawn({
         let client = client.clone();
         async move { client.subscribe([Filter::new("a").unwrap()]).await }
     });
     peer.expect_publish("x").await;
     peer.next().await.unwrap();
-    peer.send(Packet::Disconnect(Disconnect::new(ReasonCode::SERVER_SHUTTING_DOWN))).await;
+    peer.send(Packet::Disconnect(Disconnect::new(
+        ReasonCode::SERVER_SHUTTING_DOWN,
+    )))
+    .await;
     drop(peer);
-    let is_told = |error: Error| matches!(error, Error::Disconnected { reason: ReasonCode::SERVER_SHUTTING_DOWN, .. });
+    let is_told = |error: Error| {
+        matches!(
+            error,
+            Error::Disconnected {
+                reason: ReasonCode::SERVER_SHUTTING_DOWN,
+                ..
+            }
+        )
+    };
     assert!(is_told(receipt.await.unwrap_err()));
     assert!(is_told(subscribing.await.unwrap().unwrap_err()));
     assert!(is_told(client.closed().await.unwrap_err()));
@@ -108,7 +139,10 @@ async fn packets_of_a_client_are_refused_from_a_server() {
     peer.send(Packet::PingReq).await;
     assert_eq!(peer.next().await, None);
     drop(peer);
-    assert!(matches!(client.closed().await, Err(Error::Unexpected("PINGREQ"))));
+    assert!(matches!(
+        client.closed().await,
+        Err(Error::Unexpected("PINGREQ"))
+    ));
 }
 
 #[tokio::test(start_paused = true)]
@@ -118,13 +152,24 @@ async fn a_message_that_expires_in_the_queue_is_not_sent() {
         connack.properties.receive_maximum = std::num::NonZeroU16::new(1);
         connack
     };
-    let (connected, mut peer) = crate::peer::try_connect(options(ProtocolVersion::V5), connack).await;
+    let (connected, mut peer) =
+        crate::peer::try_connect(options(ProtocolVersion::V5), connack).await;
     let (client, _incoming) = connected.unwrap();
-    let _blocked = client.publish(message(QoS::AtLeastOnce, "a")).await.unwrap();
+    let _blocked = client
+        .publish(message(QoS::AtLeastOnce, "a"))
+        .await
+        .unwrap();
     let (id, _) = peer.expect_publish("a").await;
-    let properties = mqtt_client::MessageProperties { message_expiry_interval: Some(5), ..Default::default() };
-    let late = client.publish(message(QoS::AtLeastOnce, "late").properties(properties)).await.unwrap();
+    let properties = mqtt_client::MessageProperties {
+        message_expiry_interval: Some(5),
+        ..Default::default()
+    };
+    let late = client
+        .publish(message(QoS::AtLeastOnce, "late").properties(properties))
+        .await
+        .unwrap();
     tokio::time::advance(Duration::from_secs(6)).await;
-    peer.send(Packet::PubAck(crate::peer::ack(id.unwrap().get()))).await;
+    peer.send(Packet::PubAck(crate::peer::ack(id.unwrap().get())))
+        .await;
     assert!(matches!(late.await, Err(Error::Expired)));
 }

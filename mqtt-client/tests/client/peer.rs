@@ -1,7 +1,10 @@
 //! A server that a test plays packet by packet.
 
 use bytes::BytesMut;
-use mqtt_client::{Client, Error, Incoming, Message, Options, PacketId, ProtocolVersion, QoS, ReasonCode, TopicName};
+use mqtt_client::{
+    Client, Error, Incoming, Message, Options, PacketId, ProtocolVersion, QoS, ReasonCode,
+    TopicName,
+};
 use mqtt_codec::{Ack, ConnAck, Disconnect, Frame, Packet, Publish};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
 
@@ -14,13 +17,18 @@ pub(crate) struct Peer<S = DuplexStream> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     pub(crate) fn new(stream: S, version: ProtocolVersion) -> Self {
-        Self { stream, input: BytesMut::new(), version }
+        Self {
+            stream,
+            input: BytesMut::new(),
+            version,
+        }
     }
 
     /// The next packet of the client; `None` if it closed.
     pub(crate) async fn next(&mut self) -> Option<Frame> {
         loop {
-            if let Some(frame) = Frame::split_from(&mut self.input, self.version, u32::MAX).unwrap() {
+            if let Some(frame) = Frame::split_from(&mut self.input, self.version, u32::MAX).unwrap()
+            {
                 return Some(frame);
             }
             if self.stream.read_buf(&mut self.input).await.unwrap() == 0 {
@@ -54,7 +62,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
 
     /// Expects DISCONNECT with this reason, then the end of the stream.
     pub(crate) async fn expect_end(&mut self, reason: ReasonCode) {
-        self.expect_packet(Packet::Disconnect(Disconnect::new(reason))).await;
+        self.expect_packet(Packet::Disconnect(Disconnect::new(reason)))
+            .await;
         assert_eq!(self.next().await, None);
     }
 
@@ -90,16 +99,23 @@ pub(crate) fn ack(id: u16) -> Ack<'static> {
 
 /// Options of a version, everything else default.
 pub(crate) fn options(version: ProtocolVersion) -> Options {
-    Options::new("", 0).version(version).client_id("c").topic_alias_maximum(0)
+    Options::new("", 0)
+        .version(version)
+        .client_id("c")
+        .topic_alias_maximum(0)
 }
 
 /// A client whose CONNECT the server answered with this.
-pub(crate) async fn try_connect(options: Options, connack: ConnAck<'_>) -> (Result<(Client, Incoming), Error>, Peer) {
+pub(crate) async fn try_connect(
+    options: Options,
+    connack: ConnAck<'_>,
+) -> (Result<(Client, Incoming), Error>, Peer) {
     let (near, far) = duplex(1 << 20);
     let version = version_of(&options);
     let mut peer = Peer::new(far, version);
     let answer = async {
-        peer.expect(|packet| assert!(matches!(packet, Packet::Connect(_)))).await;
+        peer.expect(|packet| assert!(matches!(packet, Packet::Connect(_))))
+            .await;
         peer.send(Packet::ConnAck(Box::new(connack))).await;
     };
     let (connected, ()) = tokio::join!(Client::connect_with(near, options), answer);

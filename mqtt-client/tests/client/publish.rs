@@ -1,6 +1,8 @@
 //! Publishing: what each receipt waits for.
 
-use mqtt_client::{Blame, Error, Message, MessageProperties, ProtocolVersion, QoS, ReasonCode, TryPublishError};
+use mqtt_client::{
+    Blame, Error, Message, MessageProperties, ProtocolVersion, QoS, ReasonCode, TryPublishError,
+};
 use mqtt_codec::{Ack, ConnAck, Packet};
 use std::num::{NonZeroU16, NonZeroU32};
 
@@ -11,16 +13,25 @@ async fn receipts_resolve_at_each_quality_of_service() {
     for version in ProtocolVersion::ALL {
         let (client, _incoming, mut peer) = connect(options(version)).await;
 
-        let receipt = client.publish(message(QoS::AtMostOnce, "zero")).await.unwrap();
+        let receipt = client
+            .publish(message(QoS::AtMostOnce, "zero"))
+            .await
+            .unwrap();
         assert_eq!(receipt.await.unwrap(), ReasonCode::SUCCESS);
         assert_eq!(peer.expect_publish("zero").await, (None, false));
 
-        let receipt = client.publish(message(QoS::AtLeastOnce, "one")).await.unwrap();
+        let receipt = client
+            .publish(message(QoS::AtLeastOnce, "one"))
+            .await
+            .unwrap();
         let (id, _) = peer.expect_publish("one").await;
         peer.send(Packet::PubAck(ack(id.unwrap().get()))).await;
         assert_eq!(receipt.await.unwrap(), ReasonCode::SUCCESS);
 
-        let receipt = client.publish(message(QoS::ExactlyOnce, "two")).await.unwrap();
+        let receipt = client
+            .publish(message(QoS::ExactlyOnce, "two"))
+            .await
+            .unwrap();
         let (id, _) = peer.expect_publish("two").await;
         let ack = ack(id.unwrap().get());
         peer.send(Packet::PubRec(ack.clone())).await;
@@ -37,7 +48,12 @@ async fn a_refused_message_resolves_to_the_reason() {
         let receipt = client.publish(message(qos, "x")).await.unwrap();
         let (id, _) = peer.expect_publish("x").await;
         let refusal = Ack::new(id.unwrap(), ReasonCode::QUOTA_EXCEEDED);
-        peer.send(if qos == QoS::AtLeastOnce { Packet::PubAck(refusal) } else { Packet::PubRec(refusal) }).await;
+        peer.send(if qos == QoS::AtLeastOnce {
+            Packet::PubAck(refusal)
+        } else {
+            Packet::PubRec(refusal)
+        })
+        .await;
         assert_eq!(receipt.await.unwrap(), ReasonCode::QUOTA_EXCEEDED);
     }
     peer.silent().await;
@@ -51,7 +67,12 @@ async fn the_receive_maximum_of_the_server_is_kept() {
     let (client, _incoming) = connected.unwrap();
     let mut receipts = Vec::new();
     for payload in ["a", "b", "c"] {
-        receipts.push(client.publish(message(QoS::AtLeastOnce, payload)).await.unwrap());
+        receipts.push(
+            client
+                .publish(message(QoS::AtLeastOnce, payload))
+                .await
+                .unwrap(),
+        );
     }
     let (first, _) = peer.expect_publish("a").await;
     peer.expect_publish("b").await;
@@ -78,13 +99,26 @@ async fn impossible_messages_are_the_callers_fault() {
     let (connected, mut peer) = try_connect(options(ProtocolVersion::V5), connack).await;
     let (client, _incoming) = connected.unwrap();
 
-    let receipt = client.publish(message(QoS::AtMostOnce, &"x".repeat(20))).await.unwrap();
+    let receipt = client
+        .publish(message(QoS::AtMostOnce, &"x".repeat(20)))
+        .await
+        .unwrap();
     assert!(matches!(receipt.await, Err(Error::TooLarge)));
-    let receipt = client.publish(message(QoS::ExactlyOnce, "x")).await.unwrap();
+    let receipt = client
+        .publish(message(QoS::ExactlyOnce, "x"))
+        .await
+        .unwrap();
     assert!(matches!(receipt.await, Err(Error::QosNotSupported)));
 
-    let long = MessageProperties { content_type: Some("x".repeat(70_000)), ..MessageProperties::default() };
-    let error = client.publish(message(QoS::AtMostOnce, "").properties(long)).await.map(drop).unwrap_err();
+    let long = MessageProperties {
+        content_type: Some("x".repeat(70_000)),
+        ..MessageProperties::default()
+    };
+    let error = client
+        .publish(message(QoS::AtMostOnce, "").properties(long))
+        .await
+        .map(drop)
+        .unwrap_err();
     assert_eq!(error.blame(), Blame::Caller, "{error}");
     peer.silent().await;
 }
@@ -101,7 +135,10 @@ async fn topic_aliases_are_used_where_the_server_takes_them() {
         client.publish(message).await.unwrap().await.unwrap();
         aliases.push(
             peer.expect(|packet| match packet {
-                Packet::Publish(publish) => (publish.topic.is_some(), publish.properties.topic_alias.is_some()),
+                Packet::Publish(publish) => (
+                    publish.topic.is_some(),
+                    publish.properties.topic_alias.is_some(),
+                ),
                 packet => panic!("{packet:?}"),
             })
             .await,

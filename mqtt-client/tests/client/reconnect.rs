@@ -11,8 +11,14 @@ use crate::peer::{Peer, ack, message};
 async fn listen() -> (TcpListener, Options) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let backoff = Backoff { first: Duration::ZERO, longest: Duration::ZERO };
-    let options = Options::new("127.0.0.1", port).client_id("c").session_expiry_interval(60).reconnect(backoff);
+    let backoff = Backoff {
+        first: Duration::ZERO,
+        longest: Duration::ZERO,
+    };
+    let options = Options::new("127.0.0.1", port)
+        .client_id("c")
+        .session_expiry_interval(60)
+        .reconnect(backoff);
     (listener, options)
 }
 
@@ -35,11 +41,15 @@ async fn accept(listener: &TcpListener, session_present: bool) -> (Peer<TcpStrea
 #[tokio::test]
 async fn the_session_goes_on_after_a_loss() {
     let (listener, options) = listen().await;
-    let (connected, (mut peer, clean_start)) = tokio::join!(Client::connect(options), accept(&listener, false));
+    let (connected, (mut peer, clean_start)) =
+        tokio::join!(Client::connect(options), accept(&listener, false));
     let (client, mut incoming) = connected.unwrap();
     let mut events = client.events();
     assert!(clean_start);
-    let receipt = client.publish(message(QoS::AtLeastOnce, "x")).await.unwrap();
+    let receipt = client
+        .publish(message(QoS::AtLeastOnce, "x"))
+        .await
+        .unwrap();
     let (id, dup) = peer.expect_publish("x").await;
     assert!(!dup);
     peer.publish(QoS::AtLeastOnce, 9, "not taken").await;
@@ -63,7 +73,8 @@ async fn the_session_goes_on_after_a_loss() {
 #[tokio::test]
 async fn a_lost_session_is_told_and_subscribed_again() {
     let (listener, options) = listen().await;
-    let (connected, (mut peer, _)) = tokio::join!(Client::connect(options), accept(&listener, false));
+    let (connected, (mut peer, _)) =
+        tokio::join!(Client::connect(options), accept(&listener, false));
     let (client, _incoming) = connected.unwrap();
     let server = async {
         let id = peer.expect(|packet| match packet {
@@ -71,13 +82,20 @@ async fn a_lost_session_is_told_and_subscribed_again() {
             packet => panic!("{packet:?}"),
         });
         let id = id.await;
-        peer.send(Packet::SubAck(SubAck::new(id, vec![ReasonCode::GRANTED_QOS_1]))).await;
+        peer.send(Packet::SubAck(SubAck::new(
+            id,
+            vec![ReasonCode::GRANTED_QOS_1],
+        )))
+        .await;
     };
     let filter = Filter::new("a/#").unwrap().qos(QoS::AtLeastOnce);
     let (codes, ()) = tokio::join!(client.subscribe([filter]), server);
     codes.unwrap();
     let mut events = client.events();
-    let receipt = client.publish(message(QoS::AtLeastOnce, "x")).await.unwrap();
+    let receipt = client
+        .publish(message(QoS::AtLeastOnce, "x"))
+        .await
+        .unwrap();
     peer.expect_publish("x").await;
     drop(peer);
 
@@ -94,7 +112,8 @@ async fn a_lost_session_is_told_and_subscribed_again() {
         })
         .await;
     }
-    peer.send(Packet::PubAck(ack(published.unwrap().get()))).await;
+    peer.send(Packet::PubAck(ack(published.unwrap().get())))
+        .await;
     assert_eq!(receipt.await.unwrap(), ReasonCode::SUCCESS);
     assert!(matches!(events.next().await, Some(Event::Disconnected(_))));
     assert!(matches!(events.next().await, Some(Event::Connected(_))));

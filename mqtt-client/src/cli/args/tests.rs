@@ -29,7 +29,10 @@ fn clap_accepts_the_definition() {
 
 #[test]
 fn host_and_version_have_mosquittos_letters() {
-    let args = publish(&["-h", "::1", "-V", "mqttv5", "-t", "a", "-m", "x", "-p", "1884"]).unwrap();
+    let args = publish(&[
+        "-h", "::1", "-V", "mqttv5", "-t", "a", "-m", "x", "-p", "1884",
+    ])
+    .unwrap();
     assert_eq!(args.common.host.as_deref(), Some("::1"));
     assert_eq!(args.common.version, Some(ProtocolVersion::V5));
     assert_eq!(args.common.port, Some(1884));
@@ -72,17 +75,41 @@ fn the_last_of_a_repeated_option_counts() {
 #[test]
 fn properties_take_two_or_three_values() {
     let args = publish(&[
-        "-D", "publish", "user-property", "k", "v", "--property", "connect", "receive-maximum", "5", "-t", "a",
+        "-D",
+        "publish",
+        "user-property",
+        "k",
+        "v",
+        "--property",
+        "connect",
+        "receive-maximum",
+        "5",
+        "-t",
+        "a",
     ])
     .unwrap();
-    assert_eq!(args.common.properties, ["publish\0user-property\0k\0v", "connect\0receive-maximum\x005"]);
+    assert_eq!(
+        args.common.properties,
+        [
+            "publish\0user-property\0k\0v",
+            "connect\0receive-maximum\x005"
+        ]
+    );
     assert_eq!(args.topic.as_deref(), Some("a"));
 }
 
 #[test]
 fn session_expiry_has_words_for_ever() {
-    for (text, seconds) in [("-1", u32::MAX), ("∞", u32::MAX), ("0", 0), ("4294967294", u32::MAX - 1)] {
-        assert_eq!(publish(&["-x", text]).unwrap().common.session_expiry, Some(seconds));
+    for (text, seconds) in [
+        ("-1", u32::MAX),
+        ("∞", u32::MAX),
+        ("0", 0),
+        ("4294967294", u32::MAX - 1),
+    ] {
+        assert_eq!(
+            publish(&["-x", text]).unwrap().common.session_expiry,
+            Some(seconds)
+        );
     }
     for text in ["-2", "zz", "4294967296"] {
         assert!(publish(&["-x", text]).is_err(), "{text}");
@@ -128,8 +155,15 @@ fn mistakes_are_refused() {
 
 #[test]
 fn help_and_version_are_texts() {
-    for arguments in [&["--help"][..], &["--version"], &["pub", "--help"], &["sub", "--version"]] {
-        assert!(matches!(parse_all(arguments), Ok(Parsed::Text(text)) if text.contains("mqtt-client")));
+    for arguments in [
+        &["--help"][..],
+        &["--version"],
+        &["pub", "--help"],
+        &["sub", "--version"],
+    ] {
+        assert!(
+            matches!(parse_all(arguments), Ok(Parsed::Text(text)) if text.contains("mqtt-client"))
+        );
     }
     assert!(parse_all(&[]).is_err());
     assert!(parse_all(&["bogus"]).is_err());
