@@ -250,24 +250,28 @@ impl<'a> TopicFilter<'a> {
         if topic.is_dollar() && filter.0.starts_with(['+', '#']) {
             return false;
         }
-        let mut names = topic.levels();
-        for level in filter.levels() {
-            match level {
-                // Also matches the parent level.
-                "#" => return true,
-                "+" => {
-                    if names.next().is_none() {
-                        return false;
-                    }
-                }
-                _ => {
-                    if names.next() != Some(level) {
-                        return false;
-                    }
-                }
+        matches(filter.0.as_bytes(), topic.0.as_bytes())
+    }
+}
+
+/// Walks along both texts. A wildcard byte in a filter always is a whole level, and what is left
+/// of the topic begins with the same level then.
+fn matches(mut filter: &[u8], mut topic: &[u8]) -> bool {
+    loop {
+        match (filter, topic) {
+            // The level that `#` stands for may be missing with its separator.
+            ([], []) | ([b'#'], _) | ([b'/', b'#'], []) => return true,
+            ([b'+', rest @ ..], _) => {
+                let level = topic.iter().position(|byte| *byte == b'/');
+                topic = level.and_then(|end| topic.get(end..)).unwrap_or_default();
+                filter = rest;
             }
+            ([a, filter_rest @ ..], [b, topic_rest @ ..]) if a == b => {
+                filter = filter_rest;
+                topic = topic_rest;
+            }
+            _ => return false,
         }
-        names.next().is_none()
     }
 }
 

@@ -130,11 +130,27 @@ pub(crate) static TABLE: [Definition; 27] = [
     row(Property::SharedSubscriptionAvailable, "Shared Subscription Available", Wire::Byte, CONNACK, NONE),
 ];
 
+/// The row of each identifier in [`TABLE`]; past its end where there is none.
+static ROWS: [u8; 64] = rows();
+
+#[allow(
+    clippy::indexing_slicing,
+    reason = "evaluated when the crate is compiled"
+)]
+const fn rows() -> [u8; 64] {
+    let mut rows = [u8::MAX; 64];
+    let mut row = 0;
+    while row < TABLE.len() {
+        rows[TABLE[row].property as usize] = row as u8;
+        row += 1;
+    }
+    rows
+}
+
+#[inline]
 pub(crate) fn definition(identifier: u32) -> Option<&'static Definition> {
-    let index = TABLE
-        .binary_search_by_key(&identifier, |row| row.property as u32)
-        .ok()?;
-    TABLE.get(index)
+    let row = ROWS.get(identifier as usize)?;
+    TABLE.get(usize::from(*row))
 }
 
 impl Property {
