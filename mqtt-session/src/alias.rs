@@ -80,7 +80,6 @@ impl OutboundAliases {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -1,6 +1,6 @@
 //! What a session tells the store: numbered changes, in order.
 
-use alloc::collections::VecDeque;
+use alloc::{boxed::Box, collections::VecDeque};
 
 use mqtt_codec::{PacketId, QoS};
 
@@ -100,7 +100,11 @@ pub(crate) struct Journal {
     persistence: Persistence,
     last: ChangeNumber,
     durable: ChangeNumber,
-    changes: VecDeque<(ChangeNumber, Change)>,
+    #[allow(
+        clippy::box_collection,
+        reason = "most sessions emit none: a pointer is smaller"
+    )]
+    changes: Option<Box<VecDeque<(ChangeNumber, Change)>>>,
 }
 
 impl Journal {
@@ -109,7 +113,7 @@ impl Journal {
             persistence,
             last: ChangeNumber::ZERO,
             durable: ChangeNumber::ZERO,
-            changes: VecDeque::new(),
+            changes: None,
         }
     }
 
@@ -139,18 +143,22 @@ impl Journal {
             Persistence::Ephemeral => ChangeNumber::ZERO,
             Persistence::Durable => {
                 let number = self.ticket();
-                self.changes.push_back((number, change));
+                self.changes
+                    .get_or_insert_default()
+                    .push_back((number, change));
                 number
             }
         }
     }
 
     pub(crate) fn poll(&mut self) -> Option<(ChangeNumber, Change)> {
-        self.changes.pop_front()
+        self.changes.as_mut()?.pop_front()
     }
 
     /// Gives spare memory back.
     pub(crate) fn shrink(&mut self) {
-        self.changes.shrink_to_fit();
+        if let Some(changes) = &mut self.changes {
+            changes.shrink_to_fit();
+        }
     }
 }

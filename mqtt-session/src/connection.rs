@@ -1,16 +1,13 @@
 //! The facade: one connection of a session, of either end.
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::boxed::Box;
 
 use mqtt_codec::{Ack, ConnAck, Connect, PacketId, PacketType, Publish, QoS, ReasonCode};
 
 use crate::{
-    Change, ChangeNumber, ClientConfig, Completed, Durability, Error, Event, Inbound, Negotiated,
-    Outgoing, Role, ServerLimits, Session, Time, Timeout, Token, Verdict,
-    alias::InboundAliases,
-    inbound::{AckWriter, Acks},
-    timer::KeepAlive,
-    transmit::{Fill, Link},
+    ChangeNumber, ClientConfig, Completed, DropReason, Durability, Error, Event, Inbound,
+    Negotiated, Outgoing, Role, ServerLimits, Session, Time, Timeout, Token, Verdict, acks::Acks,
+    alias::InboundAliases, timer::KeepAlive, transmit::Link,
 };
 
 /// One connection of a session, of either end, without I/O, clock or thread.
@@ -53,16 +50,16 @@ use crate::{
 /// **End**: [`into_session`](Self::into_session) gives the session back for the next connection.
 #[derive(Debug)]
 pub struct Connection<H> {
-    session: Session<H>,
-    negotiated: Negotiated,
-    link: Link<H>,
-    acks: Acks,
-    keep_alive: KeepAlive,
+    pub(crate) session: Session<H>,
+    pub(crate) negotiated: Negotiated,
+    pub(crate) link: Link<H>,
+    pub(crate) acks: Acks,
+    pub(crate) keep_alive: KeepAlive,
     inbound_aliases: Option<Box<InboundAliases>>,
     /// What a client asked for, until CONNACK.
-    connecting: Option<Box<ClientConfig>>,
+    pub(crate) connecting: Option<Box<ClientConfig>>,
     /// PINGREQs to answer.
-    pings: u32,
+    pub(crate) pings: u32,
 }
 
 impl<H: Outgoing> Connection<H> {
@@ -77,7 +74,8 @@ impl<H: Outgoing> Connection<H> {
     ) -> Self {
         let mut negotiated = Negotiated::server(limits, connect);
         negotiated.session_present = session.is_established && !connect.clean_start;
-        let mut this = Self::new(session, negotiated, false, None, now);
+        let keep_alive = KeepAlive::server(negotiated.keep_alive, now);
+        let mut this = Self::new(session, negotiated, false, keep_alive);
         this.session.is_established = true;
         this
     }
@@ -86,8 +84,8 @@ impl<H: Outgoing> Connection<H> {
     #[must_use]
     pub fn client(session: Session<H>, config: ClientConfig, now: Time) -> Self {
         let negotiated = Negotiated::client(&config);
-        let (report_sent, ping_timeout) = (config.report_sent, config.ping_timeout);
-        let mut this = Self::new(session, negotiated, report_sent, ping_timeout, now);
+        let keep_alive = KeepAlive::client(negotiated.keep_alive, config.ping_timeout, now);
+        let mut this = Self::new(session, negotiated, config.report_sent, keep_alive);
         this.connecting = Some(Box::new(config));
         this
     }
@@ -96,15 +94,14 @@ impl<H: Outgoing> Connection<H> {
         mut session: Session<H>,
         negotiated: Negotiated,
         report_sent: bool,
-        ping_timeout: Option<core::time::Duration>,
-        now: Time,
+        keep_alive: KeepAlive,
     ) -> Self {
         session.begin();
         Self {
             session,
             link: Link::new(&negotiated, report_sent),
             acks: Acks::new(),
-            keep_alive: KeepAlive::new(negotiated.role, negotiated.keep_alive, ping_timeout, now),
+            keep_alive,
             inbound_aliases: None,
             connecting: None,
             pings: 0,
@@ -154,10 +151,10 @@ impl<H: Outgoing> Connection<H> {
         self.keep_alive.set_interval(self.negotiated.keep_alive);
         self.keep_alive.received(now);
         if !self.negotiated.session_present {
-            let lost = self.session.discard();
-            self.link
-                .events
-                .extend(lost.map(|handle| Event::Dropped(handle, crate::DropReason::SessionLost)));
+            for handle in self.session.discard() {
+                self.link
+                    .report(Event::Dropped(handle, DropReason::SessionLost));
+            }
         }
         self.session.is_established = true;
         Ok(&self.negotiated)
@@ -311,7 +308,7 @@ impl<H: Outgoing> Connection<H> {
     }
 
     /// PINGREQ at a server, which it answers; PINGRESP at a client.
-    pub const fn handle_ping(&mut self, _now: Time) {
+    pub fn handle_ping(&mut self, _now: Time) {
         match self.negotiated.role {
             Role::Server => self.pings = self.pings.saturating_add(1),
             Role::Client => self.keep_alive.answered(),
@@ -344,11 +341,9 @@ impl<H: Outgoing> Connection<H> {
         self.session.push(handle);
     }
 
-    /// A client sends PINGREQ with the next output, whatever the keep alive.
+    /// A client sends PINGREQ with the next output, whatever the keep alive. Servers send none.
     pub fn ping(&mut self) {
-        if self.negotiated.role == Role::Client {
-            self.keep_alive.ping();
-        }
+        self.keep_alive.ping();
     }
 
     /// An identifier for a SUBSCRIBE or UNSUBSCRIBE of the caller; it ends with the connection. None
@@ -363,7 +358,7 @@ impl<H: Outgoing> Connection<H> {
     }
 
     /// The caller wrote a packet itself: counts for the keep alive of a client.
-    pub const fn sent(&mut self, now: Time) {
+    pub fn sent(&mut self, now: Time) {
         self.keep_alive.sent(now);
     }
 
@@ -381,89 +376,6 @@ impl<H: Outgoing> Connection<H> {
     pub fn shrink(&mut self) {
         self.session.shrink();
         self.acks.shrink();
-        self.link.events.shrink_to_fit();
-    }
-
-    // Polls
-
-    /// Appends packets to the buffer until it holds at least `limit` bytes; the last one may reach
-    /// beyond. True: more may leave, once this is written.
-    ///
-    /// Acknowledgements go first, then PINGREQ and PINGRESP, PUBRELs, messages that are sent again, new ones.
-    #[must_use]
-    pub fn poll_transmit(&mut self, now: Time, out: &mut Vec<u8>, limit: usize) -> bool {
-        if self.connecting.is_some() {
-            return false;
-        }
-        let before = out.len();
-        let more = self.transmit(Fill { now, limit }, out);
-        if out.len() > before {
-            self.keep_alive.sent(now);
-        }
-        more
-    }
-
-    fn transmit(&mut self, fill: Fill, out: &mut Vec<u8>) -> bool {
-        let version = self.negotiated.version;
-        let Session {
-            inbound,
-            outbound,
-            journal,
-            ..
-        } = &mut self.session;
-        let maximum = i32::from(self.negotiated.inbound.receive_maximum.get());
-        let writer = AckWriter {
-            version,
-            journal,
-            limit: fill.limit,
-            maximum,
-        };
-        if self.acks.transmit(inbound, writer, out) {
-            return true;
-        }
-        while self.pings > 0 {
-            if out.len() >= fill.limit {
-                return true;
-            }
-            // The packet has no fields: nothing can fail.
-            let _ = mqtt_codec::Packet::PingResp.encode(version, out);
-            self.pings -= 1;
-        }
-        if self.keep_alive.ping_due() {
-            if out.len() >= fill.limit {
-                return true;
-            }
-            let _ = mqtt_codec::Packet::PingReq.encode(version, out);
-            self.keep_alive.pinged(fill.now);
-        }
-        self.link.transmit(outbound, journal, fill, out)
-    }
-
-    /// How many acknowledgements and PINGRESPs are not written yet, be it that the buffer was full, that
-    /// they wait for the store, or that the caller has not accepted: where to stop reading.
-    #[must_use]
-    pub fn unsent_acks(&self) -> usize {
-        self.acks.len() + self.pings as usize
-    }
-
-    /// The next change for the store, in order.
-    #[must_use]
-    pub fn poll_change(&mut self) -> Option<(ChangeNumber, Change)> {
-        self.session.poll_change()
-    }
-
-    /// What happened to messages without a packet of the peer.
-    #[must_use]
-    pub fn poll_event(&mut self) -> Option<Event<H>> {
-        self.link.events.pop_front()
-    }
-
-    /// When to call `handle_timeout`.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Time> {
-        match self.connecting {
-            Some(_) => None,
-            None => self.keep_alive.next(),
-        }
+        self.link.shrink();
     }
 }

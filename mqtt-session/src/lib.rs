@@ -5,6 +5,7 @@
 
 extern crate alloc;
 
+mod acks;
 mod alias;
 mod change;
 mod config;
@@ -12,9 +13,11 @@ mod connection;
 mod error;
 mod event;
 mod handshake;
+mod in_flight;
 mod inbound;
 mod negotiated;
 mod outbound;
+mod output;
 mod packet_ids;
 mod queue;
 mod ring;
@@ -30,8 +33,8 @@ pub use config::{ClientConfig, ServerLimits};
 pub use connection::Connection;
 pub use error::{Blame, Error};
 pub use event::{Completed, DropReason, Event, Inbound, Timeout, Token, Verdict};
+pub use in_flight::{InFlight, InFlightState};
 pub use negotiated::{Limits, Negotiated};
-pub use outbound::{InFlight, InFlightState};
 pub use role::Role;
 pub use session::Session;
 pub use time::Time;

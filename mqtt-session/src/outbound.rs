@@ -9,8 +9,6 @@
 //!                     done                        completed                   completed
 //! ```
 
-use alloc::vec::Vec;
-
 use mqtt_codec::{Ack, PacketId, PacketType, QoS, ReasonCode};
 
 use crate::{
@@ -45,33 +43,11 @@ pub(crate) struct Released<H> {
 
 /// What an identifier in use stands for.
 #[derive(Debug, Clone, Copy)]
-enum Use {
+pub(crate) enum Use {
     Published(u32),
     Released(u32),
     /// A SUBSCRIBE or UNSUBSCRIBE of the caller, until the connection ends.
     Request,
-}
-
-/// A message in flight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct InFlight<'a, H> {
-    /// Its identifier.
-    pub packet_id: PacketId,
-    /// The message, where it is kept.
-    pub handle: Option<&'a H>,
-    /// How far it is.
-    pub state: InFlightState,
-}
-
-/// How far a message in flight is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum InFlightState {
-    /// It has an identifier, but its PUBLISH was never written.
-    Assigned,
-    /// Its PUBLISH may have been written.
-    Published,
-    /// Its PUBREC came; PUBREL is sent or to be sent.
-    Released,
 }
 
 /// What the sender asks the connection to write in answer to an acknowledgement.
@@ -89,8 +65,8 @@ pub(crate) struct Outbound<H> {
     pub(crate) released: Ring<Released<H>>,
     /// What the messages in flight that are kept cost.
     pub(crate) in_flight_size: usize,
-    ids: PacketIdMap<Use>,
-    last_id: u16,
+    pub(crate) ids: PacketIdMap<Use>,
+    pub(crate) last_id: u16,
     /// Acknowledgements for identifiers that are not in use.
     pub(crate) unknown_acks: u32,
     /// The first of `published` that is not sent on this connection.
@@ -191,7 +167,7 @@ impl<H: Outgoing> Outbound<H> {
         self.ids.len() < u16::MAX as usize
     }
 
-    fn publish(&mut self, message: Published<H>) {
+    pub(crate) fn publish(&mut self, message: Published<H>) {
         let packet_id = message.packet_id;
         self.in_flight_size = self
             .in_flight_size
@@ -200,7 +176,7 @@ impl<H: Outgoing> Outbound<H> {
         self.ids.insert(packet_id, Use::Published(number));
     }
 
-    fn release(&mut self, message: Released<H>) {
+    pub(crate) fn release(&mut self, message: Released<H>) {
         let packet_id = message.packet_id;
         self.in_flight_size = self
             .in_flight_size
@@ -209,7 +185,7 @@ impl<H: Outgoing> Outbound<H> {
         self.ids.insert(packet_id, Use::Released(number));
     }
 
-    fn unpublish(&mut self, number: u32) -> Option<Published<H>> {
+    pub(crate) fn unpublish(&mut self, number: u32) -> Option<Published<H>> {
         let message = self.published.remove(number)?;
         self.in_flight_size = self
             .in_flight_size
@@ -235,7 +211,7 @@ impl<H: Outgoing> Outbound<H> {
         Some(message)
     }
 
-    fn unrelease(&mut self, number: u32) -> Option<Released<H>> {
+    pub(crate) fn unrelease(&mut self, number: u32) -> Option<Released<H>> {
         let message = self.released.remove(number)?;
         self.in_flight_size = self
             .in_flight_size
@@ -350,90 +326,6 @@ impl<H: Outgoing> Outbound<H> {
             }),
             None,
         ))
-    }
-
-    /// Ends all that is in flight without the peer; the messages, oldest first.
-    pub(crate) fn discard(&mut self, journal: &mut Journal) -> impl Iterator<Item = H> {
-        self.ids = PacketIdMap::new();
-        self.in_flight_size = 0;
-        let mut handles = Vec::new();
-        for message in self.released.drain() {
-            journal.record(Change::Completed {
-                packet_id: message.packet_id,
-            });
-            handles.extend(message.handle);
-        }
-        for message in self.published.drain() {
-            journal.record(Change::Completed {
-                packet_id: message.packet_id,
-            });
-            handles.extend(message.handle);
-        }
-        self.begin();
-        handles.into_iter()
-    }
-
-    pub(crate) fn into_undelivered(mut self) -> Vec<H> {
-        let published = self.published.drain();
-        let mut handles: Vec<H> = published
-            .filter(|message| message.qos != QoS::ExactlyOnce || !message.sent)
-            .filter_map(|message| message.handle)
-            .collect();
-        handles.extend(self.queue.take(|_| true));
-        handles
-    }
-
-    pub(crate) fn in_flight(&self) -> impl Iterator<Item = InFlight<'_, H>> {
-        let released = self.released.iter().map(|(_, message)| InFlight {
-            packet_id: message.packet_id,
-            handle: message.handle.as_ref(),
-            state: InFlightState::Released,
-        });
-        let published = self.published.iter().map(|(_, message)| InFlight {
-            packet_id: message.packet_id,
-            handle: message.handle.as_ref(),
-            state: if message.sent {
-                InFlightState::Published
-            } else {
-                InFlightState::Assigned
-            },
-        });
-        released.chain(published)
-    }
-
-    /// A message that may have been sent under this identifier before the restart.
-    pub(crate) fn restore_sent(&mut self, packet_id: PacketId, handle: H) {
-        let qos = handle.qos();
-        self.last_id = packet_id.get();
-        self.publish(Published {
-            handle: Some(handle),
-            after: ChangeNumber::ZERO,
-            packet_id,
-            qos,
-            sent: true,
-        });
-    }
-
-    pub(crate) fn restore_released(&mut self, packet_id: PacketId, handle: Option<H>) {
-        let kept = match self.ids.get(packet_id) {
-            Some(Use::Published(number)) => {
-                self.unpublish(number).and_then(|message| message.handle)
-            }
-            _ => None,
-        };
-        self.release(Released {
-            handle: handle.or(kept),
-            after: ChangeNumber::ZERO,
-            packet_id,
-        });
-    }
-
-    pub(crate) fn restore_completed(&mut self, packet_id: PacketId) {
-        match self.ids.remove(packet_id) {
-            Some(Use::Published(number)) => drop(self.unpublish(number)),
-            Some(Use::Released(number)) => drop(self.unrelease(number)),
-            Some(Use::Request) | None => {}
-        }
     }
 
     /// Gives spare memory back.

@@ -163,7 +163,6 @@ pub(crate) fn next_free<V: Copy>(map: &PacketIdMap<V>, last: u16) -> Option<Pack
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use alloc::collections::BTreeMap;
 

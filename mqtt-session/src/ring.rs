@@ -109,7 +109,6 @@ impl<T> Ring<T> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use alloc::vec::Vec;
 

@@ -1,42 +1,54 @@
 //! Keep alive of both ends: stored instants that are compared when the timer fires, never re-armed.
 
+use alloc::boxed::Box;
 use core::time::Duration;
 
-use crate::{Role, Time, Timeout};
+use crate::{Time, Timeout};
 
 /// When the last packets came and went.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct KeepAlive {
-    role: Role,
-    ping_due: bool,
     /// In seconds; 0: none.
     interval: u16,
     received: Time,
-    sent: Time,
     /// Reading is paused since then: what the peer sends is not seen.
     paused: Option<Time>,
+    /// What only a client has; boxed, since it is servers that have many connections.
+    client: Option<Box<Pinging>>,
+}
+
+/// The part of a client, which has to be heard.
+#[derive(Debug, Clone)]
+struct Pinging {
+    /// PINGREQ is to be written.
+    is_due: bool,
+    sent: Time,
     /// PINGREQ waits for its answer until then.
     answer_due: Option<Time>,
     /// How long to wait for PINGRESP.
-    ping_timeout: Option<Duration>,
+    timeout: Option<Duration>,
 }
 
 impl KeepAlive {
-    pub(crate) const fn new(
-        role: Role,
-        interval: u16,
-        ping_timeout: Option<Duration>,
-        now: Time,
-    ) -> Self {
+    pub(crate) const fn server(interval: u16, now: Time) -> Self {
         Self {
-            role,
-            ping_due: false,
             interval,
             received: now,
-            sent: now,
             paused: None,
+            client: None,
+        }
+    }
+
+    pub(crate) fn client(interval: u16, timeout: Option<Duration>, now: Time) -> Self {
+        let pinging = Pinging {
+            is_due: false,
+            sent: now,
             answer_due: None,
-            ping_timeout,
+            timeout,
+        };
+        Self {
+            client: Some(Box::new(pinging)),
+            ..Self::server(interval, now)
         }
     }
 
@@ -56,12 +68,16 @@ impl KeepAlive {
         self.received = now;
     }
 
-    pub(crate) const fn sent(&mut self, now: Time) {
-        self.sent = now;
+    pub(crate) fn sent(&mut self, now: Time) {
+        if let Some(client) = &mut self.client {
+            client.sent = now;
+        }
     }
 
-    pub(crate) const fn answered(&mut self) {
-        self.answer_due = None;
+    pub(crate) fn answered(&mut self) {
+        if let Some(client) = &mut self.client {
+            client.answer_due = None;
+        }
     }
 
     pub(crate) fn pause(&mut self, now: Time) {
@@ -73,48 +89,48 @@ impl KeepAlive {
         if let Some(since) = self.paused.take() {
             let pause = now.saturating_since(since);
             self.received = self.received + pause;
-            self.answer_due = self.answer_due.map(|due| due + pause);
+            if let Some(client) = &mut self.client {
+                client.answer_due = client.answer_due.map(|due| due + pause);
+            }
         }
     }
 
     /// Whether PINGREQ is to be written now.
-    pub(crate) const fn ping_due(&self) -> bool {
-        self.ping_due
+    pub(crate) fn is_ping_due(&self) -> bool {
+        self.client.as_ref().is_some_and(|client| client.is_due)
     }
 
-    /// The caller wants a PINGREQ, whatever the keep alive.
-    pub(crate) const fn ping(&mut self) {
-        self.ping_due = true;
+    /// The caller wants a PINGREQ, whatever the keep alive. Servers send none.
+    pub(crate) fn ping(&mut self) {
+        if let Some(client) = &mut self.client {
+            client.is_due = true;
+        }
     }
 
     /// PINGREQ was written.
     pub(crate) fn pinged(&mut self, now: Time) {
-        self.ping_due = false;
-        let timeout = self.ping_timeout.or(self.interval());
-        if self.answer_due.is_none() {
-            self.answer_due = timeout.map(|timeout| now + timeout);
+        let interval = self.interval();
+        if let Some(client) = &mut self.client {
+            client.is_due = false;
+            if client.answer_due.is_none() {
+                client.answer_due = client.timeout.or(interval).map(|timeout| now + timeout);
+            }
         }
     }
 
     /// When the peer counts as gone.
     fn deadline(&self) -> Option<Time> {
-        if self.paused.is_some() {
-            return None;
-        }
-        match self.role {
-            Role::Server => self
-                .interval()
-                .map(|interval| self.received + interval * 3 / 2),
-            Role::Client => self.answer_due,
+        match &self.client {
+            _ if self.paused.is_some() => None,
+            None => Some(self.received + self.interval()? * 3 / 2),
+            Some(client) => client.answer_due,
         }
     }
 
     /// When a client has to say something. None while a PINGREQ waits to be written.
     fn ping_at(&self) -> Option<Time> {
-        match self.role {
-            Role::Client if !self.ping_due => self.interval().map(|interval| self.sent + interval),
-            _ => None,
-        }
+        let client = self.client.as_ref().filter(|client| !client.is_due)?;
+        Some(client.sent + self.interval()?)
     }
 
     pub(crate) fn next(&self) -> Option<Time> {
@@ -129,7 +145,7 @@ impl KeepAlive {
             return Timeout::KeepAlive;
         }
         if self.ping_at().is_some_and(|at| at <= now) {
-            self.ping_due = true;
+            self.ping();
             return Timeout::Transmit;
         }
         Timeout::Nothing

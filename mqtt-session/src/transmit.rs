@@ -6,8 +6,8 @@ use core::num::NonZeroU32;
 use mqtt_codec::{PacketId, PacketType, ProtocolVersion, QoS, ReasonCode};
 
 use crate::{
-    Alias, DropReason, Event, Negotiated, Outgoing, Role, Time, Transmission,
-    alias::OutboundAliases, change::Journal, inbound::write_ack, outbound::Outbound,
+    Alias, DropReason, Event, Negotiated, Outgoing, Role, Time, Transmission, acks::write_ack,
+    alias::OutboundAliases, change::Journal, outbound::Outbound,
 };
 
 /// What sending needs of a connection.
@@ -24,7 +24,11 @@ pub(crate) struct Link<H> {
     keep_sent: bool,
     report_sent: bool,
     aliases: Option<Box<OutboundAliases>>,
-    pub(crate) events: VecDeque<Event<H>>,
+    #[allow(
+        clippy::box_collection,
+        reason = "most connections have none: a pointer is smaller"
+    )]
+    events: Option<Box<VecDeque<Event<H>>>>,
 }
 
 /// What holds while one buffer is filled.
@@ -67,7 +71,22 @@ impl<H> Link<H> {
             keep_sent: is_client || negotiated.session_expiry_interval > 0,
             report_sent,
             aliases: None,
-            events: VecDeque::new(),
+            events: None,
+        }
+    }
+
+    pub(crate) fn report(&mut self, event: Event<H>) {
+        self.events.get_or_insert_default().push_back(event);
+    }
+
+    pub(crate) fn poll_event(&mut self) -> Option<Event<H>> {
+        self.events.as_mut()?.pop_front()
+    }
+
+    /// Gives spare memory back.
+    pub(crate) fn shrink(&mut self) {
+        if let Some(events) = &mut self.events {
+            events.shrink_to_fit();
         }
     }
 }
@@ -140,8 +159,9 @@ impl<H: Outgoing> Link<H> {
     }
 
     fn dropped(&mut self, handle: Option<H>, reason: DropReason) {
-        self.events
-            .extend(handle.map(|handle| Event::Dropped(handle, reason)));
+        if let Some(handle) = handle {
+            self.report(Event::Dropped(handle, reason));
+        }
     }
 
     /// Fills the buffer with PUBRELs, repeated messages and new ones. True: more may leave, but the
@@ -285,7 +305,7 @@ impl<H: Outgoing> Link<H> {
             self.dropped(Some(handle), reason);
         } else if qos == QoS::AtMostOnce {
             match self.write(&handle, None, false, fill.now, out) {
-                Ok(()) if self.report_sent => self.events.push_back(Event::Sent(handle)),
+                Ok(()) if self.report_sent => self.report(Event::Sent(handle)),
                 Ok(()) => {}
                 Err(reason) => self.dropped(Some(handle), reason),
             }

@@ -1,6 +1,5 @@
 //! The machine through its public interface: named statements of the standard on single ends, and
 //! pairs over a link that cuts.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod durability;
 mod end;
@@ -13,4 +12,5 @@ mod pair;
 mod properties;
 mod receiver;
 mod resume;
+mod schedule;
 mod sender;

@@ -1,47 +1,15 @@
 //! Properties of pairs under random schedules: what each quality of service promises holds whatever
 //! is cut, delayed or lost.
 
-use std::collections::BTreeMap;
-
 use mqtt_codec::{ProtocolVersion, QoS};
-use mqtt_session::{Durability, Persistence};
+use mqtt_session::Persistence;
 use proptest::prelude::*;
 
-use crate::{end::VERSIONS, pair::Pair};
-
-#[derive(Debug, Clone)]
-enum Op {
-    Push {
-        from: usize,
-        qos: QoS,
-    },
-    Transmit {
-        from: usize,
-        limit: usize,
-    },
-    Receive {
-        to: usize,
-        bytes: usize,
-    },
-    Accept {
-        at: usize,
-        which: usize,
-        pending: bool,
-    },
-    Reject {
-        at: usize,
-        which: usize,
-    },
-    WriteOut {
-        at: usize,
-        units: usize,
-    },
-    Cut {
-        arrives: [usize; 2],
-        maximum: [u16; 2],
-        crashes: [bool; 2],
-    },
-}
+use crate::{
+    end::VERSIONS,
+    pair::Pair,
+    schedule::{Op, check, run},
+};
 
 fn qos() -> impl Strategy<Value = QoS> {
     prop_oneof![1 => Just(QoS::AtMostOnce), 3 => Just(QoS::AtLeastOnce), 4 => Just(QoS::ExactlyOnce)]
@@ -71,77 +39,6 @@ fn version() -> impl Strategy<Value = ProtocolVersion> {
 
 fn persistence() -> impl Strategy<Value = Persistence> {
     prop_oneof![Just(Persistence::Ephemeral), Just(Persistence::Durable)]
-}
-
-fn run(pair: &mut Pair, ops: Vec<Op>) {
-    for op in ops {
-        match op {
-            Op::Push { from, qos } => pair.peers[from].push(qos),
-            Op::Transmit { from, limit } => pair.transmit(from, limit),
-            Op::Receive { to, bytes } => pair.receive(to, bytes),
-            Op::Accept { at, which, pending } => {
-                let durability = if pending {
-                    Durability::Pending
-                } else {
-                    Durability::Now
-                };
-                pair.peers[at].decide(which, true, durability);
-            }
-            Op::Reject { at, which } => pair.peers[at].decide(which, false, Durability::Now),
-            Op::WriteOut { at, units } => pair.peers[at].write_out(units),
-            Op::Cut {
-                arrives,
-                maximum,
-                crashes,
-            } => pair.cut(arrives, maximum, crashes),
-        }
-        pair.check_restored(0);
-        pair.check_restored(1);
-    }
-    pair.settle();
-}
-
-/// What one direction promised, against what came.
-fn check(pair: &Pair, from: usize, is_cut: bool) {
-    let receiver = &pair.peers[1 - from];
-    let mut times = BTreeMap::<u64, usize>::new();
-    for key in receiver.taken() {
-        *times.entry(key).or_default() += 1;
-    }
-    let promised = pair.peers[from].promised();
-    for message in &promised {
-        let times = times.get(&message.key).copied().unwrap_or(0);
-        let is_rejected = receiver.rejected.contains(&message.key);
-        match message.qos {
-            QoS::AtMostOnce => assert!(times <= 1),
-            QoS::AtLeastOnce => {
-                assert!(times >= 1 || is_rejected, "#{} is lost", message.key);
-                assert!(
-                    times <= 1 || is_cut,
-                    "#{} came twice without a cut",
-                    message.key
-                );
-            }
-            QoS::ExactlyOnce => {
-                assert!(times >= 1 || is_rejected, "#{} is lost", message.key);
-                assert!(times <= 1, "#{} came {times} times", message.key);
-            }
-        }
-    }
-    // Also what the sender no longer knows of may not come twice.
-    for (qos, key) in &receiver.seen {
-        assert!(*qos != QoS::ExactlyOnce || times.get(key).copied().unwrap_or(0) <= 1);
-    }
-    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
-        let mut last = None;
-        let mut known = std::collections::BTreeSet::new();
-        for (_, key) in receiver.seen.iter().filter(|(q, _)| *q == qos) {
-            if known.insert(*key) {
-                assert!(last < Some(*key), "#{key} came after #{last:?}");
-                last = Some(*key);
-            }
-        }
-    }
 }
 
 proptest! {
