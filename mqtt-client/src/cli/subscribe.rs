@@ -165,7 +165,7 @@ impl Subscriber<'_> {
         loop {
             tokio::select! {
                 outcome = &mut subscribing, if !subscribed => {
-                    outcome.map_err(|error| self.failure(error))?;
+                    outcome?;
                     subscribed = true;
                     if self.args.exit_after_subscribing {
                         return Ok(Ending::Done);
@@ -260,7 +260,14 @@ impl Subscriber<'_> {
     /// Waits for removals and disconnects. As mosquitto_sub does, an end by signal or time has the
     /// server publish the Will where the version can ask for it.
     async fn finish(mut self, ending: Result<Ending, Failure>) -> Result<(), Failure> {
-        let ending = ending?;
+        let ending = match ending {
+            Ok(ending) => ending,
+            Err(failure) => {
+                // It may be lost already; if not, an orderly end keeps the Will back.
+                let _ = self.client.disconnect().await;
+                return Err(failure);
+            }
+        };
         if matches!(ending, Ending::Done) {
             for receipt in std::mem::take(&mut self.removals) {
                 receipt.await.map_err(|error| self.failure(error))?;
@@ -301,11 +308,13 @@ async fn subscribe(
     args: &SubArgs,
     setup: &Setup,
     filters: &[String],
-) -> Result<(), Error> {
+) -> Result<(), Failure> {
+    let failure = |error| Failure::Connection(error, setup.version);
     if !filters.is_empty() {
         let mut list = Vec::with_capacity(filters.len());
         for filter in filters {
-            let mut filter = Filter::new(filter)?
+            let mut filter = Filter::new(filter)
+                .map_err(|error| failure(error.into()))?
                 .qos(args.common.qos)
                 .retain_as_published(args.retain_as_published);
             if let Some(handling) = args.retain_handling {
@@ -319,13 +328,15 @@ async fn subscribe(
         for (name, value) in &setup.properties.subscribe {
             options = options.user_property(name, value);
         }
-        let codes = client.subscribe_with(list, options).await?;
+        let codes = client
+            .subscribe_with(list, options)
+            .await
+            .map_err(failure)?;
         tracing::debug!("subscribed: {codes:?}");
-        if codes.iter().all(|code| code.is_error()) && !args.common.quiet {
-            super::complain("All subscription requests were denied.");
-        }
         if codes.iter().all(|code| code.is_error()) {
-            return Err(Error::Closed);
+            return Err(Failure::Message(
+                "All subscription requests were denied.".to_owned(),
+            ));
         }
     }
     if !args.unsubscribe.is_empty() {
@@ -334,7 +345,8 @@ async fn subscribe(
                 args.unsubscribe.clone(),
                 setup.properties.unsubscribe.clone(),
             )
-            .await?;
+            .await
+            .map_err(failure)?;
     }
     Ok(())
 }
