@@ -164,6 +164,8 @@ impl Subscriber<'_> {
         let mut subscribed = false;
         loop {
             tokio::select! {
+                // SUBSCRIBE goes first: its packet identifier is 1.
+                biased;
                 outcome = &mut subscribing, if !subscribed => {
                     outcome?;
                     subscribed = true;
@@ -213,9 +215,7 @@ impl Subscriber<'_> {
                 Ok(ending)
             }
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Some(Ending::BrokenPipe)),
-            Err(error) => Err(Failure::Message(format!(
-                "Error: Unable to write to standard output: {error}."
-            ))),
+            Err(error) => Err(unwritable(error)),
         }
     }
 
@@ -288,6 +288,12 @@ impl Subscriber<'_> {
     }
 }
 
+fn unwritable(error: io::Error) -> Failure {
+    Failure::Message(format!(
+        "Error: Unable to write to standard output: {error}."
+    ))
+}
+
 /// Whether a message is among this percentage.
 fn chance(percent: f64) -> bool {
     let random = RandomState::new().hash_one(0_u8) % 10_000;
@@ -332,7 +338,12 @@ async fn subscribe(
             .subscribe_with(list, options)
             .await
             .map_err(failure)?;
-        tracing::debug!("subscribed: {codes:?}");
+        if args.common.debug && !args.common.quiet {
+            // mosquitto_sub says it on standard output, and scripts wait for it.
+            let codes: Vec<_> = codes.iter().map(|code| code.0.to_string()).collect();
+            let line = format!("Subscribed (mid: 1): {}\n", codes.join(", "));
+            write(line.as_bytes()).map_err(unwritable)?;
+        }
         if codes.iter().all(|code| code.is_error()) {
             return Err(Failure::Message(
                 "All subscription requests were denied.".to_owned(),
