@@ -179,6 +179,11 @@ impl Subscriber<'_> {
                         return Err(self.failure(ended.err().unwrap_or(Error::ConnectionLost)));
                     };
                     if let Some(ending) = self.batch(first, &mut incoming).await? {
+                        if matches!(ending, Ending::Done) && !subscribed {
+                            // A kept session had enough waiting. What was asked for is still
+                            // to be in it.
+                            subscribing.await?;
+                        }
                         return Ok(ending);
                     }
                 }
