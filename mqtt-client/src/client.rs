@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::event_loop::{self, Control, EventLoop, Inputs, Outputs, State};
 use crate::link::{Link, new_session};
-use crate::outbound::Outbound;
+use crate::outbound::{self, Outbound};
 use crate::{
     Backoff, DisconnectOptions, Error, Event, Filter, Incoming, Message, Options, Receipt,
     ServerInfo, SubscribeOptions, TryPublishError, transport,
@@ -21,9 +21,9 @@ pub type Ended = Result<(), Error>;
 
 /// A connection to a server. Clones share it; a task of its own drives it.
 ///
-/// All methods can be called from any task, and every future can be dropped: a request whose
-/// future is dropped is still carried out, its answer is not told. When the last clone is dropped
-/// the client disconnects.
+/// All methods can be called from any task, and every future can be dropped: a publication that
+/// still waited for room is then not made; any other request is carried out, only its answer is
+/// not told. When the last clone is dropped the client disconnects.
 #[derive(Debug, Clone)]
 pub struct Client {
     publishes: mpsc::Sender<Outbound>,
@@ -164,7 +164,7 @@ impl Client {
     }
 
     fn check(&self, message: &Message) -> Result<(), Error> {
-        Outbound::check(message, self.server().version)
+        outbound::check(message, self.server().version)
     }
 
     /// Subscribes and waits for SUBACK: one reason code a filter, of which 0 to 2 are the granted

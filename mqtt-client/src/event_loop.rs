@@ -3,21 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mqtt_codec::{
-    Disconnect, DisconnectProperties, Packet, ReasonCode, TopicFilter, Unsubscribe,
-    UnsubscribeProperties,
-};
+use mqtt_codec::{Disconnect, DisconnectProperties, Packet, ReasonCode};
 use mqtt_session::{Durability, Session, Time, Timeout};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::dispatch::{self, Subscriptions};
 use crate::incoming::Inbox;
-use crate::link::{Link, Progress, Reply, Request};
+use crate::link::{Link, Progress, Reply};
 use crate::outbound::Outbound;
 use crate::{
     Backoff, Blame, DisconnectOptions, Ended, Error, Event, Filter, Options, ServerInfo,
-    SubscribeOptions, message, subscription, transport,
+    SubscribeOptions, message, request, transport,
 };
 
 /// How long a last packet may take to leave, and the server to close.
@@ -273,13 +270,13 @@ impl EventLoop {
                 filters,
                 options,
                 reply,
-            } => subscribe(link, now, filters, options, Some(reply)),
+            } => request::subscribe(link, now, filters, options, Some(reply)),
             Control::Unsubscribe {
                 filters,
                 user_properties,
                 reply,
             } => {
-                unsubscribe(link, now, filters, &user_properties, reply);
+                request::unsubscribe(link, now, filters, &user_properties, reply);
             }
             Control::Disconnect(_) => {}
         }
@@ -390,7 +387,7 @@ impl EventLoop {
         let _ = self.events.send(Event::SessionLost);
         let now = self.now();
         for (filter, options) in std::mem::take(&mut self.subscriptions) {
-            subscribe(link, now, vec![filter], options, None);
+            request::subscribe(link, now, vec![filter], options, None);
         }
     }
 }
@@ -422,76 +419,5 @@ fn is_passing(error: &Error) -> bool {
                 | ReasonCode::MAXIMUM_CONNECT_TIME
         ),
         error => error.blame() == Blame::Network,
-    }
-}
-
-fn subscribe(
-    link: &mut Link,
-    now: Time,
-    filters: Vec<Filter>,
-    options: SubscribeOptions,
-    reply: Option<Reply>,
-) {
-    let refuse = |reply: Option<Reply>, error| {
-        if let Some(reply) = reply {
-            let _ = reply.send(Err(error));
-        }
-    };
-    let Some(packet_id) = link.connection.allocate_packet_id() else {
-        return refuse(reply, Error::TooManyRequests);
-    };
-    tracing::debug!("sending SUBSCRIBE");
-    let packet = Packet::Subscribe(subscription::packet(packet_id, &filters, &options));
-    match link.append(&packet, now) {
-        Ok(()) => {
-            link.requests
-                .insert(packet_id, Request::Subscribe(filters, options, reply));
-        }
-        Err(error) => {
-            link.connection.release_packet_id(packet_id);
-            refuse(reply, error);
-        }
-    }
-}
-
-fn unsubscribe(
-    link: &mut Link,
-    now: Time,
-    filters: Vec<String>,
-    user_properties: &[(String, String)],
-    reply: Reply,
-) {
-    let parsed: Result<Vec<_>, _> = filters
-        .iter()
-        .map(|filter| TopicFilter::new(filter))
-        .collect();
-    let parsed = match parsed {
-        Ok(parsed) => parsed,
-        Err(error) => {
-            let _ = reply.send(Err(error.into()));
-            return;
-        }
-    };
-    let Some(packet_id) = link.connection.allocate_packet_id() else {
-        let _ = reply.send(Err(Error::TooManyRequests));
-        return;
-    };
-    tracing::debug!("sending UNSUBSCRIBE");
-    let packet = Packet::Unsubscribe(Unsubscribe {
-        packet_id,
-        filters: parsed,
-        properties: UnsubscribeProperties {
-            user_properties: message::user_properties(user_properties),
-        },
-    });
-    match link.append(&packet, now) {
-        Ok(()) => {
-            link.requests
-                .insert(packet_id, Request::Unsubscribe(filters, reply));
-        }
-        Err(error) => {
-            link.connection.release_packet_id(packet_id);
-            let _ = reply.send(Err(error));
-        }
     }
 }

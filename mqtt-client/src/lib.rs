@@ -10,6 +10,7 @@ mod link;
 mod message;
 mod options;
 mod outbound;
+mod request;
 mod server;
 mod subscription;
 mod transport;

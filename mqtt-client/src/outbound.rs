@@ -6,7 +6,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use mqtt_codec::{Publish, PublishProperties, QoS, ReasonCode, TopicName};
+use mqtt_codec::{
+    PacketId, ProtocolVersion, Publish, PublishProperties, QoS, ReasonCode, TopicName,
+};
 use mqtt_session::{Outgoing, Time, Transmission};
 use tokio::sync::oneshot;
 
@@ -80,48 +82,44 @@ impl Outbound {
     pub(crate) fn resolve(self, outcome: Result<ReasonCode, Error>) {
         let _ = self.receipt.send(outcome);
     }
+}
 
-    fn view(&self) -> Publish<'_> {
-        let message = &*self.message;
-        let properties = message.property();
-        Publish {
-            dup: false,
-            qos: message.quality(),
-            retain: message.is_retained(),
-            topic: Some(TopicName::assume_valid(message.topic())),
-            packet_id: None,
-            payload: message.payload(),
-            properties: PublishProperties {
-                payload_format_utf8: properties.payload_format_utf8,
-                message_expiry_interval: None,
-                topic_alias: None,
-                // An invalid one is refused before the message gets here.
-                response_topic: properties
-                    .response_topic
-                    .as_deref()
-                    .map(TopicName::assume_valid),
-                correlation_data: properties.correlation_data.as_deref(),
-                subscription_identifiers: Vec::new(),
-                content_type: properties.content_type.as_deref(),
-                user_properties: message::user_properties(&properties.user_properties),
-            },
-        }
+/// The packet, but for what each transmission adds.
+fn view(message: &Message) -> Publish<'_> {
+    let properties = message.property();
+    Publish {
+        dup: false,
+        qos: message.quality(),
+        retain: message.is_retained(),
+        topic: Some(TopicName::assume_valid(message.topic())),
+        packet_id: None,
+        payload: message.payload(),
+        properties: PublishProperties {
+            payload_format_utf8: properties.payload_format_utf8,
+            message_expiry_interval: None,
+            topic_alias: None,
+            // `check` refuses an invalid one.
+            response_topic: properties
+                .response_topic
+                .as_deref()
+                .map(TopicName::assume_valid),
+            correlation_data: properties.correlation_data.as_deref(),
+            subscription_identifiers: Vec::new(),
+            content_type: properties.content_type.as_deref(),
+            user_properties: message::user_properties(&properties.user_properties),
+        },
     }
+}
 
-    /// Whether it can be written as a packet at all, in this version.
-    pub(crate) fn check(
-        message: &Message,
-        version: mqtt_codec::ProtocolVersion,
-    ) -> Result<(), Error> {
-        if let Some(topic) = &message.property().response_topic {
-            TopicName::new(topic)?;
-        }
-        let (outbound, _receipt) = Self::new(message.clone(), Time::default());
-        let mut how = Transmission::new(version);
-        how.packet_id = (message.quality() > QoS::AtMostOnce).then_some(mqtt_codec::PacketId::MAX);
-        how.publish_len(outbound.view())?;
-        Ok(())
+/// Whether the message can be written as a packet of this version at all.
+pub(crate) fn check(message: &Message, version: ProtocolVersion) -> Result<(), Error> {
+    if let Some(topic) = &message.property().response_topic {
+        TopicName::new(topic)?;
     }
+    let mut how = Transmission::new(version);
+    how.packet_id = (message.quality() > QoS::AtMostOnce).then_some(PacketId::MAX);
+    how.publish_len(view(message))?;
+    Ok(())
 }
 
 impl Outgoing for Outbound {
@@ -134,12 +132,12 @@ impl Outgoing for Outbound {
     }
 
     fn encoded_len(&self, how: &Transmission) -> usize {
-        how.publish_len(self.view()).unwrap_or(usize::MAX)
+        how.publish_len(view(&self.message)).unwrap_or(usize::MAX)
     }
 
     fn encode(&self, how: &Transmission, out: &mut Vec<u8>) {
         // Checked when it was handed over: nothing can fail, and a failure writes nothing.
-        let _ = how.write_publish(self.view(), out);
+        let _ = how.write_publish(view(&self.message), out);
     }
 
     fn expires_at(&self) -> Option<Time> {

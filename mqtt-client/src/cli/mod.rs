@@ -13,7 +13,7 @@ mod publish;
 mod subscribe;
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use mqtt_client::{Error, ProtocolVersion, ReasonCode};
@@ -181,6 +181,7 @@ fn log_to_stderr(common: &CommonArgs) {
     tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .without_time()
         .init();
