@@ -1,4 +1,5 @@
 //! The program `mqtt-broker`: the library with a command line, signals and a log.
+#![deny(unsafe_code)]
 
 mod args;
 

@@ -4,6 +4,7 @@
 //! something failed, and 3 when nothing failed but a tool it needs could not be installed.
 #![forbid(unsafe_code)]
 
+mod abuse;
 mod ci;
 mod fuzz;
 mod install;
@@ -33,6 +34,8 @@ enum Chore {
     Tidy(tidy::Args),
     /// Exchange messages with other MQTT clients through the broker
     Interop(interop::Args),
+    /// Attack the broker and watch what its other clients notice
+    Abuse(abuse::Args),
     /// Run the fuzz targets
     Fuzz(fuzz::Args),
 }
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Chore::Ci(args) => ci::run(&args),
         Chore::Tidy(args) => tidy::run(&args),
         Chore::Interop(args) => interop::run(&args),
+        Chore::Abuse(args) => abuse::run(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
     };
     match outcome {

@@ -91,6 +91,18 @@ impl Running {
         }
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The lines printed since the last look that contain `text`.
+    pub(crate) fn lines_with(&mut self, text: &str) -> Vec<String> {
+        self.lines
+            .try_iter()
+            .filter(|line| line.contains(text))
+            .collect()
+    }
+
     /// Waits for its end, which must be with exit code 0.
     pub(crate) fn succeed(&mut self, deadline: Instant) -> Result<()> {
         let status = self.end(deadline)?;

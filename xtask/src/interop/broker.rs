@@ -19,14 +19,14 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The programs of the workspace, built with `profile`.
-pub(super) struct Programs {
-    pub(super) broker: PathBuf,
-    pub(super) client: PathBuf,
+pub(crate) struct Programs {
+    pub(crate) broker: PathBuf,
+    pub(crate) client: PathBuf,
 }
 
 impl Programs {
     /// Builds the client, and the broker if one is to be started.
-    pub(super) fn build(profile: &str, with_broker: bool) -> Result<Self> {
+    pub(crate) fn build(profile: &str, with_broker: bool) -> Result<Self> {
         let mut command = cargo();
         command.args(["build", "--locked", "--profile", profile]);
         command.args(["--bin", "mqtt-client"]);
@@ -49,14 +49,14 @@ impl Programs {
 }
 
 /// A broker that was started here; it ends when this is dropped, at the latest.
-pub(super) struct Broker {
+pub(crate) struct Broker {
     process: Running,
-    pub(super) address: Address,
+    pub(crate) address: Address,
 }
 
 impl Broker {
     /// Starts the program on a free port of the loopback interface, with its state in memory.
-    pub(super) fn start(program: &PathBuf) -> Result<Self> {
+    pub(crate) fn start(program: &PathBuf) -> Result<Self> {
         let mut command = Command::new(program);
         command.args(["--listen", "127.0.0.1:0", "--in-memory"]);
         let mut process = Running::start(&mut command, None)?;
@@ -67,14 +67,24 @@ impl Broker {
         Ok(Self { process, address })
     }
 
+    /// Its process identifier.
+    pub(crate) fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What it has printed so far that contains `text`.
+    pub(crate) fn lines_with(&mut self, text: &str) -> Vec<String> {
+        self.process.lines_with(text)
+    }
+
     /// Stops it as an operator would (SIGTERM); it must end with exit code 0.
-    pub(super) fn stop(mut self) -> Result<()> {
+    pub(crate) fn stop(mut self) -> Result<()> {
         self.process.terminate(Instant::now() + PATIENCE)
     }
 }
 
 /// HOST:PORT, an IPv6 host in brackets.
-pub(super) fn parse_address(text: &str) -> Result<Address> {
+pub(crate) fn parse_address(text: &str) -> Result<Address> {
     let (host, port) = text.trim().rsplit_once(':').context("HOST:PORT expected")?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
     ensure!(!host.is_empty(), "HOST:PORT expected");

@@ -3,7 +3,7 @@
 //! Nothing waits for a fixed time: a case waits for what a client prints, and fails with its name
 //! when that does not come.
 
-mod broker;
+pub(crate) mod broker;
 mod cases;
 mod message;
 mod peer;

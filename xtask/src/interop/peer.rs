@@ -85,9 +85,9 @@ impl Peer {
 
 /// Where the broker listens.
 #[derive(Debug, Clone)]
-pub(super) struct Address {
-    pub(super) host: String,
-    pub(super) port: u16,
+pub(crate) struct Address {
+    pub(crate) host: String,
+    pub(crate) port: u16,
 }
 
 /// What a publisher is to send.
