@@ -1,9 +1,10 @@
 //! `pub`: publishes and waits for the acknowledgements.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::Bytes;
-use mqtt_client::{Client, Error, Message, Receipt};
+use mqtt_client::{Backoff, Client, Error, Message, Receipt};
 
 use super::args::PubArgs;
 use super::connection::{self, Setup};
@@ -15,7 +16,14 @@ const WINDOW: usize = 1024;
 
 /// Runs the command to its end.
 pub(crate) async fn run(args: PubArgs) -> Result<(), Failure> {
-    let setup = Setup::new(&args.common)?;
+    let mut setup = Setup::new(&args.common)?;
+    if args.stdin_line {
+        // The lines go on after a loss, as with mosquitto_pub.
+        setup.options = setup.options.reconnect(Backoff {
+            first: Duration::from_secs(1),
+            longest: Duration::from_secs(30),
+        });
+    }
     let topic = setup.url_topic.clone().or_else(|| args.topic.clone());
     let Some(topic) = topic else {
         return Err(

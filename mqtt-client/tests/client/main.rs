@@ -1,10 +1,12 @@
-//! The client against a scripted server on streams in memory. Time is virtual: nothing sleeps.
+//! The client against a scripted server on streams in memory, in virtual time, and its program
+//! against one on a port that the system chooses. Nothing sleeps.
 
 mod echo;
 mod handshake;
 mod incoming;
 mod lifetime;
 mod peer;
+mod program;
 mod publish;
 mod reconnect;
 mod subscribe;
