@@ -1,13 +1,16 @@
 //! What arrives on a connection: packets to the session machine, messages to the application,
 //! answers to whoever asked.
 
-use bytes::Buf;
+use bytes::{Buf, BytesMut};
 use mqtt_codec::{Ack, Packet, PacketId, PacketType, QoS, ReasonCode, decode};
 use mqtt_session::{DropReason, Event, Time, Verdict};
 
 use crate::incoming::Inbox;
 use crate::link::{Link, Request};
 use crate::{Error, Filter, Message, Received, SubscribeOptions};
+
+/// Bytes of a packet whose buffer is not kept.
+const LARGE_PACKET: usize = 256 * 1024;
 
 /// Subscriptions that are made, to make them again if the server loses the session.
 pub(crate) type Subscriptions = Vec<(Filter, SubscribeOptions)>;
@@ -34,6 +37,9 @@ pub(crate) fn packets(
         };
         if let Ok(Some(length)) = length {
             input.advance(length);
+            if input.is_empty() && length > LARGE_PACKET {
+                input = BytesMut::new();
+            }
         }
         link.input = input;
         if length?.is_none() {

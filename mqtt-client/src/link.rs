@@ -99,6 +99,8 @@ impl Output {
             self.before = place;
             self.written = 0;
             self.bytes.clear();
+            // A large message does not keep its memory.
+            self.bytes.shrink_to(2 * WRITE_SIZE);
         }
     }
 
@@ -229,13 +231,15 @@ impl Link {
     /// Writes everything, then closes this end and waits for the server to close the other. What
     /// still arrives is read, lest both ends wait for each other, and dropped.
     pub(crate) async fn close(&mut self) -> io::Result<()> {
-        while !self.output.is_empty() || self.output.unflushed {
+        while !self.output.is_empty() {
             self.input.clear();
             if let Progress::Read(0) = self.progress().await? {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
-        self.writer.shutdown().await?;
+        self.writer.flush().await?;
+        // Everything is with the server, which may have closed already.
+        let _ = self.writer.shutdown().await;
         loop {
             self.input.clear();
             // An error now is the end as well.
