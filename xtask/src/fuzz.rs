@@ -120,15 +120,21 @@ fn cargo_fuzz(subcommand: &str) -> Command {
 
 fn fuzz(target: &str, seconds: u32) -> Result<()> {
     let folder = workspace::root().join("fuzz");
-    let corpus = folder.join("corpus").join(target);
-    fs::create_dir_all(&corpus).with_context(|| format!("cannot create {}", corpus.display()))?;
+    // What is found goes to the first folder; the one kept in the repository is only read.
+    let found = folder.join("target/corpus").join(target);
+    let kept = folder.join("corpus").join(target);
+    fs::create_dir_all(&found).with_context(|| format!("cannot create {}", found.display()))?;
     let mut command = cargo_fuzz("run");
-    command.args(FLAGS).arg(target).arg("--");
+    command.args(FLAGS).arg(target).arg(&found);
+    if kept.exists() {
+        command.arg(&kept);
+    }
+    command.arg("--");
     command
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-timeout={SLOW_INPUT}"))
         .arg(format!("-rss_limit_mb={MEMORY}"))
-        .arg("-print_final_stats=1");
+        .args(["-verbosity=0", "-print_final_stats=1"]);
     let dictionary = folder.join("dictionaries").join(format!("{target}.dict"));
     if dictionary.exists() {
         command.arg(format!("-dict={}", dictionary.display()));
