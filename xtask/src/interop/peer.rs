@@ -61,7 +61,7 @@ impl Peer {
             Self {
                 name: "mosquitto",
                 publish: vec!["mosquitto_pub".into()],
-                // It says `Subscribed` into a buffer, which stdbuf makes one of lines.
+                // What it says until the first message would stay in a buffer, but for stdbuf.
                 subscribe: ["stdbuf", "-oL", "mosquitto_sub"].map(Into::into).into(),
                 package: Some(("mosquitto_sub", "mosquitto-clients")),
             },
@@ -198,9 +198,10 @@ impl Subscription {
     }
 }
 
-/// Whether a line of a subscriber's output says that it has subscribed.
+/// Whether this line of a subscriber's output says that the broker has answered SUBSCRIBE; what it
+/// prints further may come after the message it ends with.
 pub(super) fn has_subscribed(line: &str) -> bool {
-    line.starts_with("Subscribed (mid: ")
+    line.contains("received SUBACK")
 }
 
 fn base(program: &[OsString], address: &Address, version: Version, client_id: &str) -> Command {

@@ -11,7 +11,7 @@ use super::{
 use crate::process::Running;
 
 /// How long one case may take; what hangs is a failure of the case.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a case needs to run.
 pub(super) struct Scene<'a> {
@@ -73,12 +73,12 @@ impl<'a> Scene<'a> {
         Running::start(&mut command, input)?.succeed(self.deadline)
     }
 
-    /// Starts a subscriber and waits until the broker has granted its subscriptions.
+    /// Starts a subscriber and waits until the broker has answered its subscriptions.
     pub(super) fn subscribe(&self, peer: &Peer, what: &Subscription) -> Result<Subscriber> {
         let mut process = Running::start(&mut what.command(peer, self.address), None)?;
         let mut early = Vec::new();
         // What a resumed session has waiting may come before the SUBACK.
-        process.wait_for(self.deadline, "`Subscribed`", |line| {
+        process.wait_for(self.deadline, "`received SUBACK`", |line| {
             early.extend(Message::parse(line));
             has_subscribed(line).then_some(())
         })?;
