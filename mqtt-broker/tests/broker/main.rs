@@ -1,0 +1,14 @@
+//! The broker over in-memory streams and virtual time: what a client can see of it.
+
+mod connect;
+mod harness;
+mod hostile;
+mod limits;
+mod publish;
+mod qos;
+mod retained;
+mod session;
+mod shared;
+mod shutdown;
+mod subscribe;
+mod will;
