@@ -96,12 +96,12 @@ async fn unacknowledged_messages_come_again_in_order() {
         let (mut receiver, present) = Peer::lasting(&broker, version, "receiver").await;
         assert_eq!(present, version.has_session_present());
         let mut again = Vec::new();
-        for number in 0..3 {
+        for (number, identifier) in identifiers.into_iter().enumerate() {
             let received = receiver.receive().await;
             let publish = received.publish();
             assert!(publish.dup);
             assert_eq!(publish.payload, number.to_string().as_bytes());
-            assert_eq!(publish.packet_id, identifiers[number]);
+            assert_eq!(publish.packet_id, identifier);
             again.push(received);
         }
         let new = receiver.receive().await;
