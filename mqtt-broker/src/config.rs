@@ -26,6 +26,9 @@ pub struct Config {
     pub outbox_bytes: usize,
     /// Bytes of QoS 1 and 2 messages that one session may hold, in flight ones included. Default 16 MiB.
     pub queue_bytes: usize,
+    /// Bytes that the subscriptions of one session may take, by a rough count: 128 for each, its filter, and
+    /// 48 for each level of the filter. Default 64 MiB, which is about 180,000 ordinary ones.
+    pub subscription_bytes: usize,
     /// Topics that may have a retained message. Default: no bound of its own.
     pub retained_messages: usize,
     /// Bytes of all retained messages. Default 256 MiB.
@@ -77,6 +80,7 @@ impl Default for Config {
             topic_alias_maximum: 16,
             outbox_bytes: 1024 * 1024,
             queue_bytes: 16 * 1024 * 1024,
+            subscription_bytes: 64 * 1024 * 1024,
             retained_messages: usize::MAX,
             retained_bytes: 256 * 1024 * 1024,
             retained_message_bytes: usize::MAX,

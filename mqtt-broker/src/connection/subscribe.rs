@@ -48,14 +48,13 @@ impl Driver {
         let Some(state) = &mut self.state else {
             return ReasonCode::UNSPECIFIED_ERROR;
         };
-        let is_new = self.hub.subscribe(
-            state,
-            filter,
-            Subscription {
-                options,
-                identifier,
-            },
-        );
+        let subscription = Subscription {
+            options,
+            identifier,
+        };
+        let Some(is_new) = self.hub.subscribe(state, filter, subscription) else {
+            return ReasonCode::QUOTA_EXCEEDED;
+        };
         let sends_retained = match options.retain_handling {
             RetainHandling::Always => true,
             RetainHandling::IfNew => is_new,

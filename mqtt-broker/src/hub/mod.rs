@@ -35,6 +35,7 @@ pub(crate) use crate::hub::group::Group;
 pub(crate) use crate::hub::publish::{Batch, Inbound, Outcome, Publisher, packet_limit};
 pub(crate) use crate::hub::retained::RetainedCursor;
 pub(crate) use crate::hub::state::SessionState;
+use crate::hub::state::Subscriptions;
 pub(crate) use crate::hub::worker::with_worker;
 
 /// The middle of a broker. Nothing in it awaits a socket.
@@ -113,7 +114,7 @@ impl Hub {
                 let state = SessionState {
                     client,
                     session: Some(SessionState::new_session()),
-                    subscriptions: Default::default(),
+                    subscriptions: Subscriptions::default(),
                     will: None,
                     expires_at: None,
                 };
@@ -183,7 +184,7 @@ impl Hub {
             will,
             ..
         } = state;
-        for filter in &subscriptions {
+        for filter in subscriptions.iter() {
             if let Ok(filter) = TopicFilter::new(filter) {
                 self.routes.unsubscribe(&client, filter);
             }
@@ -273,15 +274,18 @@ impl Hub {
         self.with_batch(|batch| batch.publish(self, self.now(), publisher, &inbound, &[]));
     }
 
-    /// Adds or replaces a subscription; returns whether it is new.
+    /// Adds or replaces a subscription; returns whether it is new, or `None` if the session has as many as
+    /// it may.
     pub(crate) fn subscribe(
         &self,
         state: &mut SessionState,
         filter: TopicFilter<'_>,
         subscription: Subscription,
-    ) -> bool {
-        state.subscriptions.insert(filter.as_str().into());
-        self.routes.subscribe(&state.client, filter, subscription)
+    ) -> Option<bool> {
+        let fits = state
+            .subscriptions
+            .insert(filter.as_str(), self.config.subscription_bytes);
+        fits.then(|| self.routes.subscribe(&state.client, filter, subscription))
     }
 
     /// Removes a subscription; returns whether there was one.

@@ -10,14 +10,54 @@ use crate::client::Client;
 use crate::delivery::Delivery;
 use crate::will::StoredWill;
 
+/// The filters of a session as its client wrote them, and what they cost.
+#[derive(Debug, Default)]
+pub(crate) struct Subscriptions {
+    filters: HashSet<Box<str>, RandomState>,
+    bytes: usize,
+}
+
+impl Subscriptions {
+    /// Bytes that a filter takes, in here and in the tree, at most: each level may be a node of its own.
+    fn cost(filter: &str) -> usize {
+        const FILTER: usize = 128;
+        const LEVEL: usize = 48;
+        let levels = 1 + filter.bytes().filter(|byte| *byte == b'/').count();
+        FILTER + filter.len() + LEVEL * levels
+    }
+
+    /// Adds a filter; false if it is new and would make more than `bound` bytes.
+    #[must_use]
+    pub(crate) fn insert(&mut self, filter: &str, bound: usize) -> bool {
+        if self.filters.contains(filter) {
+            return true;
+        }
+        let bytes = self.bytes + Self::cost(filter);
+        if bytes > bound {
+            return false;
+        }
+        self.bytes = bytes;
+        self.filters.insert(filter.into())
+    }
+
+    pub(crate) fn remove(&mut self, filter: &str) {
+        if self.filters.remove(filter) {
+            self.bytes -= Self::cost(filter);
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.filters.iter().map(|filter| &**filter)
+    }
+}
+
 /// A session with all that belongs to it. Owned by one task, or by the registry.
 #[derive(Debug)]
 pub(crate) struct SessionState {
     pub(crate) client: Arc<Client>,
     /// QoS 1 and 2 in both directions. `None` while a connection has it.
     pub(crate) session: Option<Session<Delivery>>,
-    /// Filters as the client wrote them.
-    pub(crate) subscriptions: HashSet<Box<str>, RandomState>,
+    pub(crate) subscriptions: Subscriptions,
     /// A will whose delay runs, with the time it is due.
     pub(crate) will: Option<(StoredWill, Time)>,
     /// When the session ends, while it has no connection. `None`: never.

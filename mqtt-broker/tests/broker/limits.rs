@@ -252,3 +252,27 @@ async fn a_long_queue_drains_in_order() {
     }
     receiver.expect_nothing().await;
 }
+
+/// A session has so many subscriptions and no more; what it has can be replaced, and room is given back.
+#[tokio::test(start_paused = true)]
+async fn subscriptions_are_bounded() {
+    let mut config = Config::default();
+    config.subscription_bytes = 1_000;
+    let broker = broker_with(config);
+    let mut peer = Peer::new(&broker, V5, "client").await;
+    let mut codes = Vec::new();
+    for number in 0..6 {
+        let text = format!("a/{number}/c");
+        let wanted = vec![crate::harness::filter(&text, QoS::AtMostOnce)];
+        codes.extend(peer.subscribe_with(wanted, None).await);
+    }
+    let refused = ReasonCode::QUOTA_EXCEEDED;
+    let granted = ReasonCode::GRANTED_QOS_0;
+    assert_eq!(
+        codes,
+        [granted, granted, granted, refused, refused, refused]
+    );
+    peer.subscribe("a/0/c", QoS::AtLeastOnce).await;
+    peer.unsubscribe("a/1/c").await;
+    peer.subscribe("a/5/c", QoS::AtLeastOnce).await;
+}
