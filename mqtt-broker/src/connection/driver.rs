@@ -122,14 +122,19 @@ impl Driver {
     pub(crate) fn release(self, end: &End) {
         let Self {
             hub,
+            client,
             connection,
             state,
             will,
             expiry_interval,
+            held,
             ..
         } = self;
         let Some(mut state) = state else { return };
-        state.session = Some(connection.into_session());
+        let session = connection.into_session();
+        // The last packets may have changed what the session holds after it was counted.
+        client.queue_changes(held, session.held_size());
+        state.session = Some(session);
         let will = will.filter(|_| end.publishes_will());
         hub.detach(
             state,

@@ -152,7 +152,7 @@ impl Driver {
                     "DISCONNECT: session expiry interval, but it was 0 in CONNECT [section 3.14.2.2.2]",
                 );
             }
-            self.expiry_interval = interval;
+            self.expiry_interval = interval.min(self.hub.config.session_expiry_maximum);
         }
         End::Disconnected(disconnect.reason_code)
     }

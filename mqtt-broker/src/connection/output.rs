@@ -132,7 +132,8 @@ impl Driver {
             waiting += delivery.size();
             self.connection.push(delivery);
         }
-        self.output.more = roomy && {
+        // Without room nothing was taken: there may be more once what is here is written.
+        self.output.more = !roomy || {
             self.pull_retained(now);
             let transmit =
                 |out: &mut Vec<u8>| self.connection.poll_transmit(now, out, DELIVERY_BYTES);

@@ -175,6 +175,8 @@ impl Peer {
                 {
                     return Some(Received { frame, version });
                 }
+                // All that is there at once, as a client with a large buffer reads.
+                self.buffer.reserve(PIPE);
                 if self.stream.read_buf(&mut self.buffer).await.unwrap_or(0) == 0 {
                     assert!(
                         self.buffer.is_empty(),

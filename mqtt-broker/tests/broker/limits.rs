@@ -276,3 +276,60 @@ async fn subscriptions_are_bounded() {
     peer.unsubscribe("a/1/c").await;
     peer.subscribe("a/5/c", QoS::AtLeastOnce).await;
 }
+
+/// What waits in the outbox while the socket is full goes on when the client reads, without a new message.
+#[tokio::test(start_paused = true)]
+async fn a_slow_client_gets_everything_in_the_end() {
+    for pipe in [3_000, 200_000] {
+        for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            let broker = broker();
+            let mut slow = Peer::open_with(&broker, V3_1_1, pipe);
+            slow.send(&Packet::Connect(Box::new(hello(V3_1_1, "slow"))))
+                .await;
+            slow.receive().await;
+            slow.subscribe("topic", qos).await;
+            let mut sender = Peer::new(&broker, V3_1_1, "sender").await;
+            let text = "x".repeat(1_000);
+            for _ in 0..800 {
+                sender.publish(&message("topic", &text, qos)).await;
+            }
+            let started = Instant::now();
+            for _ in 0..800 {
+                slow.expect_message("topic", &text, qos).await;
+            }
+            slow.expect_nothing().await;
+            // Nothing had to wait for a timer.
+            assert_eq!(started.elapsed().as_secs(), 0);
+        }
+    }
+}
+
+/// The bytes of a session's queue are counted right, however its connections end.
+#[tokio::test(start_paused = true)]
+async fn acknowledged_messages_give_their_room_back() {
+    let mut config = Config::default();
+    config.queue_bytes = 5_000;
+    let broker = broker_with(config);
+    let mut sender = Peer::new(&broker, V5, "sender").await;
+    let text = "x".repeat(1_000);
+    for _ in 0..20 {
+        let (mut receiver, _) = Peer::lasting(&broker, V5, "receiver").await;
+        receiver.subscribe("topic", QoS::AtLeastOnce).await;
+        sender
+            .publish(&message("topic", &text, QoS::AtLeastOnce))
+            .await;
+        let received = receiver.receive().await;
+        // The acknowledgement and a violation in one write.
+        let ack = mqtt_codec::Ack::new(received.publish().packet_id.unwrap(), ReasonCode::SUCCESS);
+        let mut bytes = Packet::PubAck(ack).to_vec(V5).unwrap();
+        bytes.extend([0x00, 0x00]);
+        receiver.send_raw(&bytes).await;
+        receiver
+            .expect_disconnect(ReasonCode::MALFORMED_PACKET)
+            .await;
+    }
+    assert_eq!(
+        broker.client_dropped("receiver", DropReason::QueueFull),
+        Some(0)
+    );
+}
