@@ -54,9 +54,7 @@ async fn unknown_versions_are_refused() {
     ];
     for (connect, answer) in cases {
         let broker = broker();
-        let mut peer = Peer::open(&broker, V3_1_1);
-        peer.send_raw(connect).await;
-        assert_eq!(peer.rest().await, answer);
+        assert_eq!(Peer::answer_to(&broker, connect).await, answer);
     }
 }
 

@@ -7,8 +7,9 @@ use std::collections::VecDeque;
 
 use mqtt_broker::{Broker, Config};
 use mqtt_codec::{
-    Ack, Connect, Frame, Packet, PacketId, PacketType, ProtocolVersion, Publish, QoS, ReasonCode,
-    Subscribe, SubscribeFilter, SubscriptionIdentifier, TopicFilter, TopicName, Unsubscribe,
+    Ack, ConnAck, Connect, Disconnect, Frame, Packet, PacketId, PacketType, ProtocolVersion,
+    Publish, QoS, ReasonCode, Subscribe, SubscribeFilter, SubscriptionIdentifier, TopicFilter,
+    TopicName, Unsubscribe,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
@@ -79,6 +80,33 @@ impl Received {
             other => panic!("expected PUBLISH, got {other:?}"),
         }
     }
+
+    pub(crate) fn connack(&self) -> ConnAck<'_> {
+        match self.packet() {
+            Packet::ConnAck(connack) => *connack,
+            other => panic!("expected CONNACK, got {other:?}"),
+        }
+    }
+
+    pub(crate) fn disconnect(&self) -> Disconnect<'_> {
+        match self.packet() {
+            Packet::Disconnect(disconnect) => disconnect,
+            other => panic!("expected DISCONNECT, got {other:?}"),
+        }
+    }
+
+    /// The packet as it came.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.frame.as_bytes()
+    }
+
+    /// The Subscription Identifiers of a PUBLISH, in ascending order.
+    pub(crate) fn identifiers(&self) -> Vec<u32> {
+        let identifiers = self.publish().properties.subscription_identifiers;
+        let mut numbers: Vec<u32> = identifiers.iter().map(|id| id.get()).collect();
+        numbers.sort_unstable();
+        numbers
+    }
 }
 
 /// One client, as its packets.
@@ -131,6 +159,22 @@ impl Peer {
         };
         assert_eq!(connack.reason_code, ReasonCode::SUCCESS);
         (peer, connack.session_present)
+    }
+
+    /// The broker must refuse this CONNECT with this reason, and close.
+    pub(crate) async fn refused(broker: &Broker, connect: &Connect<'_>, reason: ReasonCode) {
+        let (mut peer, received) = Self::connect(broker, connect).await;
+        let connack = received.connack();
+        assert_eq!(connack.reason_code, reason);
+        assert!(!connack.session_present, "[MQTT-3.2.2-6]");
+        peer.expect_closed().await;
+    }
+
+    /// Sends bytes in place of CONNECT and returns all that the broker answers before it closes.
+    pub(crate) async fn answer_to(broker: &Broker, bytes: &[u8]) -> Vec<u8> {
+        let mut peer = Self::open(broker, V5);
+        peer.send_raw(bytes).await;
+        peer.rest().await
     }
 
     /// A new client with a session that ends with the connection.
@@ -208,24 +252,25 @@ impl Peer {
         number: PacketId,
         reason: ReasonCode,
     ) {
-        let ack = Ack::new(number, reason);
-        let packet = match packet_type {
-            PacketType::PubAck => Packet::PubAck(ack),
-            PacketType::PubRec => Packet::PubRec(ack),
-            PacketType::PubRel => Packet::PubRel(ack),
-            PacketType::PubComp => Packet::PubComp(ack),
-            other => panic!("{other:?} is no acknowledgement"),
-        };
-        self.expect(&packet).await;
+        self.expect(&acknowledgement(packet_type, number, reason))
+            .await;
+    }
+
+    /// Sends an acknowledgement.
+    pub(crate) async fn send_ack(
+        &mut self,
+        packet_type: PacketType,
+        number: PacketId,
+        reason: ReasonCode,
+    ) {
+        self.send(&acknowledgement(packet_type, number, reason))
+            .await;
     }
 
     /// The broker must end the connection: with DISCONNECT of this reason where the version has it.
     pub(crate) async fn expect_disconnect(&mut self, reason: ReasonCode) {
         if self.version.has_server_disconnect() {
-            match self.receive().await.packet() {
-                Packet::Disconnect(disconnect) => assert_eq!(disconnect.reason_code, reason),
-                other => panic!("expected DISCONNECT, got {other:?}"),
-            }
+            assert_eq!(self.receive().await.disconnect().reason_code, reason);
         }
         self.expect_closed().await;
     }
@@ -353,12 +398,23 @@ impl Peer {
         payload: &str,
         qos: QoS,
     ) -> Received {
+        let received = self.expect_publish(topic, payload, qos).await;
+        self.acknowledge(&received.publish()).await;
+        received
+    }
+
+    /// The next packet must be a PUBLISH; it is not acknowledged.
+    pub(crate) async fn expect_publish(
+        &mut self,
+        topic: &str,
+        payload: &str,
+        qos: QoS,
+    ) -> Received {
         let received = self.receive().await;
         let publish = received.publish();
         assert_eq!(publish.topic.map(TopicName::as_str), Some(topic));
         assert_eq!(String::from_utf8_lossy(publish.payload), payload);
         assert_eq!(publish.qos, qos, "QoS of {payload}");
-        self.acknowledge(&publish).await;
         received
     }
 
@@ -389,7 +445,7 @@ impl Peer {
 
     /// Says DISCONNECT 0x00 and waits for the end.
     pub(crate) async fn disconnect(mut self) {
-        self.send(&Packet::Disconnect(mqtt_codec::Disconnect::new(
+        self.send(&Packet::Disconnect(Disconnect::new(
             ReasonCode::NORMAL_DISCONNECTION,
         )))
         .await;
@@ -402,6 +458,27 @@ impl Peer {
         drop(self);
         settle().await;
     }
+}
+
+fn acknowledgement(
+    packet_type: PacketType,
+    number: PacketId,
+    reason: ReasonCode,
+) -> Packet<'static> {
+    let ack = Ack::new(number, reason);
+    match packet_type {
+        PacketType::PubAck => Packet::PubAck(ack),
+        PacketType::PubRec => Packet::PubRec(ack),
+        PacketType::PubRel => Packet::PubRel(ack),
+        PacketType::PubComp => Packet::PubComp(ack),
+        other => panic!("{other:?} is no acknowledgement"),
+    }
+}
+
+/// Lets so many seconds of virtual time pass, and everything that is due in them happen.
+pub(crate) async fn advance(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    settle().await;
 }
 
 /// CONNECT of a client whose session never ends by itself.

@@ -1,5 +1,6 @@
 //! The broker over in-memory streams and virtual time: what a client can see of it.
 
+mod connack;
 mod connect;
 mod harness;
 mod hostile;
