@@ -5,7 +5,7 @@ use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 use std::sync::Arc;
 
-use mqtt_codec::{ConnAck, FixedHeader, ProtocolVersion, ReasonCode};
+use mqtt_codec::{FixedHeader, ProtocolVersion, ReasonCode};
 use mqtt_session::{Connection, Time, Timeout};
 use tokio::io::ReadBuf;
 use tokio::time::Sleep;
@@ -66,12 +66,9 @@ impl Driver {
         let now = hub.now();
         let connection = packet.with_connect(|connect| {
             let connection = Connection::server(session, &limits, connect, now);
-            let mut connack = ConnAck::new(ReasonCode::SUCCESS);
+            let assigned = assigned.then_some(&*client_id);
+            let mut connack = handshake::accepting(connection.negotiated(), connect, assigned);
             connack.session_present = session_present;
-            connection
-                .negotiated()
-                .fill_connack(connect, &mut connack.properties);
-            connack.properties.assigned_client_identifier = assigned.then_some(&*client_id);
             if let Err(error) = output.control_with(|out| connack.encode(connect.version, out)) {
                 tracing::error!(%error, "CONNACK cannot be encoded");
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use mqtt_codec::{
     ConnAck, Connect, DecodeError, FixedHeader, PacketType, ProtocolVersion, ReasonCode,
 };
-use mqtt_session::ServerLimits;
+use mqtt_session::{Negotiated, ServerLimits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -18,6 +18,9 @@ use crate::will::StoredWill;
 
 /// Bytes read at once while CONNECT is awaited.
 const READ: usize = 1_024;
+
+/// Bytes of a CONNACK of 5.0 without properties.
+const SMALLEST_CONNACK: u32 = 5;
 
 /// A CONNECT that may be accepted.
 #[derive(Debug)]
@@ -85,7 +88,8 @@ pub(crate) enum Refusal {
     },
     /// CONNECT is well-formed; CONNACK says why it is refused.
     Refused {
-        version: ProtocolVersion,
+        /// The version to answer in, unless the client takes no packet of that size.
+        answer: Option<ProtocolVersion>,
         client_id: String,
         reason: ReasonCode,
         detail: &'static str,
@@ -104,6 +108,19 @@ impl From<DecodeError> for Refusal {
 }
 
 impl Refusal {
+    fn of(connect: &Connect<'_>, reason: ReasonCode, detail: &'static str) -> Self {
+        let fits = connect
+            .properties
+            .maximum_packet_size
+            .is_none_or(|size| size.get() >= SMALLEST_CONNACK);
+        Self::Refused {
+            answer: fits.then_some(connect.version),
+            client_id: connect.client_id.into(),
+            reason,
+            detail,
+        }
+    }
+
     /// The identifier of the client, as far as it is known.
     pub(crate) fn client_id(&self) -> &str {
         match self {
@@ -116,7 +133,9 @@ impl Refusal {
     pub(crate) async fn answer<S: Stream>(&self, stream: &mut S) -> bool {
         let (version, reason) = match self {
             Self::Refused {
-                version, reason, ..
+                answer: Some(version),
+                reason,
+                ..
             } => (*version, *reason),
             Self::Malformed {
                 error,
@@ -163,6 +182,7 @@ pub(crate) async fn receive_connect<S: Stream>(
     })?;
     let (client_id, assigned) = client_id(&connect)?;
     check_will(&hub.config, &connect)?;
+    check_connack(hub, &connect, assigned.then_some(&client_id))?;
     let clean_start = connect.clean_start;
     let will = connect
         .will
@@ -220,15 +240,10 @@ pub(crate) fn limits(hub: &Hub) -> ServerLimits {
 /// The identifier that the session goes by, and whether the client must be told about it.
 fn client_id(connect: &Connect<'_>) -> Result<(Arc<str>, bool), Refusal> {
     let version = connect.version;
-    let refuse = |reason, detail| Refusal::Refused {
-        version,
-        client_id: connect.client_id.into(),
-        reason,
-        detail,
-    };
     if connect.properties.authentication_method.is_some() {
         // [MQTT-4.12.0-1]
-        return Err(refuse(
+        return Err(Refusal::of(
+            connect,
             ReasonCode::BAD_AUTHENTICATION_METHOD,
             "authentication method not supported",
         ));
@@ -240,10 +255,44 @@ fn client_id(connect: &Connect<'_>) -> Result<(Arc<str>, bool), Refusal> {
     if version.has_properties() || (version.has_empty_client_id() && connect.clean_start) {
         return Ok((assigned_id(), true));
     }
-    Err(refuse(
+    Err(Refusal::of(
+        connect,
         ReasonCode::CLIENT_IDENTIFIER_NOT_VALID,
         "empty client identifier",
     ))
+}
+
+/// The CONNACK that accepts a client.
+pub(crate) fn accepting<'a>(
+    negotiated: &Negotiated,
+    connect: &Connect<'_>,
+    assigned: Option<&'a str>,
+) -> ConnAck<'a> {
+    let mut connack = ConnAck::new(ReasonCode::SUCCESS);
+    negotiated.fill_connack(connect, &mut connack.properties);
+    connack.properties.assigned_client_identifier = assigned;
+    connack
+}
+
+/// [MQTT-3.1.2-24]: a client that takes no packet of the size of its CONNACK cannot be accepted.
+fn check_connack(
+    hub: &Hub,
+    connect: &Connect<'_>,
+    assigned: Option<&Arc<str>>,
+) -> Result<(), Refusal> {
+    let Some(maximum) = connect.properties.maximum_packet_size else {
+        return Ok(());
+    };
+    let negotiated = Negotiated::server(&limits(hub), connect);
+    let connack = accepting(&negotiated, connect, assigned.map(|id| &**id));
+    match connack.encoded_len(connect.version) {
+        Ok(len) if len <= maximum.get() as usize => Ok(()),
+        _ => Err(Refusal::of(
+            connect,
+            ReasonCode::PACKET_TOO_LARGE,
+            "CONNACK is larger than the client's maximum packet size",
+        )),
+    }
 }
 
 /// [MQTT-3.2.2-12] and [MQTT-3.2.2-13]: a will that could not be published as it is.
@@ -251,20 +300,16 @@ fn check_will(config: &Config, connect: &Connect<'_>) -> Result<(), Refusal> {
     let Some(will) = &connect.will else {
         return Ok(());
     };
-    let refuse = |reason, detail| Refusal::Refused {
-        version: connect.version,
-        client_id: connect.client_id.into(),
-        reason,
-        detail,
-    };
     if will.qos > config.maximum_qos {
-        return Err(refuse(
+        return Err(Refusal::of(
+            connect,
             ReasonCode::QOS_NOT_SUPPORTED,
             "QoS of the will not supported",
         ));
     }
     if will.retain && !config.retain_available {
-        return Err(refuse(
+        return Err(Refusal::of(
+            connect,
             ReasonCode::RETAIN_NOT_SUPPORTED,
             "retained messages not supported",
         ));

@@ -300,3 +300,28 @@ async fn connack_has_nothing_unasked() {
         assert!(properties.user_properties.is_empty());
     }
 }
+
+/// [MQTT-3.1.2-24] for CONNACK: a client that takes no packet of its size is sent none that is larger, and
+/// does not get in.
+#[tokio::test(start_paused = true)]
+async fn a_connack_too_large_is_not_sent() {
+    for (size, answer) in [
+        (1, &b""[..]),
+        (4, b""),
+        (5, b"\x20\x03\0\x95\0"),
+        (15, b"\x20\x03\0\x95\0"),
+    ] {
+        let broker = broker();
+        let mut connect = hello(V5, "client");
+        connect.properties.maximum_packet_size = NonZeroU32::new(size);
+        let bytes = Packet::Connect(Box::new(connect.clone()))
+            .to_vec(V5)
+            .unwrap();
+        assert_eq!(Peer::answer_to(&broker, &bytes).await, answer, "{size}");
+        connect.client_id = "";
+        connect.properties.authentication_method = Some("UNHEARD-OF");
+        let bytes = Packet::Connect(Box::new(connect)).to_vec(V5).unwrap();
+        let refused = Peer::answer_to(&broker, &bytes).await;
+        assert!(refused.len() <= size as usize, "{refused:02x?}");
+    }
+}
