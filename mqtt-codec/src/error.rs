@@ -172,6 +172,9 @@ pub enum DecodeErrorKind {
     /// Reserved bits of the subscription options are set.
     #[error("reserved subscription option bits {0:#010b}")]
     SubscriptionOptions(u8),
+    /// A QoS of 3 in subscription options.
+    #[error("QoS 3 in subscription options")]
+    SubscriptionQoS,
     /// Retain Handling 3.
     #[error("retain handling 3")]
     RetainHandling,
@@ -205,6 +208,7 @@ impl DecodeErrorKind {
             | Self::ReasonCode(_)
             | Self::SessionPresent
             | Self::EmptyList
+            | Self::SubscriptionQoS
             | Self::RetainHandling
             | Self::NoLocalShared => ReasonCode::PROTOCOL_ERROR,
             Self::PacketType(_)

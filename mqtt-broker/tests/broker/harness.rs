@@ -460,6 +460,15 @@ impl Peer {
     }
 }
 
+/// Bytes from hexadecimal digits; blanks between them mean nothing.
+pub(crate) fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<char> = text.chars().filter(|c| !c.is_whitespace()).collect();
+    digits
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap())
+        .collect()
+}
+
 fn acknowledgement(
     packet_type: PacketType,
     number: PacketId,

@@ -5,6 +5,7 @@ mod connect;
 mod harness;
 mod hostile;
 mod limits;
+mod malformed;
 mod publish;
 mod qos;
 mod retained;

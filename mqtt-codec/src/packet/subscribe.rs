@@ -112,8 +112,15 @@ impl<'a> SubscribeFilter<'a> {
             let kind = DecodeErrorKind::SubscriptionOptions(bits);
             return Err(DecodeError::new(kind, PLACE, clause).into());
         }
-        let qos = QoS::from_bits(bits & 0b11)
-            .ok_or_else(|| DecodeError::new(DecodeErrorKind::QoS, PLACE, clause))?;
+        let qos = QoS::from_bits(bits & 0b11).ok_or_else(|| {
+            // A Protocol Error of 5.0, unlike in other packets.
+            let (kind, clause) = if version.has_subscription_options() {
+                (DecodeErrorKind::SubscriptionQoS, "section 3.8.3.1")
+            } else {
+                (DecodeErrorKind::QoS, clause)
+            };
+            DecodeError::new(kind, PLACE, clause)
+        })?;
         let retain_handling = match bits >> RETAIN_HANDLING_SHIFT & 0b11 {
             0 => RetainHandling::Always,
             1 => RetainHandling::IfNew,

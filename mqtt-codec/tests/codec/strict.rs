@@ -457,7 +457,7 @@ fn subscription_options() {
     for (options, kind, reason) in [
         ("40", DecodeErrorKind::SubscriptionOptions(0x40), MALFORMED),
         ("80", DecodeErrorKind::SubscriptionOptions(0x80), MALFORMED),
-        ("03", DecodeErrorKind::QoS, MALFORMED),
+        ("03", DecodeErrorKind::SubscriptionQoS, PROTOCOL),
         ("30", DecodeErrorKind::RetainHandling, PROTOCOL),
     ] {
         let error = error(V5, &packet("82", &format!("00 01 00 00 01 61 {options}")));
