@@ -2,6 +2,7 @@
 
 mod connack;
 mod connect;
+mod connect_rules;
 mod harness;
 mod hostile;
 mod limits;
