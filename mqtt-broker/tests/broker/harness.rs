@@ -23,6 +23,8 @@ pub(crate) const V3_1_1: ProtocolVersion = ProtocolVersion::V3_1_1;
 pub(crate) const V5: ProtocolVersion = ProtocolVersion::V5;
 /// Every version.
 pub(crate) const ALL: [ProtocolVersion; 3] = [V3_1, V3_1_1, V5];
+/// The versions without properties.
+pub(crate) const V3: [ProtocolVersion; 2] = [V3_1, V3_1_1];
 /// Every quality of service.
 pub(crate) const EVERY_QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
 
