@@ -143,6 +143,14 @@ impl Refusal {
             } => (*version, error.reason_code()),
             _ => return false,
         };
+        // [MQTT-3.2.2-6] of 3.1.1: no return code says that the will asks for too much.
+        let is_of_5 = matches!(
+            reason,
+            ReasonCode::QOS_NOT_SUPPORTED | ReasonCode::RETAIN_NOT_SUPPORTED
+        );
+        if is_of_5 && !version.has_reason_codes() {
+            return false;
+        }
         let mut packet = Vec::new();
         let connack = ConnAck::new(reason);
         connack.encode(version, &mut packet).is_ok() && stream.write_all(&packet).await.is_ok()

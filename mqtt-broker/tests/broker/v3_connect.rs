@@ -2,12 +2,14 @@
 
 use core::time::Duration;
 
-use mqtt_broker::Listener;
+use mqtt_broker::{Config, Listener};
 use mqtt_codec::{ProtocolVersion, QoS};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
 
-use crate::harness::{Peer, V3, V3_1, V3_1_1, V5, broker, hello, lasting, message, settle};
+use crate::harness::{
+    Peer, V3, V3_1, V3_1_1, V5, broker, broker_with, hello, lasting, message, settle,
+};
 use crate::v3_wire::{
     CLEAN, PASSWORD, USER, WILL, WILL_RETAIN, connect, connect_as, packet, publish, subscribe,
 };
@@ -183,6 +185,29 @@ async fn only_3_1_may_leave_out_credentials() {
         let accepted = connack(&connect(V3_1, flags, &[b"c"]), V3_1).await;
         assert_eq!(accepted, [0x20, 2, 0, 0]);
         assert_eq!(answer(V3_1_1, &connect(V3_1_1, flags, &[b"c"])).await, b"");
+    }
+}
+
+/// [MQTT3-3.2.2-6]: a will beyond the highest QoS of the broker, or a retained one where nothing is retained:
+/// no return code says so.
+#[tokio::test(start_paused = true)]
+async fn a_will_that_is_not_supported_is_not_answered() {
+    for version in V3 {
+        for (flags, taken) in [(0x08, true), (0x10, false), (WILL_RETAIN, false), (0, true)] {
+            let mut config = Config::default();
+            config.maximum_qos = QoS::AtLeastOnce;
+            config.retain_available = false;
+            let broker = broker_with(config);
+            let mut peer = Peer::open(&broker, version);
+            let fields = [&b"c"[..], b"will", b"gone"];
+            peer.send_raw(&connect(version, CLEAN | WILL | flags, &fields))
+                .await;
+            if taken {
+                assert_eq!(peer.receive().await.bytes(), [0x20, 2, 0, 0]);
+            } else {
+                assert_eq!(peer.rest().await, b"");
+            }
+        }
     }
 }
 
