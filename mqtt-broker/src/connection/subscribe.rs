@@ -1,7 +1,7 @@
 //! SUBSCRIBE and UNSUBSCRIBE.
 
 use mqtt_codec::{
-    EncodeError, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter,
+    EncodeError, ProtocolVersion, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter,
     SubscriptionIdentifier, UnsubAck, Unsubscribe,
 };
 use mqtt_router::Subscription;
@@ -14,6 +14,17 @@ use crate::hub::RetainedCursor;
 impl Driver {
     pub(crate) fn handle_subscribe(&mut self, subscribe: &Subscribe<'_>) -> Result<(), End> {
         let identifier = subscribe.properties.subscription_identifier;
+        if self.version.has_server_disconnect() {
+            // Sections 3.2.2.3.11 to 3.2.2.3.13: the client was told in CONNACK.
+            let mut filters = subscribe.filters.iter();
+            if let Some(reason) = filters.find_map(|wanted| self.lacks(wanted, identifier)) {
+                return Err(End::violation(reason, "SUBSCRIBE: not supported"));
+            }
+        }
+        self.check_answer(|version| {
+            let codes = vec![ReasonCode::SUCCESS; subscribe.filters.len()];
+            SubAck::new(subscribe.packet_id, codes).encoded_len(version)
+        })?;
         let codes = subscribe
             .filters
             .iter()
@@ -22,6 +33,25 @@ impl Driver {
         let suback = SubAck::new(subscribe.packet_id, codes);
         let version = self.version;
         self.answer(|out| suback.encode(version, out))
+    }
+
+    /// Why this broker does not offer a subscription, if it does not.
+    fn lacks(
+        &self,
+        wanted: &SubscribeFilter<'_>,
+        identifier: Option<SubscriptionIdentifier>,
+    ) -> Option<ReasonCode> {
+        let config = &self.hub.config;
+        if wanted.filter.shared().is_some() && !config.shared_subscription_available {
+            return Some(ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED);
+        }
+        if wanted.filter.has_wildcards() && !config.wildcard_subscription_available {
+            return Some(ReasonCode::WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED);
+        }
+        if identifier.is_some() && !config.subscription_identifiers_available {
+            return Some(ReasonCode::SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED);
+        }
+        None
     }
 
     fn subscribe(
@@ -33,18 +63,10 @@ impl Driver {
             filter,
             mut options,
         } = *wanted;
-        let config = &self.hub.config;
-        let shared = filter.shared();
-        if shared.is_some() && !config.shared_subscription_available {
-            return ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED;
+        if let Some(reason) = self.lacks(wanted, identifier) {
+            return reason;
         }
-        if filter.has_wildcards() && !config.wildcard_subscription_available {
-            return ReasonCode::WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED;
-        }
-        if identifier.is_some() && !config.subscription_identifiers_available {
-            return ReasonCode::SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED;
-        }
-        options.qos = options.qos.min(config.maximum_qos);
+        options.qos = options.qos.min(self.hub.config.maximum_qos);
         let Some(state) = &mut self.state else {
             return ReasonCode::UNSPECIFIED_ERROR;
         };
@@ -62,7 +84,7 @@ impl Driver {
         };
         // A shared subscription gets no retained messages when it is made (section 4.8.2).
         let cursor = RetainedCursor::new(filter);
-        if sends_retained && shared.is_none() && self.hub.retained.has_match(&cursor) {
+        if sends_retained && filter.shared().is_none() && self.hub.retained.has_match(&cursor) {
             self.output.retained.push_back(RetainedPull {
                 cursor,
                 qos: options.qos,
@@ -73,6 +95,10 @@ impl Driver {
     }
 
     pub(crate) fn handle_unsubscribe(&mut self, unsubscribe: &Unsubscribe<'_>) -> Result<(), End> {
+        self.check_answer(|version| {
+            let codes = vec![ReasonCode::SUCCESS; unsubscribe.filters.len()];
+            UnsubAck::new(unsubscribe.packet_id, codes).encoded_len(version)
+        })?;
         let Some(state) = &mut self.state else {
             return Ok(());
         };
@@ -87,6 +113,23 @@ impl Driver {
         let unsuback = UnsubAck::new(unsubscribe.packet_id, codes.collect());
         let version = self.version;
         self.answer(|out| unsuback.encode(version, out))
+    }
+
+    /// [MQTT-3.1.2-24]: a request whose answer the client does not take cannot be carried out.
+    fn check_answer(
+        &self,
+        encoded_len: impl FnOnce(ProtocolVersion) -> Result<usize, EncodeError>,
+    ) -> Result<(), End> {
+        let Some(maximum) = self.connection.negotiated().outbound.maximum_packet_size else {
+            return Ok(());
+        };
+        match encoded_len(self.version) {
+            Ok(len) if len > maximum.get() as usize => Err(End::violation(
+                ReasonCode::PACKET_TOO_LARGE,
+                "the answer is larger than the client's maximum packet size [MQTT-3.1.2-24]",
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn answer(

@@ -3,6 +3,7 @@
 mod connack;
 mod connect;
 mod connect_rules;
+mod flow;
 mod harness;
 mod hostile;
 mod limits;
@@ -13,6 +14,7 @@ mod retained;
 mod session;
 mod shared;
 mod shutdown;
+mod sizes;
 mod subscribe;
 mod v3_bytes;
 mod v3_connect;

@@ -1,7 +1,7 @@
 //! SUBSCRIBE and UNSUBSCRIBE: options, overlaps, answers.
 
 use mqtt_broker::Config;
-use mqtt_codec::{Packet, QoS, ReasonCode};
+use mqtt_codec::{Packet, QoS, ReasonCode, Subscribe, SubscriptionIdentifier};
 
 use crate::harness::{ALL, EVERY_QOS, Peer, V3_1_1, V5, broker, broker_with, filter, message};
 
@@ -145,7 +145,7 @@ async fn dollar_topics_are_hidden_from_wildcards() {
     all.expect_nothing().await;
 }
 
-/// Section 3.2.2.3: what is switched off is announced and refused.
+/// Section 3.2.2.3: what is switched off is announced.
 #[tokio::test(start_paused = true)]
 async fn features_can_be_switched_off() {
     let mut config = Config::default();
@@ -165,21 +165,68 @@ async fn features_can_be_switched_off() {
     assert_eq!(properties.subscription_identifiers_available, Some(false));
     assert_eq!(properties.maximum_qos, Some(QoS::AtLeastOnce));
     assert_eq!(properties.retain_available, Some(false));
-    let filters = vec![
-        filter("a/+", QoS::AtMostOnce),
-        filter("$share/g/a", QoS::AtMostOnce),
-        filter("a", QoS::ExactlyOnce),
-    ];
-    let codes = peer.subscribe_with(filters, None).await;
-    assert_eq!(
-        codes.iter().map(|code| code.0).collect::<Vec<_>>(),
-        [0xa2, 0x9e, 1]
-    );
     let codes = peer
-        .subscribe_with(vec![filter("a", QoS::AtMostOnce)], Some(1))
+        .subscribe_with(vec![filter("a", QoS::ExactlyOnce)], None)
         .await;
-    assert_eq!(codes.iter().map(|code| code.0).collect::<Vec<_>>(), [0xa1]);
+    assert_eq!(codes, [ReasonCode::GRANTED_QOS_1]);
     peer.send_publish(&message("a", "text", QoS::ExactlyOnce))
         .await;
     peer.expect_disconnect(ReasonCode::QOS_NOT_SUPPORTED).await;
+}
+
+/// Sections 3.2.2.3.11 to 3.2.2.3.13: who subscribes to what CONNACK excluded is disconnected with the reason of
+/// it, and nothing of the packet is carried out; clients of 3.1.1, which were not told, get 0x80 for that filter.
+#[tokio::test(start_paused = true)]
+async fn what_is_switched_off_cannot_be_subscribed_to() {
+    let mut config = Config::default();
+    config.wildcard_subscription_available = false;
+    config.shared_subscription_available = false;
+    config.subscription_identifiers_available = false;
+    let broker = broker_with(config);
+    let (mut watched, _) = Peer::lasting(&broker, V5, "client").await;
+    for (text, identifier, reason) in [
+        (
+            "a/+",
+            None,
+            ReasonCode::WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED,
+        ),
+        ("#", None, ReasonCode::WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED),
+        (
+            "$share/g/a",
+            None,
+            ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED,
+        ),
+        (
+            "a",
+            Some(1),
+            ReasonCode::SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED,
+        ),
+    ] {
+        let number = watched.fresh_id();
+        let filters = vec![
+            filter("first", QoS::AtMostOnce),
+            filter(text, QoS::AtMostOnce),
+        ];
+        let mut subscribe = Subscribe::new(number, filters);
+        subscribe.properties.subscription_identifier =
+            identifier.and_then(SubscriptionIdentifier::new);
+        watched.send(&Packet::Subscribe(subscribe)).await;
+        watched.expect_disconnect(reason).await;
+        (watched, _) = Peer::lasting(&broker, V5, "client").await;
+        watched
+            .send_publish(&message("first", "", QoS::AtMostOnce))
+            .await;
+        watched.expect_nothing().await;
+    }
+    let mut old = Peer::new(&broker, V3_1_1, "old").await;
+    let filters = vec![
+        filter("a/+", QoS::AtMostOnce),
+        filter("a", QoS::AtLeastOnce),
+        filter("$share/g/a", QoS::AtMostOnce),
+    ];
+    let codes = old.subscribe_with(filters, None).await;
+    assert_eq!(
+        codes.iter().map(|code| code.0).collect::<Vec<_>>(),
+        [0x80, 1, 0x80]
+    );
 }
