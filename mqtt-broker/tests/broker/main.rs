@@ -1,8 +1,10 @@
 //! The broker over in-memory streams and virtual time: what a client can see of it.
 
+mod aliases;
 mod connack;
 mod connect;
 mod connect_rules;
+mod expiry;
 mod flow;
 mod harness;
 mod hostile;
