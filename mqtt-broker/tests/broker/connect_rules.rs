@@ -379,3 +379,34 @@ async fn nothing_comes_after_the_disconnect_of_the_broker() {
         .await;
     peer.expect_disconnect(ReasonCode::PROTOCOL_ERROR).await;
 }
+
+/// [MQTT-4.12.0-1] [MQTT-4.12.0-4] [MQTT-3.1.4-2] [MQTT-4.12.0-6]: a method that the broker does not have is refused
+/// with 0x8C and the end of the connection, with data or without, before a session or a will is touched; AUTH is
+/// sent to nobody, with a method or without.
+#[tokio::test(start_paused = true)]
+async fn an_authentication_that_cannot_succeed() {
+    let broker = broker();
+    let mut watcher = Peer::new(&broker, V5, "watcher").await;
+    watcher.subscribe("#", QoS::AtMostOnce).await;
+    for (method, data) in [
+        ("SCRAM-SHA-1", None),
+        ("SCRAM-SHA-1", Some(&b"n,,n=user,r=nonce"[..])),
+        ("", Some(&b""[..])),
+    ] {
+        let mut kept = Peer::lasting(&broker, V5, "client").await.0;
+        let mut connect = hello(V5, "client");
+        connect.properties.authentication_method = Some(method);
+        connect.properties.authentication_data = data;
+        connect.will = Some(Will::new(name("will"), b"dead"));
+        let bytes = Packet::Connect(Box::new(connect)).to_vec(V5).unwrap();
+        let answer = Peer::answer_to(&broker, &bytes).await;
+        assert_eq!(answer, connack(ReasonCode::BAD_AUTHENTICATION_METHOD));
+        kept.expect_nothing().await;
+        watcher.expect_nothing().await;
+    }
+    let (mut peer, received) = Peer::connect(&broker, &hello(V5, "other")).await;
+    let properties = received.connack().properties;
+    assert_eq!(properties.authentication_method, None);
+    assert_eq!(properties.authentication_data, None);
+    peer.expect_nothing().await;
+}

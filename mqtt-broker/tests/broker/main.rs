@@ -18,6 +18,7 @@ mod qos;
 mod retained;
 mod session;
 mod shared;
+mod shared_rules;
 mod shutdown;
 mod sizes;
 mod subscribe;
