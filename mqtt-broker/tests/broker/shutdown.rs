@@ -28,7 +28,7 @@ async fn clients_are_told() {
     running.await.unwrap();
 }
 
-/// [MQTT-4.2.0-1] [MQTT3-4.2.0-1]: the same over TCP, on a port that the system chooses.
+/// [MQTT-4.2.0-1]: the same over TCP, on a port that the system chooses.
 #[tokio::test]
 async fn a_listener_serves_until_the_shutdown() {
     let listener = Listener::tcp(([127, 0, 0, 1], 0).into()).await.unwrap();
