@@ -12,6 +12,7 @@ use mqtt_codec::{
     TopicName, Unsubscribe,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::time::sleep;
 
 /// Bytes between a peer and the broker before either side has to wait.
 const PIPE: usize = 1 << 20;
@@ -488,7 +489,7 @@ fn acknowledgement(
 
 /// Lets so many seconds of virtual time pass, and everything that is due in them happen.
 pub(crate) async fn advance(seconds: u64) {
-    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    sleep(Duration::from_secs(seconds)).await;
     settle().await;
 }
 
