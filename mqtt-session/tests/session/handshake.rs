@@ -42,7 +42,7 @@ fn a_client_without_session_does_not_accept_one() {
     );
 }
 
-/// [MQTT-3.1.2-4], v3.1.1 [MQTT-3.1.2-6]
+/// [MQTT-3.1.2-4], [MQTT3-3.1.2-6]
 #[test]
 fn a_clean_start_discards_the_clients_session() {
     for version in VERSIONS {

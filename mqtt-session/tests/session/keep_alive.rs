@@ -29,7 +29,7 @@ fn client(config: ClientConfig) -> End {
     )
 }
 
-/// [MQTT-3.1.2-22], v3.1.1 [MQTT-3.1.2-24]
+/// [MQTT-3.1.2-22], [MQTT3-3.1.2-24]
 #[test]
 fn a_server_gives_up_after_one_and_a_half_times_the_keep_alive() {
     for version in VERSIONS {
@@ -121,7 +121,7 @@ fn pingreq_is_answered() {
     assert!(end.written().is_empty());
 }
 
-/// [MQTT-3.1.2-20], v3.1.1 [MQTT-3.1.2-23]
+/// [MQTT-3.1.2-20], [MQTT3-3.1.2-23]
 #[test]
 fn a_client_pings_when_it_has_sent_nothing_else() {
     for version in VERSIONS {

@@ -90,7 +90,7 @@ fn after_a_negative_pubrec_the_identifier_is_free() {
     }
 }
 
-/// [MQTT-3.4.2-1]; v3.1.1 [MQTT-3.3.5-2]: v3 has no negative acknowledgement.
+/// [MQTT-3.4.2-1]; [MQTT3-3.3.5-2]: v3 has no negative acknowledgement.
 #[test]
 fn a_rejected_message_is_acknowledged() {
     for mut end in every_end(Persistence::Ephemeral) {

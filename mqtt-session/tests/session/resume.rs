@@ -52,7 +52,7 @@ fn nothing_is_sent_again_while_connected() {
     assert!(end.written().is_empty());
 }
 
-/// [MQTT-3.3.1-3], v3.1.1 [MQTT-2.3.1-3]
+/// [MQTT-3.3.1-3], [MQTT3-2.3.1-3]
 #[test]
 fn a_message_that_was_never_written_has_no_dup() {
     let mut end = server(V5, Persistence::Durable);
