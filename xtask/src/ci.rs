@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Result, bail, ensure};
 
 use crate::{
-    fuzz, install, interop,
+    conformance, fuzz, install, interop,
     step::{Steps, Verdict, execute},
     tidy,
     workspace::{cargo, fuzz_manifest},
@@ -19,9 +19,21 @@ const NEXTEST: &str = "^0.9";
 const STRESS_COUNT: &str = "20";
 /// Seconds for each fuzz target, without and with `--full`.
 const FUZZ_SECONDS: (u32, u32) = (20, 300);
-const STEPS: [&str; 9] = [
-    "format", "tidy", "clippy", "doc", "test", "no-std", "fuzz", "interop", "stress",
+const STEPS: [&str; 11] = [
+    "format",
+    "tidy",
+    "clippy",
+    "doc",
+    "test",
+    "conformance",
+    "no-std",
+    "fuzz",
+    "interop",
+    "breaks",
+    "stress",
 ];
+/// Steps that run with `--full`, or when they are named.
+const FULL: [&str; 2] = ["breaks", "stress"];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -31,7 +43,7 @@ pub(crate) struct Args {
     /// Run this step and no other (repeatable)
     #[arg(long, value_name = "STEP", value_parser = STEPS, conflicts_with = "skip")]
     only: Vec<String>,
-    /// Add what takes long: the tests 20 times, 5 minutes for each fuzz target
+    /// Add what takes long: the tests 20 times, 5 minutes for each fuzz target, every broken statement
     #[arg(long)]
     full: bool,
 }
@@ -45,7 +57,7 @@ impl Args {
         if !self.only.is_empty() && !named {
             return Err("not named by --only");
         }
-        if step == "stress" && !self.full && !named {
+        if FULL.contains(&step) && !self.full && !named {
             return Err("runs with --full");
         }
         Ok(())
@@ -75,12 +87,14 @@ fn step(name: &str, full: bool) -> Result<()> {
                 .env("RUSTDOCFLAGS", "-D warnings"),
         ),
         "test" => execute(cargo().args(["test", "--workspace", "--locked"])),
+        "conformance" => passed(conformance::run(&conformance::Args::missing())?),
         "no-std" => no_std(),
         "fuzz" => {
             let seconds = if full { FUZZ_SECONDS.1 } else { FUZZ_SECONDS.0 };
             passed(fuzz::run(&fuzz::Args::all(seconds))?)
         }
         "interop" => passed(interop::run(&interop::Args::default())?),
+        "breaks" => passed(conformance::run(&conformance::Args::breaks())?),
         "stress" => stress(),
         _ => bail!("no step {name}"),
     }
@@ -172,7 +186,7 @@ mod tests {
 
     #[test]
     fn steps_are_selected() {
-        assert_eq!(chosen("ci").len(), STEPS.len() - 1);
+        assert_eq!(chosen("ci").len(), STEPS.len() - FULL.len());
         assert_eq!(chosen("ci --full").len(), STEPS.len());
         assert!(!chosen("ci --skip test").contains(&"test"));
         assert_eq!(chosen("ci --only tidy --only stress"), ["tidy", "stress"]);

@@ -6,6 +6,7 @@
 
 mod abuse;
 mod ci;
+mod conformance;
 mod fuzz;
 mod install;
 mod interop;
@@ -36,6 +37,8 @@ enum Chore {
     Interop(interop::Args),
     /// Attack the broker and watch what its other clients notice
     Abuse(abuse::Args),
+    /// List the tests of each normative statement, and run them
+    Conformance(conformance::Args),
     /// Run the fuzz targets
     Fuzz(fuzz::Args),
 }
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Chore::Tidy(args) => tidy::run(&args),
         Chore::Interop(args) => interop::run(&args),
         Chore::Abuse(args) => abuse::run(&args),
+        Chore::Conformance(args) => conformance::run(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
     };
     match outcome {

@@ -7,7 +7,7 @@ mod documents;
 mod files;
 mod manifests;
 mod rules;
-mod source;
+pub(crate) mod source;
 
 use std::{
     fmt, fs,
@@ -17,12 +17,13 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
+    conformance::breaks,
     step::Verdict,
     workspace::{self, Metadata},
 };
 
 /// Folders that are not looked into.
-const LEFT_OUT: [&str; 5] = ["target", ".git", "corpus", "artifacts", "coverage"];
+pub(crate) const LEFT_OUT: [&str; 5] = ["target", ".git", "corpus", "artifacts", "coverage"];
 
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Args {}
@@ -62,6 +63,14 @@ pub(crate) fn run(_args: &Args) -> Result<Verdict> {
     found.extend(manifests::check(root, &metadata)?);
     found.extend(rules::check_crate_roots(root, &metadata)?);
     found.extend(documents::check(root, &metadata)?);
+    for (file, what) in breaks::check(root)? {
+        found.push(Violation {
+            file,
+            line: 1,
+            rule: "breaks",
+            what,
+        });
+    }
     let mut count = 0;
     for file in rust_files(root)? {
         let text = fs::read_to_string(root.join(&file))
@@ -84,7 +93,7 @@ pub(crate) fn run(_args: &Args) -> Result<Verdict> {
 }
 
 /// The Rust files of the workspace and of `fuzz/`, relative to the root, in order.
-fn rust_files(root: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn rust_files(root: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![root.to_path_buf()];
     while let Some(folder) = folders.pop() {

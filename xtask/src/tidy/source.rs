@@ -2,24 +2,24 @@
 //! string literals.
 
 /// One Rust source file.
-pub(super) struct Source {
-    pub(super) lines: Vec<Line>,
+pub(crate) struct Source {
+    pub(crate) lines: Vec<Line>,
 }
 
 /// What one line holds.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Line {
+pub(crate) struct Line {
     /// The code, with the insides of literals and all comments left out.
-    pub(super) code: String,
+    pub(crate) code: String,
     /// The text of the comment on this line, without its markers.
-    pub(super) comment: String,
-    pub(super) kind: CommentKind,
+    pub(crate) comment: String,
+    pub(crate) kind: CommentKind,
     /// Whether it belongs to a `#[cfg(test)]` item or a test file.
-    pub(super) test: bool,
+    pub(crate) test: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) enum CommentKind {
+pub(crate) enum CommentKind {
     #[default]
     None,
     Plain,
@@ -29,7 +29,7 @@ pub(super) enum CommentKind {
 
 impl Source {
     /// Splits `text`; `test_file` says that the whole file is a test.
-    pub(super) fn parse(text: &str, test_file: bool) -> Self {
+    pub(crate) fn parse(text: &str, test_file: bool) -> Self {
         let mut splitter = Splitter {
             characters: text.chars().collect(),
             position: 0,
@@ -47,7 +47,7 @@ impl Source {
     }
 
     /// The text of the attribute that begins at `line`, over as many lines as it takes.
-    pub(super) fn attribute(&self, line: usize) -> String {
+    pub(crate) fn attribute(&self, line: usize) -> String {
         let mut text = String::new();
         let mut depth = 0;
         for line in self.lines.iter().skip(line) {
@@ -87,7 +87,8 @@ impl Source {
     }
 }
 
-fn braces(code: &str) -> i32 {
+/// How many braces more a line opens than it closes.
+pub(crate) fn braces(code: &str) -> i32 {
     code.chars()
         .map(|character| match character {
             '{' => 1,
