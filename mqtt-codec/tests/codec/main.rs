@@ -11,4 +11,5 @@ mod generate;
 mod hex;
 mod roundtrip;
 mod strict;
+mod v3_client;
 mod vectors;

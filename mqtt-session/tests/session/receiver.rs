@@ -15,7 +15,7 @@ fn qos_0_is_not_acknowledged() {
     }
 }
 
-/// [MQTT-4.3.2-4] [MQTT-4.3.2-5] [MQTT-4.5.0-2]
+/// [MQTT-4.3.2-4] [MQTT-4.3.2-5] [MQTT-4.5.0-2] [MQTT3-4.3.2-2] [MQTT3-4.5.0-2]
 #[test]
 fn qos_1_is_acknowledged_and_its_identifier_is_free() {
     for mut end in every_end(Persistence::Durable) {

@@ -8,7 +8,7 @@ use crate::{
     message::Message,
 };
 
-/// [MQTT-4.4.0-1] [MQTT-4.6.0-1] [MQTT-3.3.1-1]
+/// [MQTT-4.4.0-1] [MQTT-4.6.0-1] [MQTT-3.3.1-1] [MQTT3-4.4.0-1] [MQTT3-4.6.0-1] [MQTT3-2.3.1-3]
 #[test]
 fn unacknowledged_packets_are_sent_again_in_order_before_new_ones() {
     for mut end in every_end(Persistence::Ephemeral) {
@@ -52,7 +52,7 @@ fn nothing_is_sent_again_while_connected() {
     assert!(end.written().is_empty());
 }
 
-/// [MQTT-3.3.1-3], [MQTT3-2.3.1-3]
+/// [MQTT-3.3.1-3], [MQTT3-3.3.1-3]
 #[test]
 fn a_message_that_was_never_written_has_no_dup() {
     let mut end = server(V5, Persistence::Durable);

@@ -17,7 +17,7 @@ fn qos_0_is_sent_once_without_identifier() {
     }
 }
 
-/// [MQTT-4.3.2-1] [MQTT-4.3.2-2] [MQTT-4.3.2-3]
+/// [MQTT-4.3.2-1] [MQTT-4.3.2-2] [MQTT-4.3.2-3] [MQTT3-4.3.2-1] [MQTT3-2.3.1-2]
 #[test]
 fn qos_1_is_sent_with_an_unused_identifier_until_puback() {
     for mut end in every_end(Persistence::Ephemeral) {
