@@ -304,6 +304,36 @@ async fn acknowledgements_keep_the_order() {
     }
 }
 
+/// [MQTT3-4.3.3-2] [MQTT3-3.3.4-1]: no limit was announced, so none is broken by any number of messages that
+/// are not released yet, and a repeated one of them is still known.
+#[tokio::test(start_paused = true)]
+async fn every_identifier_may_be_open_at_once() {
+    for version in V3 {
+        let broker = broker();
+        let mut receiver = Peer::new(&broker, version, "receiver").await;
+        receiver.subscribe("a", QoS::AtMostOnce).await;
+        let mut sender = Peer::new(&broker, version, "sender").await;
+        for round in 0..2 {
+            for number in 1..=u16::MAX {
+                let first = if round == 0 { 0x34 } else { 0x3c };
+                let id = number.to_be_bytes();
+                sender.send_raw(&publish(first, b"a", &id, b"x")).await;
+                if number % 1_000 == 0 || number == u16::MAX {
+                    let batch = (number - 1) % 1_000 + 1;
+                    for answered in number - batch + 1..=number {
+                        let expected = packet(0x50, &[&answered.to_be_bytes()]);
+                        assert_eq!(sender.receive().await.bytes(), expected);
+                    }
+                    for _ in (round == 0).then_some(0..batch).into_iter().flatten() {
+                        receiver.expect_message("a", "x", QoS::AtMostOnce).await;
+                    }
+                }
+            }
+        }
+        receiver.expect_nothing().await;
+    }
+}
+
 /// [MQTT3-4.6.0-4]: PUBRELs in the order of the PUBRECs, which need not be that of the messages.
 #[tokio::test(start_paused = true)]
 async fn pubrels_keep_the_order_of_the_pubrecs() {
