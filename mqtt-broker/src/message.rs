@@ -1,6 +1,6 @@
 //! An Application Message as the broker keeps it: one compact copy, written out for any receiver.
 
-use mqtt_codec::{EncodeError, PacketId, ProtocolVersion, Publish, QoS, SubscriptionIdentifier};
+use mqtt_codec::{EncodeError, PacketId, ProtocolVersion, Publish, QoS, SubscriptionIdentifier, TopicName};
 use mqtt_session::{Alias, Time};
 
 /// Which of the two forms of PUBLISH a receiver reads: with a property section or without.
@@ -202,8 +202,10 @@ impl Message {
 }
 
 /// Encodes those properties of `publish` that are forwarded unaltered, into `out`, which is emptied first.
-pub(crate) fn forwarded_properties(
-    publish: &Publish<'_>,
+/// `topic` is the topic of the message, which the packet itself may leave to an alias.
+pub(crate) fn forwarded_properties<'p>(
+    publish: &Publish<'p>,
+    topic: TopicName<'p>,
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
     out.clear();
@@ -222,6 +224,7 @@ pub(crate) fn forwarded_properties(
     bare.retain = false;
     bare.qos = QoS::AtMostOnce;
     bare.packet_id = None;
+    bare.topic = Some(topic);
     bare.payload = &[];
     bare.properties.message_expiry_interval = None;
     bare.properties.topic_alias = None;

@@ -174,7 +174,7 @@ impl Batch {
         }
         self.flush_run(hub, bytes);
         let mut properties = core::mem::take(&mut self.properties);
-        let outcome = match forwarded_properties(publish, &mut properties) {
+        let outcome = match forwarded_properties(publish, topic, &mut properties) {
             Ok(()) => {
                 let parts = Parts {
                     topic: inbound.topic.as_str(),
@@ -183,8 +183,11 @@ impl Batch {
                 };
                 self.pass(hub, now, publisher, inbound, parts, &route)
             }
-            // Properties that were decoded can be encoded again: together they are no longer.
-            Err(_) => Outcome::Refused,
+            // Cannot happen: properties that were decoded are no longer when they are encoded again.
+            Err(_) => {
+                hub.count_drop(None, DropReason::Unsendable, 1);
+                Outcome::Refused
+            }
         };
         self.properties = properties;
         outcome
@@ -395,7 +398,8 @@ impl Batch {
                     max_packet_size,
                 } => {
                     for_each_publish(frames, run.version, |topic, publish| {
-                        if forwarded_properties(publish, &mut self.properties).is_err() {
+                        if forwarded_properties(publish, topic, &mut self.properties).is_err() {
+                            hub.count_drop(Some(&target.client), DropReason::Unsendable, 1);
                             return;
                         }
                         let parts = Parts {

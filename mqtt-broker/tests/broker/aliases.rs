@@ -4,7 +4,7 @@ use core::num::NonZeroU16;
 use std::collections::HashMap;
 
 use mqtt_broker::Config;
-use mqtt_codec::{Packet, Publish, QoS, ReasonCode};
+use mqtt_codec::{Packet, Publish, QoS, ReasonCode, UserProperty};
 
 use crate::harness::{EVERY_QOS, Peer, V5, broker, broker_with, hello, lasting, message};
 
@@ -192,5 +192,31 @@ async fn redelivery_uses_no_old_alias() {
             .await;
         assert_eq!(received.publish().properties.topic_alias, None);
         assert!(received.publish().dup);
+    }
+}
+
+/// An alias in place of the topic, together with properties that are forwarded: the message arrives whole.
+#[tokio::test(start_paused = true)]
+async fn an_alias_goes_with_other_properties() {
+    for qos in EVERY_QOS {
+        let broker = broker();
+        let mut receiver = Peer::new(&broker, V5, "receiver").await;
+        receiver.subscribe("t", qos).await;
+        let mut sender = Peer::new(&broker, V5, "sender").await;
+        sender
+            .publish(&with_alias(Some("t"), 1, "set", qos))
+            .await;
+        receiver.expect_message("t", "set", qos).await;
+        let mut publish = with_alias(None, 1, "used", qos);
+        publish.properties.content_type = Some("text/plain");
+        publish.properties.user_properties.push(UserProperty {
+            name: "a",
+            value: "b",
+        });
+        sender.publish(&publish).await;
+        let received = receiver.expect_message("t", "used", qos).await;
+        let properties = received.publish().properties;
+        assert_eq!(properties.content_type, Some("text/plain"));
+        assert_eq!(properties.user_properties, publish.properties.user_properties);
     }
 }
