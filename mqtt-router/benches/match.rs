@@ -105,7 +105,7 @@ fn matching(c: &mut Criterion) {
             for topic in &topics {
                 targets.clear();
                 targets.collect(&tree, *topic);
-                black_box(targets.as_slice());
+                black_box(targets.finish());
             }
         });
     });

@@ -88,14 +88,18 @@ impl<K: Copy + Eq + Hash> SharedGroup<K> {
     ///
     /// Members of the class chosen from get the messages evenly, one after the other. `readiness` is
     /// asked of one member where that one is ready, and of each once at most.
-    pub fn choose(&self, mut readiness: impl FnMut(&K) -> Readiness) -> Option<(K, Subscription)> {
+    pub fn choose(
+        &self,
+        mut readiness: impl FnMut(&K, &Subscription) -> Readiness,
+    ) -> Option<(K, Subscription)> {
         let members = self.members.as_slice();
         let cursor = self.cursor.load(Ordering::Relaxed);
         let start = if cursor < members.len() { cursor } else { 0 };
         let mut best = Readiness::Unavailable;
         let mut chosen = None;
         for at in (start..members.len()).chain(0..start) {
-            let class = readiness(&members[at].0);
+            let (key, subscription) = &members[at];
+            let class = readiness(key, subscription);
             if class < best {
                 best = class;
                 chosen = Some(at);

@@ -26,7 +26,7 @@ pub struct Merged {
     pub qos: QoS,
     /// Whether any of them asked for Retain As Published.
     pub retain_as_published: bool,
-    /// Their identifiers, in the order they were added, each once. Four fit without an allocation.
+    /// Their identifiers, in ascending order, each once. Four fit without an allocation.
     pub identifiers: SmallVec<[SubscriptionIdentifier; 4]>,
 }
 
@@ -57,6 +57,7 @@ pub struct Target<K> {
 ///
 /// Meant to be kept and used again: [`clear`](Self::clear) keeps the memory, and collecting allocates
 /// only to grow beyond the largest result so far or for more than four identifiers in one target.
+/// [`finish`](Self::finish) reads the result.
 #[derive(Debug, Clone)]
 pub struct Targets<K> {
     list: Vec<Target<K>>,
@@ -88,9 +89,10 @@ impl<K: Copy + Eq + Hash> Targets<K> {
         self.index.clear();
     }
 
-    /// Adds all subscriptions of `tree` that match `topic` to what is there.
-    pub fn collect(&mut self, tree: &SubscriptionTree<K>, topic: TopicName<'_>) {
-        tree.for_each_match(topic, |key, subscription| self.add(key, subscription));
+    /// Adds all subscriptions of `tree` that match `topic` to what is there; returns what that cost, as
+    /// [`SubscriptionTree::for_each_match`] does.
+    pub fn collect(&mut self, tree: &SubscriptionTree<K>, topic: TopicName<'_>) -> usize {
+        tree.for_each_match(topic, |key, subscription| self.add(key, subscription))
     }
 
     /// Adds one subscription.
@@ -104,7 +106,7 @@ impl<K: Copy + Eq + Hash> Targets<K> {
                 .map(|&at| at as usize)
         };
         if let Some(at) = at {
-            self.list[at].merge(&subscription);
+            self.list[at].add(&subscription);
             return;
         }
         let at = position(self.list.len());
@@ -124,19 +126,16 @@ impl<K: Copy + Eq + Hash> Targets<K> {
         }
     }
 
-    /// The targets, in the order their keys were first added.
-    #[must_use]
-    pub fn as_slice(&self) -> &[Target<K>] {
+    /// Finishes what was collected: the targets, in the order their keys were first added. More may be
+    /// added afterwards, and finished again.
+    pub fn finish(&mut self) -> &[Target<K>] {
+        self.list.iter_mut().for_each(Target::finish);
         &self.list
-    }
-
-    /// The targets, in the order their keys were first added.
-    pub fn iter(&self) -> core::slice::Iter<'_, Target<K>> {
-        self.list.iter()
     }
 
     /// Takes the targets out, in the order their keys were first added, and keeps the memory.
     pub fn drain(&mut self) -> impl ExactSizeIterator<Item = Target<K>> + '_ {
+        self.finish();
         self.index.clear();
         self.list.drain(..)
     }
@@ -154,19 +153,8 @@ impl<K: Copy + Eq + Hash> Targets<K> {
     }
 }
 
-impl<'a, K: Copy + Eq + Hash> IntoIterator for &'a Targets<K> {
-    type Item = &'a Target<K>;
-    type IntoIter = core::slice::Iter<'a, Target<K>>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.iter()
-    }
-}
-
 impl<K> Target<K> {
-    /// What `key` gets by one subscription.
-    #[must_use]
-    pub fn new(key: K, subscription: &Subscription) -> Self {
+    fn new(key: K, subscription: &Subscription) -> Self {
         Self {
             key,
             delivery: Merged::new(subscription),
@@ -178,31 +166,30 @@ impl<K> Target<K> {
         }
     }
 
-    /// Adds another subscription of the same key.
-    pub fn merge(&mut self, subscription: &Subscription) {
+    /// Adds another subscription of the same key. Identifiers may repeat, and `own` may be `Other` without
+    /// need, until [`finish`](Self::finish): so each subscription costs the same, however many there are.
+    fn add(&mut self, subscription: &Subscription) {
         if subscription.options.no_local {
             if self.own == Own::Same {
-                let before = self.delivery.clone();
-                self.delivery.merge(subscription);
-                if self.delivery != before {
-                    self.own = Own::Other(before);
-                }
-                return;
+                self.own = Own::Other(self.delivery.clone());
             }
-            self.delivery.merge(subscription);
-            return;
+        } else {
+            match &mut self.own {
+                Own::Same => {}
+                Own::Nothing => self.own = Own::Other(Merged::new(subscription)),
+                Own::Other(own) => own.add(subscription),
+            }
         }
-        self.delivery.merge(subscription);
-        let own = match core::mem::replace(&mut self.own, Own::Same) {
-            Own::Same => return,
-            Own::Nothing => Merged::new(subscription),
-            Own::Other(mut own) => {
-                own.merge(subscription);
-                own
+        self.delivery.add(subscription);
+    }
+
+    fn finish(&mut self) {
+        self.delivery.finish();
+        if let Own::Other(own) = &mut self.own {
+            own.finish();
+            if *own == self.delivery {
+                self.own = Own::Same;
             }
-        };
-        if own != self.delivery {
-            self.own = Own::Other(own);
         }
     }
 
@@ -219,9 +206,7 @@ impl<K> Target<K> {
 }
 
 impl Merged {
-    /// What one subscription gives.
-    #[must_use]
-    pub fn new(subscription: &Subscription) -> Self {
+    fn new(subscription: &Subscription) -> Self {
         Self {
             qos: subscription.options.qos,
             retain_as_published: subscription.options.retain_as_published,
@@ -229,14 +214,16 @@ impl Merged {
         }
     }
 
-    /// Adds another subscription.
-    pub fn merge(&mut self, subscription: &Subscription) {
+    fn add(&mut self, subscription: &Subscription) {
         self.qos = self.qos.max(subscription.options.qos);
         self.retain_as_published |= subscription.options.retain_as_published;
-        if let Some(identifier) = subscription.identifier
-            && !self.identifiers.contains(&identifier)
-        {
-            self.identifiers.push(identifier);
+        self.identifiers.extend(subscription.identifier);
+    }
+
+    fn finish(&mut self) {
+        if self.identifiers.len() > 1 {
+            self.identifiers.sort_unstable();
+            self.identifiers.dedup();
         }
     }
 }

@@ -172,20 +172,40 @@ impl<K: Copy + Eq + Hash> SubscriptionTree<K> {
     /// Calls `each` with every subscription whose filter matches `topic`, in no particular order. A
     /// key comes once for each of its filters that match; [`Targets`](crate::Targets) merges them.
     ///
-    /// Allocates only where more than 32 nodes of one depth match the beginning of the topic.
-    pub fn for_each_match(&self, topic: TopicName<'_>, mut each: impl FnMut(K, Subscription)) {
+    /// Allocates only where more than 32 nodes of one depth match the beginning of the topic. Returns how
+    /// many nodes were looked at and subscriptions found: what the match cost, for a caller that shares its
+    /// time between several who ask.
+    pub fn for_each_match(
+        &self,
+        topic: TopicName<'_>,
+        mut each: impl FnMut(K, Subscription),
+    ) -> usize {
+        let mut cost = 0;
+        let mut each = |key, subscription| {
+            cost += 1;
+            each(key, subscription);
+        };
+        let nodes = self.walk(topic, &mut each);
+        cost + nodes
+    }
+
+    /// Calls `each` with every subscription that matches; returns how many nodes were looked at.
+    #[inline]
+    fn walk(&self, topic: TopicName<'_>, each: &mut impl FnMut(K, Subscription)) -> usize {
+        let mut looked_at = 0;
         let topic = topic.as_str();
         let mut frontier = Frontier::new();
         let mut next = Frontier::new();
         frontier.push(ROOT);
         let mut wildcards = !topic.starts_with('$');
         for level in topic.split('/') {
+            looked_at += frontier.len();
             // Looked up for the first node that needs it.
             let mut text = None;
             for &at in &frontier {
                 let node = &self.nodes[at as usize];
                 if wildcards {
-                    self.emit(node.hash, &mut each);
+                    self.emit(node.hash, each);
                     if node.plus != NONE {
                         next.push(node.plus);
                     }
@@ -198,16 +218,17 @@ impl<K: Copy + Eq + Hash> SubscriptionTree<K> {
                 }
             }
             if next.is_empty() {
-                return;
+                return looked_at;
             }
             core::mem::swap(&mut frontier, &mut next);
             next.clear();
             wildcards = true;
         }
         for &at in &frontier {
-            self.emit(at, &mut each);
-            self.emit(self.nodes[at as usize].hash, &mut each);
+            self.emit(at, each);
+            self.emit(self.nodes[at as usize].hash, each);
         }
+        looked_at + frontier.len()
     }
 
     /// Bytes on the heap, by capacity: the arena, the tables, the texts of levels and the lists of

@@ -17,7 +17,7 @@ fn group(members: u32) -> SharedGroup<u32> {
 }
 
 fn chosen(group: &SharedGroup<u32>, readiness: impl Fn(&u32) -> Readiness) -> Option<u32> {
-    group.choose(readiness).map(|(key, _)| key)
+    group.choose(|key, _| readiness(key)).map(|(key, _)| key)
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn asks_no_further_than_the_first_ready_member() {
     let group = group(1_000);
     let mut asked = 0;
     for _ in 0..2_000 {
-        group.choose(|_| {
+        group.choose(|_, _| {
             asked += 1;
             Readiness::Ready
         });
@@ -112,7 +112,7 @@ proptest! {
         }
         prop_assert_eq!(group.len(), present.len());
         for _ in 0..skipped {
-            group.choose(|_| Readiness::Ready);
+            group.choose(|_, _| Readiness::Ready);
         }
         let class = |key: &u32| classes[*key as usize];
         let best = present.iter().map(class).min().unwrap_or(Readiness::Unavailable);
