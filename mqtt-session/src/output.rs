@@ -14,18 +14,35 @@ impl<H: Outgoing> Connection<H> {
     /// Acknowledgements go first, then PINGREQ and PINGRESP, PUBRELs, messages that are sent again, new ones.
     #[must_use]
     pub fn poll_transmit(&mut self, now: Time, out: &mut Vec<u8>, limit: usize) -> bool {
+        self.poll(now, out, limit, Self::transmit)
+    }
+
+    /// The same without the messages: for a caller that keeps a buffer for short packets, which go past
+    /// messages that wait to be written. What is left comes with the next [`poll_transmit`](Self::poll_transmit).
+    #[must_use]
+    pub fn poll_answers(&mut self, now: Time, out: &mut Vec<u8>, limit: usize) -> bool {
+        self.poll(now, out, limit, Self::transmit_answers)
+    }
+
+    fn poll(
+        &mut self,
+        now: Time,
+        out: &mut Vec<u8>,
+        limit: usize,
+        transmit: impl FnOnce(&mut Self, Fill, &mut Vec<u8>) -> bool,
+    ) -> bool {
         if self.connecting.is_some() {
             return false;
         }
         let before = out.len();
-        let more = self.transmit(Fill { now, limit }, out);
+        let more = transmit(self, Fill { now, limit }, out);
         if out.len() > before {
             self.keep_alive.sent(now);
         }
         more
     }
 
-    fn transmit(&mut self, fill: Fill, out: &mut Vec<u8>) -> bool {
+    fn transmit_answers(&mut self, fill: Fill, out: &mut Vec<u8>) -> bool {
         let version = self.negotiated.version;
         let Session {
             inbound,
@@ -44,7 +61,7 @@ impl<H: Outgoing> Connection<H> {
             return true;
         }
         while self.pings > 0 {
-            if out.len() >= fill.limit {
+            if fill.is_full(out) {
                 return true;
             }
             // The packet has no fields: nothing can fail.
@@ -52,12 +69,22 @@ impl<H: Outgoing> Connection<H> {
             self.pings -= 1;
         }
         if self.keep_alive.is_ping_due() {
-            if out.len() >= fill.limit {
+            if fill.is_full(out) {
                 return true;
             }
             let _ = mqtt_codec::Packet::PingReq.encode(version, out);
             self.keep_alive.pinged(fill.now);
         }
+        self.link.transmit_releases(outbound, journal, fill, out)
+    }
+
+    fn transmit(&mut self, fill: Fill, out: &mut Vec<u8>) -> bool {
+        if self.transmit_answers(fill, out) {
+            return true;
+        }
+        let Session {
+            outbound, journal, ..
+        } = &mut self.session;
         self.link.transmit(outbound, journal, fill, out)
     }
 

@@ -40,7 +40,7 @@ pub(crate) struct Fill {
 }
 
 impl Fill {
-    fn is_full(self, out: &[u8]) -> bool {
+    pub(crate) fn is_full(self, out: &[u8]) -> bool {
         out.len() >= self.limit
     }
 }
@@ -187,6 +187,17 @@ impl<H: Outgoing> Link<H> {
                 Err(Stop::Waiting) => return false,
             }
         }
+    }
+
+    /// The PUBRELs alone. True: more may leave, but the limit is reached.
+    pub(crate) fn transmit_releases(
+        &self,
+        outbound: &mut Outbound<H>,
+        journal: &Journal,
+        fill: Fill,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        self.send_releases(outbound, journal, fill, out) == Stop::Full
     }
 
     /// PUBRELs, in the order of their PUBRECs ([MQTT-4.6.0-4]). The send quota does not hold them back.
