@@ -26,8 +26,9 @@ pub struct Config {
     pub outbox_bytes: usize,
     /// Bytes of QoS 1 and 2 messages that one session may hold, in flight ones included. Default 16 MiB.
     pub queue_bytes: usize,
-    /// Bytes that the subscriptions of one session may take, by a rough count: 128 for each, its filter, and
-    /// 48 for each level of the filter. Default 64 MiB, which is about 180,000 ordinary ones.
+    /// Bytes that the subscriptions of one session may take, by a rough count: 128 for each, its filter twice,
+    /// and 128 for each level of the filter. Default 96 MiB, which is about 180,000 of three
+    /// levels.
     pub subscription_bytes: usize,
     /// Topics that may have a retained message. Default: no bound of its own.
     pub retained_messages: usize,
@@ -53,6 +54,9 @@ pub struct Config {
     pub subscription_identifiers_available: bool,
     /// Whether subscriptions may be shared. Default yes.
     pub shared_subscription_available: bool,
+    /// Whether clients of 5.0 are told in words why they are disconnected (Reason String). The log says it in
+    /// any case. Default no.
+    pub reason_strings: bool,
     /// Unsent answers to one client (acknowledgements, PINGRESP...), in bytes, beyond which its connection
     /// is no longer read. Default 64 KiB.
     pub control_bytes: usize,
@@ -80,7 +84,7 @@ impl Default for Config {
             topic_alias_maximum: 16,
             outbox_bytes: 1024 * 1024,
             queue_bytes: 16 * 1024 * 1024,
-            subscription_bytes: 64 * 1024 * 1024,
+            subscription_bytes: 96 * 1024 * 1024,
             retained_messages: usize::MAX,
             retained_bytes: 256 * 1024 * 1024,
             retained_message_bytes: usize::MAX,
@@ -92,6 +96,7 @@ impl Default for Config {
             wildcard_subscription_available: true,
             subscription_identifiers_available: true,
             shared_subscription_available: true,
+            reason_strings: false,
             control_bytes: 64 * 1024,
             connect_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(60),

@@ -4,13 +4,16 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use bytes::Bytes;
-use mqtt_codec::FixedHeader;
+use mqtt_codec::{FixedHeader, PacketType};
 
-/// A run of bytes and whether the frame it ends with goes on in the next chunk.
+/// A copy of so many bytes is cheaper than a chunk of its own.
+const SMALL: usize = 4 * 1024;
+
+/// A run of bytes, and how many bytes of the frame it ends with follow in the next chunk.
 #[derive(Debug)]
 struct Chunk {
     bytes: Body,
-    continued: bool,
+    overhang: usize,
 }
 
 #[derive(Debug)]
@@ -30,15 +33,17 @@ impl Chunk {
 
 /// A queue of bytes that is filled at the end, frame by frame, and written from the front.
 ///
-/// Empty, it holds no memory beyond its own size once [`Frames::release`] was called.
+/// Empty, it holds no memory beyond its own size once [`Frames::release`] was called. What was written is
+/// given back while more is appended, so that a queue that never runs empty does not grow.
 #[derive(Debug, Default)]
 pub(crate) struct Frames {
     sealed: VecDeque<Chunk>,
     tail: Vec<u8>,
     /// Bytes of the first chunk that were written already.
     written: usize,
-    /// The chunk before the first one was written and its last frame goes on in the first one.
-    cut: bool,
+    /// Where the frame that is being written ends, from the start of the first chunk; it may end in a later
+    /// one. Equal to `written` between two frames.
+    frame_end: usize,
     len: usize,
 }
 
@@ -53,12 +58,12 @@ impl Frames {
 
     /// Appends finished frames.
     pub(crate) fn extend(&mut self, frames: &[u8]) {
-        self.tail.extend_from_slice(frames);
-        self.len += frames.len();
+        self.extend_with(|out| out.extend_from_slice(frames));
     }
 
     /// Lets `write` append finished frames in place.
     pub(crate) fn extend_with<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        self.forget_written();
         let before = self.tail.len();
         let result = write(&mut self.tail);
         self.len += self.tail.len() - before;
@@ -67,26 +72,27 @@ impl Frames {
 
     /// Appends one frame whose last part is shared with other receivers.
     pub(crate) fn extend_shared(&mut self, head: &[u8], payload: Bytes) {
-        self.tail.extend_from_slice(head);
-        self.len += head.len() + payload.len();
-        self.seal(true);
+        self.extend(head);
+        self.len += payload.len();
+        self.seal(payload.len());
         self.sealed.push_back(Chunk {
             bytes: Body::Shared(payload),
-            continued: false,
+            overhang: 0,
         });
     }
 
-    /// Moves everything out of `other` to the end of `self`; without a copy where `self` is empty.
+    /// Moves everything out of `other`, of which nothing was written, to the end of `self`; without a copy
+    /// where there is much.
     pub(crate) fn append(&mut self, other: &mut Self) {
         if self.is_empty() {
             core::mem::swap(self, other);
             other.clear();
             return;
         }
-        if other.sealed.is_empty() {
+        if other.sealed.is_empty() && other.len <= SMALL {
             self.extend(&other.tail);
         } else {
-            self.seal(false);
+            self.seal(0);
             self.sealed.append(&mut other.sealed);
             core::mem::swap(&mut self.tail, &mut other.tail);
             self.len += other.len;
@@ -99,13 +105,8 @@ impl Frames {
         self.sealed.clear();
         self.tail.clear();
         self.written = 0;
-        self.cut = false;
+        self.frame_end = 0;
         self.len = 0;
-    }
-
-    /// Whether the next byte to write belongs to a frame that was begun.
-    fn within_frame(&self) -> bool {
-        self.cut || self.written > 0
     }
 
     /// Gives the memory of an empty queue back, if it is more than `keep` bytes.
@@ -120,40 +121,12 @@ impl Frames {
     ///
     /// Only for a queue of which nothing was written yet.
     pub(crate) fn truncate_frames(&mut self, room: usize) -> u64 {
-        let mut kept = Self::default();
         let mut dropped = 0;
-        let sealed = core::mem::take(&mut self.sealed);
-        let tail = Chunk {
-            bytes: Body::Copied(core::mem::take(&mut self.tail)),
-            continued: false,
-        };
-        let mut chunks = sealed.into_iter().chain([tail]);
-        while let Some(chunk) = chunks.next() {
-            let bytes = chunk.as_slice();
-            let mut at = 0;
-            while let Some(len) = frame_len_at(bytes, at) {
-                let end = (at + len).min(bytes.len());
-                let head = &bytes[at..end];
-                let shared = if at + len > bytes.len() {
-                    chunks.next()
-                } else {
-                    None
-                };
-                at = end;
-                if kept.len >= room {
-                    dropped += 1;
-                } else if let Some(Chunk {
-                    bytes: Body::Shared(payload),
-                    ..
-                }) = shared
-                {
-                    kept.extend_shared(head, payload);
-                } else {
-                    kept.extend(head);
-                }
-            }
-        }
-        *self = kept;
+        self.retain_frames(|kept, _| {
+            let keep = kept < room;
+            dropped += u64::from(!keep);
+            keep
+        });
         dropped
     }
 
@@ -162,14 +135,101 @@ impl Frames {
         self.truncate_frames(0)
     }
 
-    fn seal(&mut self, continued: bool) {
+    /// Drops every frame that was not begun; returns how many of them were PUBLISH at QoS 0.
+    pub(crate) fn cut(&mut self) -> u64 {
+        let mut begun = Self::default();
+        while self.written < self.frame_end && !self.is_empty() {
+            // The rest of the frame that was begun, as one chunk.
+            let rest = self.frame_end - self.written;
+            let first = self.first();
+            let part = first.get(self.written..).unwrap_or_default();
+            let part = part.get(..rest).unwrap_or(part).to_vec();
+            self.consume(part.len());
+            begun.extend(&part);
+            begun.frame_end = begun.len;
+        }
+        self.drop_written();
+        let mut dropped = 0;
+        self.retain_frames(|_, first| {
+            let publish = PacketType::Publish as u8;
+            let at_most_once = first & 0x06 == 0;
+            dropped += u64::from(first >> 4 == publish && at_most_once);
+            false
+        });
+        *self = begun;
+        dropped
+    }
+
+    /// Asks for each frame, given the bytes kept so far and its first byte, whether to keep it.
+    fn retain_frames(&mut self, mut keep: impl FnMut(usize, u8) -> bool) {
+        let mut kept = Self::default();
+        let sealed = core::mem::take(&mut self.sealed);
+        let tail = Chunk {
+            bytes: Body::Copied(core::mem::take(&mut self.tail)),
+            overhang: 0,
+        };
+        let mut chunks = sealed.into_iter().chain([tail]);
+        while let Some(chunk) = chunks.next() {
+            let bytes = chunk.as_slice();
+            let mut at = 0;
+            while let Some(len) = frame_len_at(bytes, at) {
+                let end = (at + len).min(bytes.len());
+                let head = bytes.get(at..end).unwrap_or_default();
+                let shared = if at + len > bytes.len() {
+                    chunks.next()
+                } else {
+                    None
+                };
+                at = end;
+                if !keep(kept.len, head.first().copied().unwrap_or_default()) {
+                    continue;
+                }
+                match shared {
+                    Some(Chunk {
+                        bytes: Body::Shared(payload),
+                        ..
+                    }) => kept.extend_shared(head, payload),
+                    _ => kept.extend(head),
+                }
+            }
+        }
+        *self = kept;
+    }
+
+    /// Closes the tail: `overhang` bytes of its last frame follow.
+    fn seal(&mut self, overhang: usize) {
         if !self.tail.is_empty() {
             let bytes = Body::Copied(core::mem::take(&mut self.tail));
-            self.sealed.push_back(Chunk { bytes, continued });
+            self.sealed.push_back(Chunk { bytes, overhang });
         }
     }
 
-    /// Fills `slices` with what is to be written next, `control` first where no frame is cut by it;
+    fn first(&self) -> &[u8] {
+        self.sealed.front().map_or(&self.tail, Chunk::as_slice)
+    }
+
+    /// Moves the tail to its start once most of it was written.
+    fn forget_written(&mut self) {
+        if self.sealed.is_empty() && self.written > self.tail.len() / 2 {
+            self.drop_written();
+        }
+    }
+
+    /// Removes what was written of the first chunk.
+    fn drop_written(&mut self) {
+        let written = self.written;
+        match self.sealed.front_mut() {
+            None => drop(self.tail.drain(..written)),
+            Some(chunk) => match &mut chunk.bytes {
+                Body::Copied(bytes) => drop(bytes.drain(..written)),
+                Body::Shared(bytes) => drop(bytes.split_to(written)),
+            },
+        }
+        self.frame_end -= written;
+        self.written = 0;
+    }
+
+    /// Fills `slices` with what is to be written next, `control` as soon as no frame is cut by it;
     /// returns how many were filled.
     pub(crate) fn gather<'a>(&'a self, control: &'a [u8], slices: &mut [IoSlice<'a>]) -> usize {
         let mut filled = 0;
@@ -181,72 +241,66 @@ impl Frames {
                 filled += 1;
             }
         };
-        let mut control_due = true;
-        let mut within_frame = self.within_frame();
-        let mut skip = self.written;
-        for chunk in &self.sealed {
-            if control_due && !within_frame {
+        let mut from = self.written;
+        // Where `control` goes, while it is to come.
+        let mut place = Some(self.frame_end);
+        let chunks = self.sealed.iter().map(Chunk::as_slice);
+        for chunk in chunks.chain([self.tail.as_slice()]) {
+            if let Some(end) = place
+                && let Some(rest) = chunk.get(end..)
+            {
+                put(chunk.get(from..end).unwrap_or_default());
                 put(control);
-                control_due = false;
+                put(rest);
+                place = None;
+            } else {
+                put(chunk.get(from..).unwrap_or_default());
+                place = place.map(|end| end - chunk.len());
             }
-            put(chunk.as_slice().get(skip..).unwrap_or_default());
-            within_frame = chunk.continued;
-            skip = 0;
-        }
-        if control_due && !within_frame {
-            put(control);
-            control_due = false;
-        }
-        put(self.tail.get(skip..).unwrap_or_default());
-        if control_due {
-            put(control);
+            from = 0;
         }
         filled
     }
 
     /// Takes note that `count` bytes of what [`Frames::gather`] named were written; returns how many of
     /// them were bytes of `control`, which holds `control_len`.
-    pub(crate) fn advance(&mut self, mut count: usize, control_len: usize) -> usize {
-        let mut control = 0;
-        let mut control_due = self.within_frame();
-        if !control_due {
-            control = count.min(control_len);
-            count -= control;
-        }
-        while count > 0 {
-            let Some(front) = self.sealed.front() else {
-                break;
-            };
-            let left = front.as_slice().len() - self.written;
+    pub(crate) fn advance(&mut self, count: usize, control_len: usize) -> usize {
+        let begun = count.min(self.frame_end - self.written);
+        let control = (count - begun).min(control_len);
+        self.consume(count - control);
+        control
+    }
+
+    /// Removes written bytes from the front.
+    fn consume(&mut self, mut count: usize) {
+        self.len -= count;
+        while let Some(chunk) = self.sealed.front() {
+            let left = chunk.as_slice().len() - self.written;
             if count < left {
-                self.written += count;
-                self.len -= count;
-                return control;
+                break;
             }
             count -= left;
-            self.len -= left;
+            let end = self.frame_end.max(chunk.as_slice().len() + chunk.overhang);
+            self.frame_end = end - chunk.as_slice().len();
             self.written = 0;
-            self.cut = front.continued;
             self.sealed.pop_front();
-            if control_due && !self.cut {
-                control = count.min(control_len);
-                count -= control;
-                control_due = false;
-            }
         }
-        let left = self.tail.len() - self.written;
-        let taken = count.min(left);
-        self.written += taken;
-        self.len -= taken;
-        count -= taken;
-        if self.written == self.tail.len() && self.sealed.is_empty() {
+        self.written += count;
+        if self.len == 0 {
             self.tail.clear();
             self.written = 0;
+            self.frame_end = 0;
+            return;
         }
-        if control_due {
-            control = count.min(control_len);
+        // Headers are read only where a write ended within what it was given.
+        let first = self.first();
+        let mut end = self.frame_end;
+        while end < self.written
+            && let Some(len) = frame_len_at(first, end)
+        {
+            end += len;
         }
-        control
+        self.frame_end = end.max(self.written);
     }
 }
 
@@ -280,6 +334,7 @@ mod tests {
         Append(Vec<usize>),
         Control,
         Write(usize),
+        Cut,
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -289,6 +344,8 @@ mod tests {
             prop::collection::vec(0..20_usize, 0..4).prop_map(Step::Append),
             Just(Step::Control),
             (1..60_usize).prop_map(Step::Write),
+            (1..60_usize).prop_map(Step::Write),
+            Just(Step::Cut),
         ]
     }
 
@@ -299,6 +356,8 @@ mod tests {
         written: Vec<u8>,
         next: usize,
         controls: usize,
+        /// How many frames there had been at each cut, and how many it took away.
+        cut: Vec<(usize, usize)>,
     }
 
     impl Model {
@@ -327,28 +386,51 @@ mod tests {
             self.control.drain(..control);
         }
 
+        /// After a cut the last frame that was begun is finished, and nothing else.
+        fn cut(&mut self) {
+            let cut = self.frames.cut();
+            self.cut.push((self.next, cut as usize));
+        }
+
+        /// What was written is not kept.
+        fn check_memory(&self) {
+            let sealed = self
+                .frames
+                .sealed
+                .iter()
+                .map(|chunk| chunk.as_slice().len());
+            let held = sealed.sum::<usize>() + self.frames.tail.len();
+            assert_eq!(held, self.frames.len() + self.frames.written);
+            assert!(self.frames.frame_end >= self.frames.written);
+        }
+
         fn check(mut self) {
             while !self.frames.is_empty() || !self.control.is_empty() {
                 let before = self.written.len();
                 self.write(usize::MAX);
                 assert!(self.written.len() > before, "a write makes progress");
             }
-            let (mut number, mut controls, mut rest) = (0, 0, self.written.as_slice());
+            let mut expected: Vec<usize> = Vec::new();
+            let mut from = 1;
+            for (had, lost) in self.cut.iter().copied().chain([(self.next, 0)]) {
+                expected.extend(from..=had - lost);
+                from = had + 1;
+            }
+            let (mut numbers, mut controls, mut rest) = (Vec::new(), 0, self.written.as_slice());
             while let Some((packet, len)) =
                 mqtt_codec::decode(rest, ProtocolVersion::V3_1_1, u32::MAX).unwrap()
             {
                 match packet {
                     Packet::PingResp => controls += 1,
                     Packet::Publish(publish) => {
-                        number += 1;
-                        assert_eq!(publish.topic.unwrap().as_str(), number.to_string());
+                        numbers.push(publish.topic.unwrap().as_str().parse().unwrap());
                     }
                     other => panic!("nobody wrote {other:?}"),
                 }
                 rest = &rest[len..];
             }
             assert!(rest.is_empty());
-            assert_eq!((number, controls), (self.next, self.controls));
+            assert_eq!((numbers, controls), (expected, self.controls));
         }
     }
 
@@ -380,9 +462,35 @@ mod tests {
                         model.controls += 1;
                     }
                     Step::Write(limit) => model.write(limit),
+                    Step::Cut => model.cut(),
                 }
+                model.check_memory();
             }
             model.check();
+        }
+
+        /// A queue that is written slower than it is filled, but never left alone, holds what is unwritten and
+        /// not much more; control waits for one frame at most.
+        #[test]
+        fn a_slow_reader_costs_what_it_has_not_read(size in 1..300_usize, limit in 50..400_usize) {
+            let mut model = Model::default();
+            for _ in 0..100 {
+                while model.frames.len() < 2_000 {
+                    let bytes = model.frame(size);
+                    model.frames.extend(&bytes);
+                }
+                model.write(limit);
+                model.written.clear();
+                let held = model.frames.tail.len();
+                prop_assert!(held <= 2 * (model.frames.len() + limit + size));
+                let control = [0xd0, 0];
+                let mut slices = [IoSlice::new(&[]); 3];
+                let filled = model.frames.gather(&control, &mut slices);
+                let before = slices[..filled]
+                    .iter()
+                    .take_while(|slice| slice.as_ptr() != control.as_ptr());
+                prop_assert!(before.map(|slice| slice.len()).sum::<usize>() < size + 10);
+            }
         }
 
         /// Truncation keeps whole packets within the room and counts the rest.

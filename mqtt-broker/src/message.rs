@@ -1,6 +1,8 @@
 //! An Application Message as the broker keeps it: one compact copy, written out for any receiver.
 
-use mqtt_codec::{EncodeError, PacketId, ProtocolVersion, Publish, QoS, SubscriptionIdentifier, TopicName};
+use mqtt_codec::{
+    EncodeError, PacketId, ProtocolVersion, Publish, QoS, SubscriptionIdentifier, TopicName,
+};
 use mqtt_session::{Alias, Time};
 
 /// Which of the two forms of PUBLISH a receiver reads: with a property section or without.
@@ -198,6 +200,24 @@ impl Message {
     /// Bytes that the message costs whoever keeps it.
     pub(crate) fn size(&self) -> usize {
         self.bytes.len() + size_of::<Self>()
+    }
+
+    /// The same before the message is made.
+    pub(crate) fn size_of(parts: &Parts<'_>) -> usize {
+        parts.topic.len() + parts.properties.len() + parts.payload.len() + size_of::<Self>()
+    }
+
+    /// Remaining Message Expiry Interval in whole seconds, rounded up, so that a message does not expire
+    /// early by rounding. `None`: it never expires.
+    pub(crate) fn remaining(&self, now: Time) -> Option<u32> {
+        let left = self.expires_at?.saturating_since(now);
+        let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+        Some(u32::try_from(seconds).unwrap_or(u32::MAX))
+    }
+
+    /// Whether the Message Expiry Interval has passed.
+    pub(crate) fn is_expired(&self, now: Time) -> bool {
+        self.expires_at.is_some_and(|end| end <= now)
     }
 }
 

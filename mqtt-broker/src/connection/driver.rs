@@ -1,14 +1,16 @@
 //! The loop of one connection: take what others left, write, look at the clock, read.
 
-use core::future::Future;
-use core::pin::Pin;
+use core::future::{Future, poll_fn};
+use core::pin::{Pin, pin};
 use core::task::{Context, Poll, ready};
 use std::sync::Arc;
 
+use bytes::BufMut;
 use mqtt_codec::{FixedHeader, ProtocolVersion, ReasonCode};
 use mqtt_session::{Connection, Time, Timeout};
-use tokio::io::ReadBuf;
-use tokio::time::Sleep;
+use tokio::io::{AsyncReadExt, ReadBuf};
+use tokio::task::unconstrained;
+use tokio::time::{Sleep, sleep_until};
 
 use crate::client::{Client, Link};
 use crate::connection::Stream;
@@ -20,8 +22,15 @@ use crate::hub::{Batch, Farewell, Hub, SessionState, packet_limit, with_worker};
 use crate::message::Layout;
 use crate::will::StoredWill;
 
-/// Step by which the buffer of a packet larger than a worker's buffer grows, at least.
-const LARGE_STEP: usize = 64 * 1024;
+/// Step by which the buffer of a packet that is gathered grows, at least.
+const GATHER_STEP: usize = 64 * 1024;
+/// A packet is gathered when a read brings less than this part of what is there of it already.
+const TRICKLE: usize = 8;
+/// Bytes of a packet that count for the keep alive before the packet is whole: who sends a large one over a
+/// slow network cannot send PINGREQ in between.
+const SIGN_OF_LIFE: usize = 1_024;
+/// Reads and writes of one connection before others have their turn.
+const ROUNDS: usize = 32;
 
 /// A connection whose CONNECT was accepted.
 pub(crate) struct Driver {
@@ -38,8 +47,12 @@ pub(crate) struct Driver {
     pub(crate) held: usize,
     pub(crate) version: ProtocolVersion,
     session_present: bool,
-    /// Bytes read of a packet that is not whole yet.
+    /// Bytes that were read and not handled: of a packet that is not whole yet, or, where `unhandled`, of
+    /// whole ones as well.
     partial: Vec<u8>,
+    unhandled: bool,
+    /// The bytes of the packet in `partial` come in such small portions that they are gathered there.
+    trickles: bool,
     timer: Option<Pin<Box<Sleep>>>,
     /// When `timer` fires.
     armed: Time,
@@ -79,6 +92,7 @@ impl Driver {
         let version = negotiated.version;
         let max_packet_size = packet_limit(negotiated.outbound.maximum_packet_size);
         let client = Arc::clone(&state.client);
+        let rest = packet.into_rest();
         hub.open_link(
             &client,
             Link::Online {
@@ -97,7 +111,9 @@ impl Driver {
             held,
             version,
             session_present,
-            partial: packet.into_rest(),
+            unhandled: !rest.is_empty(),
+            partial: rest,
+            trickles: false,
             timer: None,
             armed: Time::ZERO,
         }
@@ -115,28 +131,22 @@ impl Driver {
         self.session_present
     }
 
-    /// Gives the session back. Everything that was not written is dropped with the connection.
-    pub(crate) fn release(self, end: &End) {
-        let Self {
-            hub,
-            client,
-            connection,
-            state,
-            will,
-            expiry_interval,
-            held,
-            ..
-        } = self;
-        let Some(mut state) = state else { return };
-        let session = connection.into_session();
+    /// Gives the session back, once. Everything that was not written is dropped with the connection.
+    pub(crate) fn release(&mut self, end: &End) {
+        let Some(mut state) = self.state.take() else {
+            return;
+        };
+        let empty = SessionState::new_session();
+        let mut session = core::mem::replace(self.connection.session_mut(), empty);
+        session.shrink();
         // The last packets may have changed what the session holds after it was counted.
-        client.queue_changes(held, session.held_size());
+        self.client.queue_changes(self.held, session.held_size());
         state.session = Some(session);
-        let will = will.filter(|_| end.publishes_will());
-        hub.detach(
+        let will = self.will.take().filter(|_| end.publishes_will());
+        self.hub.detach(
             state,
             Farewell {
-                expiry_interval,
+                expiry_interval: self.expiry_interval,
                 will,
             },
         );
@@ -144,9 +154,7 @@ impl Driver {
 
     /// Runs until everything waits: for the socket, for others, for the clock.
     pub(crate) fn poll<S: Stream>(&mut self, cx: &mut Context<'_>, stream: &mut S) -> Poll<End> {
-        // What came together with CONNECT is handled before the socket is read.
-        let mut first = !self.partial.is_empty();
-        loop {
+        for _ in 0..ROUNDS {
             let now = self.hub.now();
             if let Some(kick) = self.collect(cx, now) {
                 return Poll::Ready(End::Kicked(kick));
@@ -155,24 +163,36 @@ impl Driver {
             if let Poll::Ready(Err(error)) = written {
                 return Poll::Ready(End::Failed(error));
             }
-            if written.is_ready() && self.has_more_to_write() {
-                continue;
+            // Reading has its turn after each round of writing, however much there is to write.
+            match self.poll_input(cx, stream, now) {
+                Poll::Ready(Ok(())) => continue,
+                Poll::Ready(Err(end)) => return Poll::Ready(end),
+                Poll::Pending => {}
             }
-            if let Poll::Ready(end) = self.poll_timer(cx, now, written.is_pending()) {
-                return Poll::Ready(end);
-            }
-            if !self.may_read(now) {
-                return Poll::Pending;
-            }
-            let outcome = if core::mem::take(&mut first) {
-                self.handle_first(now)
-            } else {
-                ready!(self.poll_read(cx, stream, now))
-            };
-            if let Err(end) = outcome {
-                return Poll::Ready(end);
+            let blocked = written.is_pending();
+            if blocked || !self.has_more_to_write() {
+                return self.poll_timer(cx, stream, now, blocked);
             }
         }
+        // Other connections have their turn.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Handles what is there of packets, unless too many answers wait to be written.
+    fn poll_input<S: Stream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut S,
+        now: Time,
+    ) -> Poll<Result<(), End>> {
+        if !self.may_read(now) {
+            return Poll::Pending;
+        }
+        if self.unhandled {
+            return Poll::Ready(self.handle_unhandled(now));
+        }
+        self.poll_read(cx, stream, now)
     }
 
     /// Reads once and handles every whole packet.
@@ -184,18 +204,16 @@ impl Driver {
     ) -> Poll<Result<(), End>> {
         with_worker(|buffer, batch| {
             let kept = self.partial.len();
-            let large = self.large_packet(buffer.len());
-            if let Some(len) = large {
-                return self
-                    .poll_read_large(cx, stream, len)
-                    .map(|read| match read {
-                        Ok(true) => {
-                            let packet = core::mem::take(&mut self.partial);
-                            self.handle_bytes(now, &packet, batch).map(|_| ())
-                        }
-                        Ok(false) => Ok(()),
-                        Err(end) => Err(end),
-                    });
+            if let Some(len) = self.gathered_packet(buffer.len()) {
+                return match ready!(self.poll_gather(cx, stream, now, len)) {
+                    Ok(true) => {
+                        let packet = core::mem::take(&mut self.partial);
+                        self.trickles = false;
+                        Poll::Ready(self.handle_and_keep(now, &packet, batch))
+                    }
+                    Ok(false) => Poll::Ready(Ok(())),
+                    Err(end) => Poll::Ready(Err(end)),
+                };
             }
             let Some((head, room)) = buffer.split_at_mut_checked(kept) else {
                 return Poll::Ready(Err(End::violation(
@@ -203,7 +221,6 @@ impl Driver {
                     "packet too large",
                 )));
             };
-            head.copy_from_slice(&self.partial);
             let mut read = ReadBuf::new(room);
             if let Err(error) = ready!(Pin::new(stream).poll_read(cx, &mut read)) {
                 return Poll::Ready(Err(End::Failed(error)));
@@ -212,20 +229,31 @@ impl Driver {
             if count == 0 {
                 return Poll::Ready(Err(End::Closed));
             }
+            self.note_progress(now, count);
+            head.copy_from_slice(&self.partial);
+            self.trickles = kept > count * TRICKLE;
             let bytes = buffer.get(..kept + count).unwrap_or_default();
             Poll::Ready(self.handle_and_keep(now, bytes, batch))
         })
     }
 
-    fn handle_first(&mut self, now: Time) -> Result<(), End> {
+    /// A part of a packet that takes long to arrive counts as a sign of life, if it is not just a few bytes.
+    fn note_progress(&mut self, now: Time, count: usize) {
+        if count >= SIGN_OF_LIFE {
+            self.connection.received(now);
+        }
+    }
+
+    fn handle_unhandled(&mut self, now: Time) -> Result<(), End> {
         let bytes = core::mem::take(&mut self.partial);
         with_worker(|_, batch| self.handle_and_keep(now, &bytes, batch))
     }
 
-    /// Handles the whole packets of `bytes` and keeps the rest for the next read.
+    /// Handles whole packets of `bytes` and keeps the rest.
     fn handle_and_keep(&mut self, now: Time, bytes: &[u8], batch: &mut Batch) -> Result<(), End> {
         let handled = self.handle_bytes(now, bytes, batch)?;
         let rest = bytes.get(handled..).unwrap_or_default();
+        self.unhandled = batch.is_spent() && !rest.is_empty();
         self.partial.clear();
         if rest.is_empty() {
             self.partial = Vec::new();
@@ -235,72 +263,110 @@ impl Driver {
         Ok(())
     }
 
-    /// Length of the packet that `partial` begins, if it does not fit into a worker's buffer.
-    fn large_packet(&self, buffer: usize) -> Option<usize> {
+    /// Length of the packet that `partial` begins, if it is to be gathered there: it does not fit into a
+    /// worker's buffer, or comes so slowly that copying it there each time would cost more than reading it.
+    fn gathered_packet(&self, buffer: usize) -> Option<usize> {
         let header = FixedHeader::parse(&self.partial).ok()??;
-        Some(header.frame_len()).filter(|len| *len > buffer)
+        Some(header.frame_len()).filter(|len| self.trickles || *len > buffer)
     }
 
-    /// Reads more of a large packet of `len` bytes, into a buffer that grows with what arrives; true when
-    /// it is whole.
-    fn poll_read_large<S: Stream>(
+    /// Reads more of a packet of `len` bytes, into a buffer that grows with what arrives; true when it is
+    /// whole.
+    fn poll_gather<S: Stream>(
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut S,
+        now: Time,
         len: usize,
     ) -> Poll<Result<bool, End>> {
         let have = self.partial.len();
-        let room = (len - have).min(have.max(LARGE_STEP));
-        self.partial.resize(have + room, 0);
-        let mut read = ReadBuf::new(self.partial.get_mut(have..).unwrap_or_default());
-        let outcome = Pin::new(stream).poll_read(cx, &mut read);
-        let count = read.filled().len();
-        self.partial.truncate(have + count);
-        match ready!(outcome) {
+        let left = len.saturating_sub(have);
+        if self.partial.capacity() == have {
+            self.partial.reserve_exact(left.min(have.max(GATHER_STEP)));
+        }
+        let room = left.min(self.partial.capacity() - have);
+        let mut room = BufMut::limit(&mut self.partial, room);
+        match ready!(pin!(stream.read_buf(&mut room)).poll(cx)) {
             Err(error) => Poll::Ready(Err(End::Failed(error))),
-            Ok(()) if count == 0 => Poll::Ready(Err(End::Closed)),
-            Ok(()) => Poll::Ready(Ok(self.partial.len() == len)),
+            Ok(0) => Poll::Ready(Err(End::Closed)),
+            Ok(count) => {
+                self.note_progress(now, count);
+                Poll::Ready(Ok(count == left))
+            }
         }
     }
 
     /// Acts on timers that are due and sets the next one.
-    fn poll_timer(&mut self, cx: &mut Context<'_>, now: Time, write_pending: bool) -> Poll<End> {
+    fn poll_timer<S: Stream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut S,
+        now: Time,
+        blocked: bool,
+    ) -> Poll<End> {
         let stalled = self
             .output
-            .watch(now, write_pending)
+            .watch(now, blocked)
             .map(|since| since + self.hub.config.write_timeout);
         if stalled.is_some_and(|deadline| deadline <= now) {
             return Poll::Ready(End::WriteStalled);
         }
-        if self
-            .connection
-            .poll_timeout()
-            .is_some_and(|deadline| deadline <= now)
-            && self.connection.handle_timeout(now) == Timeout::KeepAlive
-        {
-            return Poll::Ready(End::KeepAlive);
+        if self.is_overdue(now) {
+            // Only what is not there counts as missing: the runtime may have held the last read back.
+            let mut input = pin!(unconstrained(
+                poll_fn(|cx| self.poll_input(cx, stream, now))
+            ));
+            match input.as_mut().poll(cx) {
+                Poll::Ready(Err(end)) => return Poll::Ready(end),
+                Poll::Ready(Ok(())) if !self.is_overdue(now) => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                _ => {}
+            }
+            if self.connection.handle_timeout(now) == Timeout::KeepAlive {
+                return Poll::Ready(End::KeepAlive);
+            }
         }
         let next = [stalled, self.connection.poll_timeout()]
             .into_iter()
             .flatten()
             .min();
-        let Some(next) = next else {
-            return Poll::Pending;
-        };
-        // A timer that fires too early looks again; one that would fire too late is set anew.
-        if self.timer.is_none() || next < self.armed || self.armed <= now {
-            let instant = self.hub.instant(next);
-            match &mut self.timer {
-                Some(timer) => timer.as_mut().reset(instant),
-                None => self.timer = Some(Box::pin(tokio::time::sleep_until(instant))),
-            }
-            self.armed = next;
-            if let Some(timer) = &mut self.timer
-                && timer.as_mut().poll(cx).is_ready()
-            {
-                cx.waker().wake_by_ref();
-            }
+        if let Some(next) = next {
+            self.arm(cx, next, now);
         }
         Poll::Pending
+    }
+
+    /// Whether the client should have been heard by now.
+    fn is_overdue(&self, now: Time) -> bool {
+        let deadline = self.connection.poll_timeout();
+        deadline.is_some_and(|deadline| deadline <= now)
+    }
+
+    /// Sets the timer, unless it fires early enough: then it looks again.
+    fn arm(&mut self, cx: &mut Context<'_>, next: Time, now: Time) {
+        if self.timer.is_some() && next >= self.armed && self.armed > now {
+            return;
+        }
+        let instant = self.hub.instant(next);
+        let timer = match &mut self.timer {
+            Some(timer) => {
+                timer.as_mut().reset(instant);
+                timer
+            }
+            None => self.timer.insert(Box::pin(sleep_until(instant))),
+        };
+        self.armed = next;
+        if timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+}
+
+impl Drop for Driver {
+    /// A connection whose task ends before its time, by a panic, still gives its session back.
+    fn drop(&mut self) {
+        self.release(&End::Closed);
     }
 }

@@ -5,11 +5,12 @@ use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 use std::io;
 
-use mqtt_codec::{Disconnect, ReasonCode};
+use mqtt_codec::ReasonCode;
 
 use crate::client::Kick;
 use crate::connection::Stream;
 use crate::connection::driver::Driver;
+use crate::connection::output::Buffer;
 
 /// Why a connection ended.
 #[derive(Debug)]
@@ -63,12 +64,33 @@ impl End {
         )
     }
 
-    /// Tells the peer, as far as its socket takes it at once; returns whether something may be on its way.
+    /// What the peer may be told in words.
+    fn detail(&self) -> Option<&str> {
+        match self {
+            Self::Violation { detail, .. } => Some(detail),
+            _ => None,
+        }
+    }
+
+    /// Whether the peer may still be reading.
+    fn has_reader(&self) -> bool {
+        !matches!(self, Self::Closed | Self::Failed(_) | Self::WriteStalled)
+    }
+
+    /// Answers what was handled and tells the peer why, as far as its socket takes it at once; returns whether
+    /// something may be on its way. Messages that were not begun are not sent any more.
     pub(crate) fn farewell<S: Stream>(&self, driver: &mut Driver, stream: &mut S) -> bool {
-        let Some(reason) = self.reason() else {
+        driver.drop_unsent();
+        if !self.has_reader() {
             return false;
-        };
-        driver.say_disconnect(&Disconnect::new(reason));
+        }
+        driver.collect_answers(driver.hub.now(), Buffer::Control);
+        if let Some(reason) = self.reason() {
+            driver.say_disconnect(reason, self.detail());
+        }
+        if !driver.output.has_bytes() {
+            return false;
+        }
         let mut context = Context::from_waker(Waker::noop());
         let written = driver.poll_write(&mut context, stream);
         let _ = Pin::new(stream).poll_flush(&mut context);

@@ -10,14 +10,14 @@ use crate::connection::end::End;
 use crate::hub::{Batch, Inbound, Outcome, Publisher};
 
 impl Driver {
-    /// Handles the whole packets that `bytes` begins with; returns how many bytes they are.
+    /// Handles the whole packets that `bytes` begins with, until the batch has done its share of work; returns
+    /// how many bytes they are.
     pub(crate) fn handle_bytes(
         &mut self,
         now: Time,
         bytes: &[u8],
         batch: &mut Batch,
     ) -> Result<usize, End> {
-        self.connection.received(now);
         batch.begin(&self.hub);
         let handled = self.handle_packets(now, bytes, batch);
         // What came before a violation counts.
@@ -37,8 +37,14 @@ impl Driver {
             let Some(body) = rest.get(usize::from(header.header_len)..len) else {
                 break;
             };
+            if at == 0 {
+                self.connection.received(now);
+            }
             self.handle_packet(now, header, body, at..at + len, bytes, batch)?;
             at += len;
+            if batch.is_spent() {
+                break;
+            }
         }
         Ok(at)
     }

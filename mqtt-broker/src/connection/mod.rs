@@ -56,6 +56,7 @@ pub(crate) async fn serve<S: Stream>(hub: Arc<Hub>, mut stream: S, peer: &(impl 
     let said = end.farewell(&mut driver, &mut stream);
     tracing::info!(%peer, client_id = driver.client_id(), reason = %end, "disconnected");
     driver.release(&end);
+    drop(driver);
     if said {
         linger(&mut stream).await;
     }

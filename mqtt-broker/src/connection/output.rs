@@ -2,10 +2,9 @@
 
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
-use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
-use mqtt_codec::{Disconnect, QoS, SubscriptionIdentifier};
+use mqtt_codec::{Disconnect, QoS, ReasonCode};
 use mqtt_session::{Connection, DropReason as SessionDrop, Event, Outgoing, Time};
 
 use crate::client::Kick;
@@ -14,7 +13,7 @@ use crate::connection::driver::Driver;
 use crate::counters::DropReason;
 use crate::delivery::Delivery;
 use crate::frames::Frames;
-use crate::hub::RetainedCursor;
+use crate::hub::packet_limit;
 use crate::message::{Envelope, Layout};
 
 /// Unsent bytes of deliveries beyond which no more are taken from the session and the outbox.
@@ -27,24 +26,25 @@ const KEEP: usize = 0;
 const ACK_BYTES: usize = 4;
 /// Retained messages above QoS 0 that wait in the session's queue at a time.
 const RETAINED_WINDOW: usize = 64;
+/// Retained topics that are looked at before other connections have their turn.
+const RETAINED_BUDGET: usize = 2_000;
 
-/// Retained messages still to be sent for one subscription.
-#[derive(Debug)]
-pub(crate) struct RetainedPull {
-    pub(crate) cursor: RetainedCursor,
-    /// The granted QoS.
-    pub(crate) qos: QoS,
-    pub(crate) identifier: Option<SubscriptionIdentifier>,
+/// Where answers go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Buffer {
+    /// Past the messages that wait.
+    Control,
+    /// Behind them.
+    Deliveries,
 }
 
-/// Bytes to write, and where more of them come from.
+/// Bytes to write.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
     control: Vec<u8>,
     /// Bytes of `control` that were written already.
     control_written: usize,
     deliveries: Frames,
-    pub(crate) retained: VecDeque<RetainedPull>,
     /// Since when a write has made no progress.
     stalled_since: Option<Time>,
     progress: bool,
@@ -55,6 +55,10 @@ pub(crate) struct Output {
 impl Output {
     /// Lets `write` append an answer.
     pub(crate) fn control_with<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        if self.control_written > self.control.len() / 2 {
+            self.control.drain(..self.control_written);
+            self.control_written = 0;
+        }
         write(&mut self.control)
     }
 
@@ -71,6 +75,17 @@ impl Output {
             self.stalled_since = Some(now);
         }
         self.stalled_since
+    }
+
+    /// Whether anything is unsent.
+    pub(crate) fn has_bytes(&self) -> bool {
+        self.control_len() > 0 || !self.deliveries.is_empty()
+    }
+
+    /// Drops the messages of which no byte was written; returns how many of them were of QoS 0. Those above
+    /// are with the session.
+    pub(crate) fn cut(&mut self) -> u64 {
+        self.deliveries.cut()
     }
 
     fn advance(&mut self, count: usize) {
@@ -112,6 +127,7 @@ impl Driver {
     pub(crate) fn collect(&mut self, cx: &mut Context<'_>, now: Time) -> Option<Kick> {
         let roomy = self.output.deliveries.len() < DELIVERY_BYTES;
         let mut taken = Vec::new();
+        let mut frames = Frames::default();
         {
             let mut outbox = self.client.outbox();
             outbox.register(cx.waker());
@@ -120,8 +136,7 @@ impl Driver {
                 return outbox.kick;
             }
             if roomy && !outbox.frames.is_empty() {
-                self.output.deliveries.append(&mut outbox.frames);
-                outbox.frames.release(KEEP);
+                frames = core::mem::take(&mut outbox.frames);
             }
             if !outbox.deliveries.is_empty() {
                 taken = core::mem::take(&mut outbox.deliveries);
@@ -132,23 +147,58 @@ impl Driver {
             waiting += delivery.size();
             self.connection.push(delivery);
         }
-        // Without room nothing was taken: there may be more once what is here is written.
-        self.output.more = !roomy || {
-            self.pull_retained(now);
-            let transmit =
-                |out: &mut Vec<u8>| self.connection.poll_transmit(now, out, DELIVERY_BYTES);
-            let full = self.output.deliveries.extend_with(transmit);
-            // While messages wait for acknowledgements, more retained ones would only wait as well.
-            let retained =
-                !self.output.retained.is_empty() && self.connection.session().queue_len() == 0;
-            full || retained
-        };
+        let unsent = self.output.deliveries.len() + frames.len();
+        let (answers_left, messages_left);
+        if unsent <= DELIVERY_BYTES {
+            // Everything leaves in the order in which it came.
+            self.output.deliveries.append(&mut frames);
+            answers_left = self.collect_answers(now, Buffer::Deliveries);
+            messages_left = self.collect_messages(now);
+        } else {
+            // So much QoS 0 waits that answers and QoS 1 and 2 go past it. Without room no message is taken:
+            // there may be more once what is here is written.
+            answers_left = self.collect_answers(now, Buffer::Control);
+            messages_left = !roomy || self.collect_messages(now);
+            self.output.deliveries.append(&mut frames);
+        }
+        self.output.more = answers_left || messages_left;
         self.count_drops();
         self.held = self.connection.session().held_size();
         self.client.queue_changes(waiting, self.held);
         self.client
             .set_busy(self.connection.session().queue_len() > 0);
         None
+    }
+
+    /// Writes acknowledgements and the like; returns whether some are left.
+    pub(crate) fn collect_answers(&mut self, now: Time, buffer: Buffer) -> bool {
+        let connection = &mut self.connection;
+        let room = self.hub.config.control_bytes;
+        let write = |out: &mut Vec<u8>| {
+            let limit = out.len() + room;
+            connection.poll_answers(now, out, limit)
+        };
+        match buffer {
+            Buffer::Control => self.output.control_with(write),
+            Buffer::Deliveries => self.output.deliveries.extend_with(write),
+        }
+    }
+
+    /// Turns messages of the session and retained ones into bytes; returns whether some are left that
+    /// could leave.
+    fn collect_messages(&mut self, now: Time) -> bool {
+        self.pull_retained(now);
+        let connection = &mut self.connection;
+        let full = self.output.deliveries.extend_with(|out| {
+            let limit = out.len() + DELIVERY_BYTES;
+            connection.poll_transmit(now, out, limit)
+        });
+        let pulls = self
+            .state
+            .as_ref()
+            .is_some_and(|state| !state.pulls.is_empty());
+        // While messages wait for acknowledgements, more retained ones would only wait as well.
+        full || (pulls && self.connection.session().queue_len() == 0)
     }
 
     /// Counts the messages that the session dropped.
@@ -167,33 +217,34 @@ impl Driver {
 
     /// Reads on in the retained messages of new subscriptions, as far as there is room.
     fn pull_retained(&mut self, now: Time) {
+        let Some(state) = &mut self.state else { return };
         let layout = Layout::of(self.version);
-        while let Some(pull) = self.output.retained.front_mut() {
+        let (hub, client) = (&self.hub, &self.client);
+        let connection = &mut self.connection;
+        let deliveries = &mut self.output.deliveries;
+        let max_packet_size = packet_limit(connection.negotiated().outbound.maximum_packet_size);
+        let has_room = |connection: &Connection<Delivery>, deliveries: &Frames| {
+            deliveries.len() < DELIVERY_BYTES && connection.session().queue_len() < RETAINED_WINDOW
+        };
+        let mut budget = RETAINED_BUDGET;
+        while budget > 0
+            && has_room(connection, deliveries)
+            && let Some(pull) = state.pulls.first()
+        {
             let identifiers = pull.identifier.as_slice();
-            let connection = &mut self.connection;
-            let deliveries = &mut self.output.deliveries;
-            let (hub, client) = (&self.hub, &self.client);
-            let max_packet_size = connection.negotiated().outbound.maximum_packet_size;
-            let room = |connection: &Connection<Delivery>, deliveries: &Frames| {
-                deliveries.len() < DELIVERY_BYTES
-                    && connection.session().queue_len() < RETAINED_WINDOW
-            };
-            let more = self.hub.retained.read(&mut pull.cursor, |message| {
-                let expiry = match message.expires_at {
-                    Some(end) if end <= now => {
-                        hub.count_drop(Some(client), DropReason::Expired, 1);
-                        return true;
-                    }
-                    Some(end) => Some(seconds_until(end, now)),
-                    None => None,
-                };
-                let qos = message.qos.min(pull.qos);
+            let granted = pull.qos;
+            let more = hub.retained.read(&mut pull.cursor, &mut budget, |message| {
+                if message.is_expired(now) {
+                    hub.count_drop(Some(client), DropReason::Expired, 1);
+                    return true;
+                }
+                let qos = message.qos.min(granted);
                 if qos == QoS::AtMostOnce {
+                    let expiry = message.remaining(now);
                     let envelope =
                         Envelope::at_most_once(layout, true, expiry).with_identifiers(identifiers);
                     let parts = message.parts();
-                    let limit = max_packet_size.map_or(u32::MAX, core::num::NonZeroU32::get);
-                    if parts.encoded_len(&envelope) > limit as usize {
+                    if parts.encoded_len(&envelope) > max_packet_size as usize {
                         hub.count_drop(Some(client), DropReason::TooLarge, 1);
                     } else {
                         deliveries.extend_with(|out| parts.encode(&envelope, out));
@@ -203,18 +254,15 @@ impl Driver {
                         message: message.clone(),
                         qos,
                         retain: true,
-                        identifiers: pull
-                            .identifier
-                            .map(|identifier| [identifier].as_slice().into()),
+                        identifiers: (!identifiers.is_empty()).then(|| identifiers.into()),
                         group: None,
                     });
                 }
-                room(connection, deliveries)
+                has_room(connection, deliveries)
             });
-            if more {
-                return;
+            if !more {
+                state.pulls.finish_first();
             }
-            self.output.retained.pop_front();
         }
     }
 
@@ -225,7 +273,7 @@ impl Driver {
         stream: &mut S,
     ) -> Poll<io::Result<()>> {
         let output = &mut self.output;
-        while output.control_len() > 0 || !output.deliveries.is_empty() {
+        while output.has_bytes() {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let control = output
                 .control
@@ -245,18 +293,29 @@ impl Driver {
         Poll::Ready(Ok(()))
     }
 
-    /// Queues a farewell; whatever was not begun is not sent any more.
-    pub(crate) fn say_disconnect(&mut self, disconnect: &Disconnect<'_>) {
-        if self.version.has_server_disconnect() {
-            // A DISCONNECT without properties always fits.
-            let _ = disconnect.encode(self.version, &mut self.output.control);
-        }
+    /// Drops the messages of which no byte was written.
+    pub(crate) fn drop_unsent(&mut self) {
+        let lost = self.output.cut();
+        self.hub
+            .count_drop(Some(&self.client), DropReason::Offline, lost);
     }
-}
 
-/// Whole seconds until `end`, rounded up, so that a message does not expire early by rounding.
-fn seconds_until(end: Time, now: Time) -> u32 {
-    let left = end.saturating_since(now);
-    let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
-    u32::try_from(seconds).unwrap_or(u32::MAX)
+    /// Queues the last packet, where the version has one for servers.
+    pub(crate) fn say_disconnect(&mut self, reason: ReasonCode, detail: Option<&str>) {
+        if !self.version.has_server_disconnect() {
+            return;
+        }
+        let mut disconnect = Disconnect::new(reason);
+        disconnect.properties.reason_string = detail.filter(|_| self.hub.config.reason_strings);
+        let limit = packet_limit(self.connection.negotiated().outbound.maximum_packet_size);
+        // [MQTT-3.14.2-3]: not beyond what the client reads.
+        if disconnect
+            .encoded_len(self.version)
+            .is_ok_and(|len| len > limit as usize)
+        {
+            disconnect.properties.reason_string = None;
+        }
+        // A DISCONNECT without properties always fits.
+        let _ = disconnect.encode(self.version, &mut self.output.control);
+    }
 }

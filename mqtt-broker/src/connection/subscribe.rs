@@ -8,8 +8,7 @@ use mqtt_router::Subscription;
 
 use crate::connection::driver::Driver;
 use crate::connection::end::End;
-use crate::connection::output::RetainedPull;
-use crate::hub::RetainedCursor;
+use crate::hub::{Pull, RetainedCursor};
 
 impl Driver {
     pub(crate) fn handle_subscribe(&mut self, subscribe: &Subscribe<'_>) -> Result<(), End> {
@@ -83,10 +82,9 @@ impl Driver {
             RetainHandling::Never => false,
         };
         // A shared subscription gets no retained messages when it is made (section 4.8.2).
-        let cursor = RetainedCursor::new(filter);
-        if sends_retained && filter.shared().is_none() && self.hub.retained.has_match(&cursor) {
-            self.output.retained.push_back(RetainedPull {
-                cursor,
+        if sends_retained && filter.shared().is_none() && self.hub.retained.may_match(filter) {
+            state.pulls.start(Pull {
+                cursor: RetainedCursor::new(filter),
                 qos: options.qos,
                 identifier,
             });

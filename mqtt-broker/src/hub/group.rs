@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use foldhash::fast::RandomState;
-use mqtt_codec::QoS;
+use mqtt_codec::{PacketId, QoS};
 use mqtt_router::{Readiness, SharedGroup, Subscription};
-use slab::Slab;
 
 use crate::client::{Client, ClientKey, Link};
 use crate::config::Config;
 use crate::hub::routes::{Grant, RouteKey};
+use crate::message::{Envelope, Layout, Message, Parts};
 
 /// One share name with one filter.
 #[derive(Debug)]
@@ -25,33 +25,84 @@ struct Members {
     clients: HashMap<ClientKey, Arc<Client>, RandomState>,
 }
 
+/// A message that a group is to give to one of its members.
+#[derive(Debug)]
+pub(crate) struct Candidate<'a> {
+    pub(crate) parts: Parts<'a>,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    /// Remaining Message Expiry Interval, seconds.
+    pub(crate) expiry: Option<u32>,
+    /// A member that must not get it.
+    pub(crate) but_not: Option<ClientKey>,
+    /// Whether it may wait for a member that is not connected.
+    pub(crate) may_wait: bool,
+}
+
+impl Candidate<'_> {
+    /// How well a member can take the message.
+    fn readiness(
+        &self,
+        client: &Client,
+        subscription: &Subscription,
+        config: &Config,
+    ) -> Readiness {
+        if self.but_not == Some(client.key) {
+            return Readiness::Unavailable;
+        }
+        let qos = self.qos.min(subscription.options.qos);
+        let at_most_once = qos == QoS::AtMostOnce;
+        let size = Message::size_of(&self.parts);
+        if !at_most_once && client.queued().saturating_add(size) > config.queue_bytes {
+            return Readiness::Unavailable;
+        }
+        match client.link() {
+            Link::Online {
+                layout,
+                max_packet_size,
+            } if !self.fits(layout, max_packet_size, qos, subscription) => Readiness::Unavailable,
+            Link::Online { .. } if client.is_busy() => Readiness::Busy,
+            Link::Online { .. } => Readiness::Ready,
+            Link::Offline if self.may_wait && !at_most_once => Readiness::Offline,
+            Link::Offline | Link::Ended => Readiness::Unavailable,
+        }
+    }
+
+    /// Whether the packet is one that the member reads (section 3.1.2.11.4).
+    fn fits(
+        &self,
+        layout: Layout,
+        max_packet_size: u32,
+        qos: QoS,
+        subscription: &Subscription,
+    ) -> bool {
+        if max_packet_size == u32::MAX {
+            return true;
+        }
+        let envelope = Envelope {
+            qos,
+            packet_id: PacketId::new(1).filter(|_| qos != QoS::AtMostOnce),
+            ..Envelope::at_most_once(layout, self.retain, self.expiry)
+                .with_identifiers(subscription.identifier.as_slice())
+        };
+        self.parts.encoded_len(&envelope) <= max_packet_size as usize
+    }
+}
+
 impl Group {
-    /// Chooses the member that gets the next message: one that is connected and has room, else one that is
-    /// connected, else, above QoS 0, one whose session waits for its client. With `instead_of`, another
-    /// member than that one, and only among those connected.
+    /// Chooses the member that gets a message: one that is connected and has room, else one that is
+    /// connected, else, above QoS 0, one whose session waits for its client.
     pub(crate) fn choose(
         &self,
-        qos: QoS,
+        candidate: &Candidate<'_>,
         config: &Config,
-        instead_of: Option<ClientKey>,
     ) -> Option<(Arc<Client>, Grant)> {
         let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
         let Members { turn, clients } = &*members;
-        let (key, subscription) = turn.choose(|key| {
-            let Some(client) = clients.get(key) else {
-                return Readiness::Unavailable;
-            };
-            if client.queued() >= config.queue_bytes || instead_of == Some(*key) {
-                return Readiness::Unavailable;
-            }
-            match client.link() {
-                Link::Online { .. } if client.is_busy() => Readiness::Busy,
-                Link::Online { .. } => Readiness::Ready,
-                Link::Offline if qos != QoS::AtMostOnce && instead_of.is_none() => {
-                    Readiness::Offline
-                }
-                Link::Offline | Link::Ended => Readiness::Unavailable,
-            }
+        let (key, subscription) = turn.choose(|key, subscription| {
+            clients.get(key).map_or(Readiness::Unavailable, |client| {
+                candidate.readiness(client, subscription, config)
+            })
         })?;
         let grant = Grant {
             qos: subscription.options.qos,
@@ -73,13 +124,28 @@ pub(crate) struct Groups {
 #[derive(Debug, Default)]
 struct AllGroups {
     by_filter: HashMap<Box<str>, Arc<Group>, RandomState>,
-    by_key: Slab<Arc<Group>>,
+    by_key: HashMap<RouteKey, Arc<Group>, RandomState>,
+    /// The number of the next group. A number comes again only after all others, so that a route that is
+    /// being read does not take a new group for one that has gone.
+    next: u32,
+}
+
+impl AllGroups {
+    fn free_key(&mut self) -> RouteKey {
+        loop {
+            let key = RouteKey::group(self.next);
+            self.next = self.next.wrapping_add(1);
+            if !self.by_key.contains_key(&key) {
+                return key;
+            }
+        }
+    }
 }
 
 impl Groups {
     pub(crate) fn get(&self, key: RouteKey) -> Option<Arc<Group>> {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        all.by_key.get(key.group_number()).map(Arc::clone)
+        all.by_key.get(&key).map(Arc::clone)
     }
 
     /// Adds or replaces a member; `enter` is called for a group that did not exist. Returns whether the
@@ -92,18 +158,20 @@ impl Groups {
         enter: impl FnOnce(RouteKey),
     ) -> bool {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        let AllGroups { by_filter, by_key } = &mut *all;
-        let group = by_filter.entry(filter.into()).or_insert_with(|| {
-            let entry = by_key.vacant_entry();
-            let key = RouteKey::group(entry.key() as u32);
-            let group = Arc::new(Group {
-                key,
-                members: Mutex::default(),
-            });
-            entry.insert(Arc::clone(&group));
-            enter(key);
-            group
-        });
+        let group = match all.by_filter.get(filter) {
+            Some(group) => Arc::clone(group),
+            None => {
+                let key = all.free_key();
+                let group = Arc::new(Group {
+                    key,
+                    members: Mutex::default(),
+                });
+                all.by_key.insert(key, Arc::clone(&group));
+                all.by_filter.insert(filter.into(), Arc::clone(&group));
+                enter(key);
+                group
+            }
+        };
         let mut members = group.members.lock().unwrap_or_else(PoisonError::into_inner);
         members.clients.insert(client.key, Arc::clone(client));
         members.turn.insert(client.key, subscription).is_none()
@@ -121,7 +189,7 @@ impl Groups {
         if members.clients.is_empty() {
             exit(group.key);
             all.by_filter.remove(filter);
-            all.by_key.try_remove(group.key.group_number());
+            all.by_key.remove(&group.key);
         }
         left
     }

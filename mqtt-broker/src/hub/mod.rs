@@ -3,10 +3,13 @@
 mod cache;
 mod deadlines;
 mod group;
+mod members;
 mod publish;
+mod pulls;
 mod registry;
 mod retained;
 mod routes;
+mod runs;
 mod staging;
 mod state;
 mod worker;
@@ -26,6 +29,7 @@ use crate::config::Config;
 use crate::counters::{Counters, DropReason};
 use crate::delivery::Delivery;
 use crate::hub::deadlines::Deadlines;
+use crate::hub::pulls::Pulls;
 use crate::hub::registry::Registry;
 use crate::hub::retained::Retained;
 use crate::hub::routes::Routes;
@@ -33,6 +37,7 @@ use crate::will::StoredWill;
 
 pub(crate) use crate::hub::group::Group;
 pub(crate) use crate::hub::publish::{Batch, Inbound, Outcome, Publisher, packet_limit};
+pub(crate) use crate::hub::pulls::Pull;
 pub(crate) use crate::hub::retained::RetainedCursor;
 pub(crate) use crate::hub::state::SessionState;
 use crate::hub::state::Subscriptions;
@@ -99,9 +104,17 @@ impl Hub {
         id: &Arc<str>,
         clean_start: bool,
     ) -> (Box<SessionState>, bool) {
-        let found = self.registry.claim(id).await;
+        let mut found = self.registry.claim(id).await;
+        if let Some(state) = &mut found {
+            if let Some(deadline) = state.deadline() {
+                self.deadlines.remove(deadline, id);
+            }
+            // What was due is done, though its turn did not come before the client did.
+            self.publish_due_will(state, self.now());
+        }
+        let is_over = |state: &SessionState| state.expires_at.is_some_and(|end| end <= self.now());
         let (state, present) = match found {
-            Some(mut state) if !clean_start => {
+            Some(mut state) if !clean_start && !is_over(&state) => {
                 state.will = None;
                 state.expires_at = None;
                 (state, true)
@@ -115,6 +128,7 @@ impl Hub {
                     client,
                     session: Some(SessionState::new_session()),
                     subscriptions: Subscriptions::default(),
+                    pulls: Pulls::default(),
                     will: None,
                     expires_at: None,
                 };
@@ -146,7 +160,7 @@ impl Hub {
         if expiry_interval == 0 {
             state.will = will.map(|will| (will, now));
             self.end_session(*state);
-            self.registry.release(&id, None);
+            self.registry.release(&id, None, |_| {});
             return;
         }
         let lost = state.client.set_link(Link::Offline);
@@ -167,11 +181,17 @@ impl Hub {
 
     /// Gives a session without connection to the registry and arranges for its next deadline.
     fn park(&self, id: &Arc<str>, state: Box<SessionState>) {
-        let deadline = state.deadline();
-        if self.registry.release(id, Some(state))
-            && let Some(deadline) = deadline
-        {
-            self.deadlines.add(deadline, Arc::clone(id));
+        self.registry.release(id, Some(state), |state| {
+            if let Some(deadline) = state.deadline() {
+                self.deadlines.add(deadline, id);
+            }
+        });
+    }
+
+    /// Publishes the will of a session without connection, if its delay has passed.
+    fn publish_due_will(&self, state: &mut SessionState, now: Time) {
+        if let Some((will, _)) = state.will.take_if(|(_, due)| *due <= now) {
+            self.publish_will(&will, Some(&state.client));
         }
     }
 
@@ -198,7 +218,7 @@ impl Hub {
             lost = held - undelivered.len();
             waiting.splice(..0, undelivered);
         }
-        lost += self.return_to_groups(&client, waiting).len();
+        lost += self.return_to_groups(&client, true, waiting).len();
         self.count_drop(Some(&client), DropReason::SessionEnded, lost as u64);
         if let Some((will, _)) = will {
             self.publish_will(&will, None);
@@ -217,7 +237,7 @@ impl Hub {
             return;
         }
         let total = unsent.iter().map(Outgoing::size).sum::<usize>();
-        let kept = self.return_to_groups(&state.client, unsent);
+        let kept = self.return_to_groups(&state.client, false, unsent);
         debug_assert!(before <= total, "the outbox adds to what the session had");
         state
             .client
@@ -228,11 +248,18 @@ impl Hub {
     }
 
     /// Offers messages to other members of the groups that they were chosen by; returns the rest.
-    fn return_to_groups(&self, from: &Arc<Client>, deliveries: Vec<Delivery>) -> Vec<Delivery> {
+    /// `may_wait`: members that are not connected may keep them.
+    fn return_to_groups(
+        &self,
+        from: &Client,
+        may_wait: bool,
+        deliveries: Vec<Delivery>,
+    ) -> Vec<Delivery> {
         if deliveries.is_empty() {
             return deliveries;
         }
-        self.with_batch(|batch| batch.return_to_groups(self, from, deliveries))
+        let now = self.now();
+        self.with_batch(|batch| batch.return_to_groups(self, now, from, may_wait, deliveries))
     }
 
     /// Counts messages that did not reach `client`, or nobody in particular.
@@ -291,6 +318,7 @@ impl Hub {
     /// Removes a subscription; returns whether there was one.
     pub(crate) fn unsubscribe(&self, state: &mut SessionState, filter: TopicFilter<'_>) -> bool {
         state.subscriptions.remove(filter.as_str());
+        state.pulls.stop(filter.as_str());
         self.routes.unsubscribe(&state.client, filter)
     }
 
@@ -331,13 +359,69 @@ impl Hub {
             };
             if state.expires_at.is_some_and(|end| end <= deadline) {
                 self.end_session(*state);
-                self.registry.release(&id, None);
-                continue;
+                self.registry.release(&id, None, |_| {});
+            } else {
+                self.publish_due_will(&mut state, deadline);
+                self.park(&id, state);
             }
-            if let Some((will, _)) = state.will.take() {
-                self.publish_will(&will, Some(&state.client));
-            }
-            self.park(&id, state);
+            // Many may be due at once; connections have their turn in between.
+            tokio::task::yield_now().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Layout;
+
+    const ONLINE: Link = Link::Online {
+        layout: Layout::Properties,
+        max_packet_size: u32::MAX,
+    };
+
+    async fn visit(hub: &Hub, id: &Arc<str>, expiry_interval: u32) -> bool {
+        let (mut state, present) = hub.attach(id, false).await;
+        hub.open_link(&state.client, ONLINE);
+        state.session = Some(SessionState::new_session());
+        let will = None;
+        hub.detach(
+            state,
+            Farewell {
+                expiry_interval,
+                will,
+            },
+        );
+        present
+    }
+
+    /// However often a client comes and goes, its session has one deadline at most.
+    #[tokio::test(start_paused = true)]
+    async fn a_session_has_one_deadline() {
+        let hub = Hub::new(Config::default(), Arc::default());
+        let id: Arc<str> = "client".into();
+        for round in 0..100 {
+            assert_eq!(visit(&hub, &id, 1_000).await, round > 0);
+            assert_eq!(hub.deadlines.len(), 1);
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        visit(&hub, &id, u32::MAX).await;
+        assert_eq!(hub.deadlines.len(), 0);
+        visit(&hub, &id, 0).await;
+        assert_eq!(hub.deadlines.len(), 0);
+        assert!(!visit(&hub, &id, 0).await);
+    }
+
+    /// A session whose time is over is over, whether its deadline has had its turn or not.
+    #[tokio::test(start_paused = true)]
+    async fn an_expired_session_is_not_resumed() {
+        let hub = Hub::new(Config::default(), Arc::default());
+        let id: Arc<str> = "client".into();
+        visit(&hub, &id, 10).await;
+        // Nobody runs the deadlines here.
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert!(visit(&hub, &id, 10).await);
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert!(!visit(&hub, &id, 10).await);
     }
 }

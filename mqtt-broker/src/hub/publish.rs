@@ -6,9 +6,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mqtt_codec::{
-    FixedHeader, Packet, ProtocolVersion, Publish, QoS, SubscriptionIdentifier, TopicName,
-};
+use mqtt_codec::{ProtocolVersion, Publish, QoS, SubscriptionIdentifier, TopicName};
 use mqtt_session::Time;
 
 use crate::client::{Client, ClientKey, Link};
@@ -18,11 +16,16 @@ use crate::hub::Hub;
 use crate::hub::cache::RouteCache;
 use crate::hub::group::Group;
 use crate::hub::routes::{Grant, Route};
+use crate::hub::runs::Run;
 use crate::hub::staging::Staging;
 use crate::message::{Envelope, Layout, Message, Parts, forwarded_properties};
 
 /// Payloads of at least this many bytes are shared by several receivers instead of copied for each.
 const SHARED_PAYLOAD: usize = 8 * 1024;
+
+/// Receivers that one batch serves, and nodes and subscriptions that it looks at, before others have their
+/// turn: a few milliseconds.
+const WORK: usize = 50_000;
 
 /// Who publishes.
 #[derive(Clone, Copy, Debug)]
@@ -63,46 +66,59 @@ pub(crate) enum Fate {
     Dropped(DropReason),
 }
 
-/// QoS 0 packets that follow each other in the batch's bytes and have the same route.
-#[derive(Debug)]
-struct Run {
-    route: Arc<Route>,
-    version: ProtocolVersion,
-    bytes: Range<usize>,
-    longest: usize,
-    count: u64,
-}
-
 /// What one worker gathers while it handles the packets of one read.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     /// The broker whose routes are cached.
     owner: usize,
     cache: RouteCache,
-    staging: Staging,
-    run: Option<Run>,
+    pub(crate) staging: Staging,
+    pub(crate) run: Option<Run>,
     unmatched: u64,
+    /// What was done since the batch began, in receivers, and in nodes and subscriptions looked at.
+    work: usize,
     properties: Vec<u8>,
+    /// The packet, or its head, that was encoded last.
     scratch: Vec<u8>,
 }
 
 /// A message on its way through one route.
-struct Passage<'a> {
-    parts: Parts<'a>,
-    qos: QoS,
-    retain: bool,
-    /// Message Expiry Interval as received.
-    expiry: Option<u32>,
+pub(crate) struct Passage<'a> {
+    pub(crate) parts: Parts<'a>,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    /// Remaining Message Expiry Interval, seconds.
+    pub(crate) expiry: Option<u32>,
     expires_at: Option<Time>,
     /// The kept form, made when the first receiver needs it.
     message: Option<Arc<Message>>,
     payload: Option<Bytes>,
+    /// For which layout and RETAIN flag, without identifiers, the batch's scratch holds the packet.
+    encoded: Option<(Layout, bool)>,
     receivers: usize,
     taken: bool,
     refused: bool,
 }
 
-impl Passage<'_> {
+impl<'a> Passage<'a> {
+    /// A message that was on its way to one receiver before.
+    pub(crate) fn again(delivery: &'a Delivery, now: Time) -> Self {
+        let message = &delivery.message;
+        Self {
+            parts: message.parts(),
+            qos: message.qos,
+            retain: delivery.retain,
+            expiry: message.remaining(now),
+            expires_at: message.expires_at,
+            message: Some(Arc::clone(message)),
+            payload: None,
+            encoded: None,
+            receivers: 1,
+            taken: false,
+            refused: false,
+        }
+    }
+
     /// Takes note of what became of the message at one receiver.
     fn note(&mut self, hub: &Hub, client: &Client, fate: Fate) {
         match fate {
@@ -113,6 +129,13 @@ impl Passage<'_> {
                 self.taken |= reason != DropReason::QueueFull;
             }
         }
+    }
+
+    fn shared_payload(&mut self) -> Bytes {
+        let parts = &self.parts;
+        self.payload
+            .get_or_insert_with(|| Bytes::copy_from_slice(parts.payload))
+            .clone()
     }
 
     fn message(&mut self) -> Arc<Message> {
@@ -128,19 +151,35 @@ impl Passage<'_> {
 }
 
 impl Batch {
-    /// Begins a batch for `hub`; what another broker of this process left in the cache is forgotten.
+    /// Begins a batch for `hub`; what another broker of this process left in the cache is forgotten, and
+    /// what a batch left that a panic ended.
     pub(crate) fn begin(&mut self, hub: &Hub) {
         if self.owner != hub.number {
             self.owner = hub.number;
             self.cache.clear();
         }
+        if !self.staging.is_empty() {
+            self.staging.clear();
+        }
+        self.run = None;
+        self.work = 0;
+    }
+
+    /// Takes note of work done.
+    pub(crate) fn work(&mut self, units: usize) {
+        self.work += units;
+    }
+
+    /// Whether so much was done that others should have their turn before this goes on.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.work >= WORK
     }
 
     /// Ends a batch: hands each session its part and wakes those that sleep. `bytes` are those that the
     /// frames of [`Inbound`] point into.
     pub(crate) fn end(&mut self, hub: &Hub, bytes: &[u8]) {
         self.flush_run(hub, bytes);
-        self.staging.flush(hub);
+        self.settle(hub);
         if self.unmatched > 0 {
             hub.counters
                 .count_drop(DropReason::NoSubscription, self.unmatched);
@@ -160,6 +199,7 @@ impl Batch {
         let publish = inbound.publish;
         let topic = inbound.topic;
         let route = self.cache.route(&hub.routes, topic);
+        self.work += 1 + self.cache.take_walked();
         if publish.qos == QoS::AtMostOnce
             && !publish.retain
             && route.is_plain()
@@ -212,10 +252,12 @@ impl Batch {
             expires_at: expiry.map(|seconds| now + Duration::from_secs(seconds.into())),
             message: None,
             payload: None,
-            receivers: route.targets.len() + route.groups.len(),
+            encoded: None,
+            receivers: route.len(),
             taken: false,
             refused: false,
         };
+        self.work += passage.receivers;
         if publish.retain && publish.payload.is_empty() {
             hub.retained.clear(topic);
         } else if publish.retain
@@ -228,18 +270,17 @@ impl Batch {
             if let Some(grant) = target.grant_for(publisher.key) {
                 let fate = self.deliver(hub, &target.client, grant, None, &mut passage);
                 passage.note(hub, &target.client, fate);
+                if self.staging.is_full() {
+                    self.staging.flush(hub);
+                }
             }
         }
         for group in &route.groups {
-            match group.choose(passage.qos, &hub.config, None) {
-                Some((client, grant)) => {
-                    let fate = self.deliver(hub, &client, &grant, Some(group), &mut passage);
-                    passage.note(hub, &client, fate);
-                }
-                None => {
-                    hub.count_drop(None, DropReason::NoMember, 1);
-                    passage.refused = true;
-                }
+            if self.deliver_to_member(hub, group, None, true, &mut passage) {
+                passage.taken = true;
+            } else {
+                hub.count_drop(None, DropReason::NoMember, 1);
+                passage.refused = true;
             }
         }
         match (passage.taken, passage.refused) {
@@ -252,7 +293,8 @@ impl Batch {
         }
     }
 
-    fn deliver(
+    /// Stages a message for one receiver.
+    pub(crate) fn deliver(
         &mut self,
         hub: &Hub,
         client: &Arc<Client>,
@@ -262,23 +304,20 @@ impl Batch {
     ) -> Fate {
         let qos = passage.qos.min(grant.qos);
         let retain = passage.retain && grant.retain_as_published;
-        let slot = self.staging.slot(client, &hub.config);
-        let link = slot.link();
+        let config = &hub.config;
+        let link = self.staging.slot(client, config).link();
         if link == Link::Ended {
             return Fate::Dropped(DropReason::SessionEnded);
         }
         if qos != QoS::AtMostOnce {
-            let message = passage.message();
-            let size = message.size();
-            let identifiers = grant.identifiers.clone();
             let delivery = Delivery {
-                message,
+                message: passage.message(),
                 qos,
                 retain,
-                identifiers,
+                identifiers: grant.identifiers.clone(),
                 group: group.cloned(),
             };
-            return slot.deliver(delivery, size);
+            return self.staging.deliver(client, config, delivery);
         }
         let Link::Online {
             layout,
@@ -291,155 +330,34 @@ impl Batch {
             grant.identifiers.as_deref().unwrap_or_default();
         let envelope =
             Envelope::at_most_once(layout, retain, passage.expiry).with_identifiers(identifiers);
-        if passage.parts.encoded_len(&envelope) > max_packet_size as usize {
+        let len = passage.parts.encoded_len(&envelope);
+        if len > max_packet_size as usize {
             return Fate::Dropped(DropReason::TooLarge);
         }
-        if passage.receivers > 1 && passage.parts.payload.len() >= SHARED_PAYLOAD {
-            let payload = passage
-                .payload
-                .get_or_insert_with(|| Bytes::copy_from_slice(passage.parts.payload));
+        if passage.receivers == 1 {
+            let parts = passage.parts;
+            return self.staging.send(client, config, len, |frames| {
+                frames.extend_with(|out| parts.encode(&envelope, out));
+            });
+        }
+        let kind = identifiers.is_empty().then_some((layout, retain));
+        let shares = passage.parts.payload.len() >= SHARED_PAYLOAD;
+        if kind.is_none() || passage.encoded != kind {
             self.scratch.clear();
-            passage.parts.encode_head(&envelope, &mut self.scratch);
-            slot.frame().extend_shared(&self.scratch, payload.clone());
-        } else {
-            slot.frame()
-                .extend_with(|out| passage.parts.encode(&envelope, out));
-        }
-        Fate::Sent
-    }
-
-    /// Gives messages that a member of shared groups did not get to other members that are connected, and
-    /// returns those that nobody else can take now.
-    pub(crate) fn return_to_groups(
-        &mut self,
-        hub: &Hub,
-        from: &Client,
-        deliveries: Vec<Delivery>,
-    ) -> Vec<Delivery> {
-        let mut left = Vec::new();
-        for delivery in deliveries {
-            let member = delivery
-                .group
-                .as_ref()
-                .and_then(|group| group.choose(delivery.message.qos, &hub.config, Some(from.key)));
-            let Some((client, grant)) = member else {
-                left.push(delivery);
-                continue;
-            };
-            let parts = delivery.message.parts();
-            let mut passage = Passage {
-                parts,
-                qos: delivery.message.qos,
-                retain: delivery.retain,
-                expiry: None,
-                expires_at: delivery.message.expires_at,
-                message: Some(Arc::clone(&delivery.message)),
-                payload: None,
-                receivers: 1,
-                taken: false,
-                refused: false,
-            };
-            let fate = self.deliver(hub, &client, &grant, delivery.group.as_ref(), &mut passage);
-            passage.note(hub, &client, fate);
-        }
-        left
-    }
-
-    fn extend_run(
-        &mut self,
-        hub: &Hub,
-        publisher: Publisher,
-        route: Arc<Route>,
-        frame: Range<usize>,
-        bytes: &[u8],
-    ) {
-        let len = frame.len();
-        if let Some(run) = &mut self.run
-            && Arc::ptr_eq(&run.route, &route)
-            && run.bytes.end == frame.start
-        {
-            run.bytes.end = frame.end;
-            run.longest = run.longest.max(len);
-            run.count += 1;
-            return;
-        }
-        self.flush_run(hub, bytes);
-        self.run = Some(Run {
-            route,
-            version: publisher.version,
-            bytes: frame,
-            longest: len,
-            count: 1,
-        });
-    }
-
-    /// Copies the gathered run to each of its receivers: once for all its packets.
-    fn flush_run(&mut self, hub: &Hub, bytes: &[u8]) {
-        let Some(run) = self.run.take() else { return };
-        let frames = bytes.get(run.bytes.clone()).unwrap_or_default();
-        let layout = Layout::of(run.version);
-        for target in &run.route.targets {
-            let slot = self.staging.slot(&target.client, &hub.config);
-            match slot.link() {
-                Link::Ended => {
-                    hub.count_drop(Some(&target.client), DropReason::SessionEnded, run.count)
-                }
-                Link::Offline => {
-                    hub.count_drop(Some(&target.client), DropReason::Offline, run.count)
-                }
-                Link::Online {
-                    layout: wanted,
-                    max_packet_size,
-                } if wanted == layout && run.longest <= max_packet_size as usize => {
-                    slot.extend_frames(frames, run.count);
-                }
-                Link::Online {
-                    layout,
-                    max_packet_size,
-                } => {
-                    for_each_publish(frames, run.version, |topic, publish| {
-                        if forwarded_properties(publish, topic, &mut self.properties).is_err() {
-                            hub.count_drop(Some(&target.client), DropReason::Unsendable, 1);
-                            return;
-                        }
-                        let parts = Parts {
-                            topic: topic.as_str(),
-                            properties: &self.properties,
-                            payload: publish.payload,
-                        };
-                        let expiry = publish.properties.message_expiry_interval;
-                        let envelope = Envelope::at_most_once(layout, false, expiry);
-                        if parts.encoded_len(&envelope) > max_packet_size as usize {
-                            hub.count_drop(Some(&target.client), DropReason::TooLarge, 1);
-                        } else {
-                            slot.frame().extend_with(|out| parts.encode(&envelope, out));
-                        }
-                    });
-                }
+            if shares {
+                passage.parts.encode_head(&envelope, &mut self.scratch);
+            } else {
+                passage.parts.encode(&envelope, &mut self.scratch);
             }
+            passage.encoded = kind;
         }
-    }
-}
-
-/// Decodes packets that were decoded before.
-fn for_each_publish(
-    mut frames: &[u8],
-    version: ProtocolVersion,
-    mut handle: impl FnMut(TopicName<'_>, &Publish<'_>),
-) {
-    while let Ok(Some(header)) = FixedHeader::parse(frames) {
-        let Some((frame, rest)) = frames.split_at_checked(header.frame_len()) else {
-            return;
-        };
-        frames = rest;
-        let body = frame
-            .get(usize::from(header.header_len)..)
-            .unwrap_or_default();
-        if let Ok(Packet::Publish(publish)) = Packet::decode(header, body, version)
-            && let Some(topic) = publish.topic
-        {
-            handle(topic, &publish);
-        }
+        let scratch = &self.scratch;
+        let payload = shares.then(|| passage.shared_payload());
+        self.staging
+            .send(client, config, scratch.len(), |frames| match payload {
+                Some(payload) => frames.extend_shared(scratch, payload),
+                None => frames.extend(scratch),
+            })
     }
 }
 

@@ -107,28 +107,27 @@ impl Registry {
         }
     }
 
-    /// Gives a claimed session back: to the next in line, or to the registry; `None` ends it. Returns
-    /// whether the registry keeps it.
-    pub(crate) fn release(&self, id: &str, mut state: Handover) -> bool {
+    /// Gives a claimed session back: to the next in line, or to the registry; `None` ends it. `kept` is
+    /// called before anybody can claim a session that the registry keeps.
+    pub(crate) fn release(&self, id: &str, mut state: Handover, kept: impl FnOnce(&SessionState)) {
         let mut shard = self.shard(id);
         let Some(entry) = shard.get_mut(id) else {
-            return false;
+            return;
         };
         entry.place = Place::Online(None);
         while let Some(next) = entry.line.pop_front() {
             match next.send(state) {
-                Ok(()) => return false,
+                Ok(()) => return,
                 Err(back) => state = back,
             }
         }
         match state {
             Some(state) => {
+                kept(&state);
                 entry.place = Place::Offline(state);
-                true
             }
             None => {
                 shard.remove(id);
-                false
             }
         }
     }

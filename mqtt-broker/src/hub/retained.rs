@@ -12,6 +12,8 @@ use crate::counters::DropReason;
 use crate::message::Message;
 
 const SHARDS: usize = 16;
+/// Bytes that a topic takes in the store besides its text, about.
+const ENTRY: usize = 64;
 
 type Shard = RwLock<RetainedStore<Arc<Message>>>;
 
@@ -26,10 +28,10 @@ pub(crate) struct Retained {
 /// How far the reading of the retained messages for one filter came.
 #[derive(Clone, Debug)]
 pub(crate) struct RetainedCursor {
-    filter: Box<str>,
+    filter: Arc<str>,
     shard: usize,
     last_shard: usize,
-    /// The last topic read in `shard`.
+    /// The last topic looked at in `shard`.
     after: Option<Box<str>>,
 }
 
@@ -47,6 +49,10 @@ impl RetainedCursor {
             after: None,
         }
     }
+
+    pub(crate) fn filter(&self) -> &Arc<str> {
+        &self.filter
+    }
 }
 
 impl Retained {
@@ -57,26 +63,33 @@ impl Retained {
     /// Stores the message of a topic in place of the one it has.
     ///
     /// The bounds of the configuration hold to within what other threads store at the same moment. A
-    /// message beyond them is refused; the one that the topic has stays.
+    /// message beyond them is refused, and the topic then has none: the one it had is no longer the last.
     pub(crate) fn set(
         &self,
         topic: TopicName<'_>,
         message: Arc<Message>,
         config: &Config,
     ) -> Result<(), DropReason> {
-        let size = message.size();
-        if size > config.retained_message_bytes {
-            return Err(DropReason::RetainedTooLarge);
-        }
+        let size = Self::cost(topic, &message);
         let mut store = self
             .shard(topic)
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        let old = store.get(topic.as_str()).map(|old| old.size());
+        let old = store.get(topic.as_str()).map(|old| Self::cost(topic, old));
         let count = self.count.load(Ordering::Relaxed) + usize::from(old.is_none());
         let bytes = (self.bytes.load(Ordering::Relaxed) + size).saturating_sub(old.unwrap_or(0));
-        if count > config.retained_messages || bytes > config.retained_bytes {
-            return Err(DropReason::RetainedFull);
+        let refused = if message.size() > config.retained_message_bytes {
+            Some(DropReason::RetainedTooLarge)
+        } else if count > config.retained_messages || bytes > config.retained_bytes {
+            Some(DropReason::RetainedFull)
+        } else {
+            None
+        };
+        if let Some(reason) = refused {
+            if let Some(old) = store.remove(topic.as_str()) {
+                self.forget(topic, &old);
+            }
+            return Err(reason);
         }
         store.insert(topic, message);
         self.bytes.fetch_add(size, Ordering::Relaxed);
@@ -87,6 +100,11 @@ impl Retained {
         Ok(())
     }
 
+    /// Bytes that a message takes here: the topic is its key as well.
+    fn cost(topic: TopicName<'_>, message: &Message) -> usize {
+        message.size() + topic.as_str().len() + ENTRY
+    }
+
     /// Removes the message of a topic.
     pub(crate) fn clear(&self, topic: TopicName<'_>) {
         let mut store = self
@@ -94,7 +112,7 @@ impl Retained {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(old) = store.remove(topic.as_str()) {
-            self.forget(&old);
+            self.forget(topic, &old);
         }
     }
 
@@ -103,10 +121,10 @@ impl Retained {
         let mut expired = 0;
         for shard in &self.shards {
             let mut store = shard.write().unwrap_or_else(PoisonError::into_inner);
-            store.retain(|_, message| {
-                let keep = message.expires_at.is_none_or(|end| end > now);
-                if !keep {
-                    self.forget(message);
+            store.retain(|topic, message| {
+                let keep = !message.is_expired(now);
+                if !keep && let Ok(topic) = TopicName::new(topic) {
+                    self.forget(topic, message);
                     expired += 1;
                 }
                 keep
@@ -115,39 +133,65 @@ impl Retained {
         expired
     }
 
-    fn forget(&self, message: &Message) {
+    fn forget(&self, topic: TopicName<'_>, message: &Message) {
         self.count.fetch_sub(1, Ordering::Relaxed);
-        self.bytes.fetch_sub(message.size(), Ordering::Relaxed);
+        self.bytes
+            .fetch_sub(Self::cost(topic, message), Ordering::Relaxed);
     }
 
-    /// Whether any message is left to read.
-    pub(crate) fn has_match(&self, cursor: &RetainedCursor) -> bool {
-        self.count.load(Ordering::Relaxed) > 0 && self.read(&mut cursor.clone(), |_| false)
+    /// Whether a message may match `filter`. Exact where it has no wildcard; where it has one, nothing is
+    /// looked at.
+    pub(crate) fn may_match(&self, filter: TopicFilter<'_>) -> bool {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        match TopicName::new(filter.as_str()) {
+            Ok(topic) => {
+                let store = self.shard(topic).read();
+                let store = store.unwrap_or_else(PoisonError::into_inner);
+                store.get(topic.as_str()).is_some()
+            }
+            Err(_) => true,
+        }
     }
 
-    /// Reads on: calls `take` for messages that match until it returns false; returns whether there may
-    /// be more.
+    /// Reads on: calls `take` for messages that match until it returns false, or `budget` topics were looked
+    /// at, which is lowered by as many; returns whether there may be more.
     pub(crate) fn read(
         &self,
         cursor: &mut RetainedCursor,
+        budget: &mut usize,
         mut take: impl FnMut(&Arc<Message>) -> bool,
     ) -> bool {
-        let Ok(filter) = TopicFilter::new(&cursor.filter) else {
+        let filter = Arc::clone(&cursor.filter);
+        let Ok(filter) = TopicFilter::new(&filter) else {
             return false;
         };
         while cursor.shard <= cursor.last_shard {
             let Some(shard) = self.shards.get(cursor.shard) else {
                 return false;
             };
-            let store = shard.read().unwrap_or_else(PoisonError::into_inner);
-            for (topic, message) in store.matches_after(filter, cursor.after.as_deref()) {
-                if !take(message) {
-                    cursor.after = Some(topic.into());
-                    return true;
-                }
+            if *budget == 0 {
+                return true;
             }
-            cursor.shard += 1;
-            cursor.after = None;
+            let store = shard.read().unwrap_or_else(PoisonError::into_inner);
+            let mut matches = store
+                .matches_after(filter, cursor.after.as_deref())
+                .with_budget(*budget);
+            let takes_more = matches.by_ref().all(|(_, message)| take(message));
+            // A shard without a match costs something as well.
+            *budget = budget.saturating_sub(matches.looked_at().max(1));
+            if let Some(last) = matches.suspended_at() {
+                let last = Some(last.into());
+                drop(store);
+                cursor.after = last;
+            } else {
+                cursor.shard += 1;
+                cursor.after = None;
+            }
+            if !takes_more {
+                return cursor.shard <= cursor.last_shard;
+            }
         }
         false
     }

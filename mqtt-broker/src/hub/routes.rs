@@ -29,10 +29,6 @@ impl RouteKey {
     pub(crate) fn group(number: u32) -> Self {
         Self(number | GROUP_BIT)
     }
-
-    pub(crate) fn group_number(self) -> usize {
-        (self.0 & !GROUP_BIT) as usize
-    }
 }
 
 /// How the messages of a route reach one session.
@@ -99,6 +95,27 @@ impl Route {
     pub(crate) fn is_empty(&self) -> bool {
         self.targets.is_empty() && self.groups.is_empty()
     }
+
+    /// How many receivers there are, a group being one.
+    pub(crate) fn len(&self) -> usize {
+        self.targets.len() + self.groups.len()
+    }
+
+    /// Bytes that the route takes, about.
+    pub(crate) fn size(&self) -> usize {
+        let identifiers = |grant: &Grant| {
+            let count = grant.identifiers.as_ref().map_or(0, |list| list.len());
+            count * size_of::<SubscriptionIdentifier>()
+        };
+        let targets = self.targets.iter().map(|target| {
+            let own = match &target.own {
+                OwnGrant::Same | OwnGrant::Nothing => 0,
+                OwnGrant::Other(grant) => size_of::<Grant>() + identifiers(grant),
+            };
+            size_of::<RouteTarget>() + identifiers(&target.grant) + own
+        });
+        targets.sum::<usize>() + self.groups.len() * size_of::<Arc<Group>>()
+    }
 }
 
 /// Which state of the subscriptions a route was read from.
@@ -125,6 +142,8 @@ pub(crate) struct Routes {
     wildcards: Shard,
     clients: RwLock<Slab<Arc<Client>>>,
     groups: Groups,
+    /// The route of every topic that reaches nobody.
+    nobody: Arc<Route>,
 }
 
 impl Routes {
@@ -134,6 +153,7 @@ impl Routes {
             wildcards: Shard::default(),
             clients: RwLock::default(),
             groups: Groups::default(),
+            nobody: Arc::default(),
         }
     }
 
@@ -233,17 +253,27 @@ impl Routes {
         }
     }
 
-    /// Reads the route for `topic` from the trees.
-    pub(crate) fn route(&self, topic: TopicName<'_>, scratch: &mut RouteScratch) -> Route {
+    /// Reads the route for `topic` from the trees; returns as well what the walk cost, in nodes and
+    /// subscriptions.
+    pub(crate) fn route(
+        &self,
+        topic: TopicName<'_>,
+        scratch: &mut RouteScratch,
+    ) -> (Arc<Route>, usize) {
         scratch.clear();
+        let mut cost = 0;
+        // Held throughout: a key that a tree knows cannot pass on to another session before it is looked up.
+        let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
         let level = &self.levels[shard_of_topic(topic.as_str(), SHARDS) % SHARDS];
         for shard in [level, &self.wildcards] {
             let tree = shard.tree.read().unwrap_or_else(PoisonError::into_inner);
-            tree.for_each_match(topic, |key, subscription| scratch.add(key, subscription));
+            cost += scratch.collect(&tree, topic);
         }
-        let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
+        if scratch.is_empty() {
+            return (Arc::clone(&self.nobody), cost);
+        }
         let mut route = Route::default();
-        for target in scratch.iter() {
+        for target in scratch.finish() {
             let key = target.key;
             if key.0 & GROUP_BIT != 0 {
                 route.groups.extend(self.groups.get(key));
@@ -262,7 +292,7 @@ impl Routes {
         route.plain = !route.targets.is_empty()
             && route.groups.is_empty()
             && route.targets.iter().all(RouteTarget::is_plain);
-        route
+        (Arc::new(route), cost)
     }
 }
 

@@ -10,6 +10,11 @@ use crate::frames::Frames;
 use crate::hub::Hub;
 use crate::hub::publish::Fate;
 
+/// Bytes that a batch gathers before it hands them to the sessions: a fan-out does not stand in memory twice.
+const STAGED_BYTES: usize = 1 << 20;
+/// What a staged QoS 1 or 2 message takes, by a rough count: its body is shared.
+const DELIVERY_BYTES: usize = 64;
+
 /// What waits for one session until the batch ends.
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -18,6 +23,8 @@ pub(crate) struct Slot {
     link: Link,
     frames: Frames,
     frame_count: u64,
+    /// Bytes of QoS 0 frames beyond which the outbox would drop them anyway.
+    frame_bound: usize,
     deliveries: Vec<Delivery>,
     delivery_bytes: usize,
     /// Bytes of QoS 1 and 2 messages that the session can still take.
@@ -30,19 +37,13 @@ impl Slot {
     }
 
     /// Appends `count` finished QoS 0 frames.
-    pub(crate) fn extend_frames(&mut self, frames: &[u8], count: u64) {
+    fn extend_frames(&mut self, frames: &[u8], count: u64) {
         self.frames.extend(frames);
         self.frame_count += count;
     }
 
-    /// The queue of QoS 0 frames, to append one to.
-    pub(crate) fn frame(&mut self) -> &mut Frames {
-        self.frame_count += 1;
-        &mut self.frames
-    }
-
     /// Queues a QoS 1 or 2 message, if the session has room for it.
-    pub(crate) fn deliver(&mut self, delivery: Delivery, size: usize) -> Fate {
+    fn deliver(&mut self, delivery: Delivery, size: usize) -> Fate {
         if self.room < size {
             return Fate::Dropped(DropReason::QueueFull);
         }
@@ -53,7 +54,7 @@ impl Slot {
     }
 
     /// Hands everything to the outbox and wakes the session's task if it sleeps.
-    fn flush(mut self, hub: &Hub) -> Vec<Delivery> {
+    fn flush(mut self, hub: &Hub, returned: &mut Vec<Returned>) -> Vec<Delivery> {
         let config = &hub.config;
         if self.frames.is_empty() && self.deliveries.is_empty() {
             return self.deliveries;
@@ -76,10 +77,25 @@ impl Slot {
         };
         match frame_loss {
             Some(reason) if self.frame_count > 0 => {
-                hub.count_drop(Some(&self.client), reason, self.frame_count)
+                hub.count_drop(Some(&self.client), reason, self.frame_count);
             }
             Some(_) => {}
             None => outbox.frames.append(&mut self.frames),
+        }
+        if !matches!(link, Link::Online { .. }) {
+            // The member that a group chose has gone meanwhile.
+            let chosen = self
+                .deliveries
+                .extract_if(.., |delivery| delivery.group.is_some());
+            let before = returned.len();
+            returned.extend(chosen.map(|delivery| Returned {
+                from: Arc::clone(&self.client),
+                delivery,
+            }));
+            let sizes = returned[before..]
+                .iter()
+                .map(|one| one.delivery.message.size());
+            self.delivery_bytes -= sizes.sum::<usize>();
         }
         if link == Link::Ended {
             hub.count_drop(
@@ -105,14 +121,25 @@ impl Slot {
     }
 }
 
+/// A message that a group chose a member for, which that member no longer gets.
+#[derive(Debug)]
+pub(crate) struct Returned {
+    pub(crate) from: Arc<Client>,
+    pub(crate) delivery: Delivery,
+}
+
 /// The slots of a batch, found by the session's key.
 #[derive(Debug, Default)]
 pub(crate) struct Staging {
     /// For each session key the number of its slot in this batch plus one, or 0.
     numbers: Vec<u32>,
     slots: Vec<Slot>,
+    /// Bytes in all slots, about.
+    bytes: usize,
     /// Emptied lists of deliveries, kept for the next batch.
     spare: Vec<Vec<Delivery>>,
+    /// What is to be offered to other members of the groups.
+    returned: Vec<Returned>,
 }
 
 /// Lists of deliveries that a worker keeps for reuse, and the longest that is worth keeping.
@@ -139,6 +166,7 @@ impl Staging {
                     link: client.link(),
                     frames: Frames::default(),
                     frame_count: 0,
+                    frame_bound: config.outbox_bytes,
                     deliveries: self.spare.pop().unwrap_or_default(),
                     delivery_bytes: 0,
                     room: config.queue_bytes.saturating_sub(client.queued()),
@@ -150,14 +178,81 @@ impl Staging {
         &mut self.slots[number - 1]
     }
 
-    /// Ends the batch: every session gets its part, and each sleeping one is woken once.
+    /// Appends `count` finished QoS 0 frames for `client`, which is connected.
+    pub(crate) fn extend_frames(
+        &mut self,
+        client: &Arc<Client>,
+        config: &Config,
+        frames: &[u8],
+        count: u64,
+    ) {
+        self.bytes += frames.len();
+        self.slot(client, config).extend_frames(frames, count);
+    }
+
+    /// Lets `write` append one QoS 0 frame for `client`, which is connected, unless that already has so many
+    /// that it would be dropped from its outbox. `copied` is what `write` copies, in bytes.
+    pub(crate) fn send(
+        &mut self,
+        client: &Arc<Client>,
+        config: &Config,
+        copied: usize,
+        write: impl FnOnce(&mut Frames),
+    ) -> Fate {
+        let slot = self.slot(client, config);
+        if slot.frames.len() >= slot.frame_bound {
+            return Fate::Dropped(DropReason::OutboxFull);
+        }
+        slot.frame_count += 1;
+        write(&mut slot.frames);
+        self.bytes += copied;
+        Fate::Sent
+    }
+
+    /// Queues a QoS 1 or 2 message for `client`, if its session has room for it.
+    pub(crate) fn deliver(
+        &mut self,
+        client: &Arc<Client>,
+        config: &Config,
+        delivery: Delivery,
+    ) -> Fate {
+        self.bytes += DELIVERY_BYTES;
+        let size = delivery.message.size();
+        self.slot(client, config).deliver(delivery, size)
+    }
+
+    /// Whether so much is gathered that it should be handed over before more comes.
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes >= STAGED_BYTES
+    }
+
+    /// Hands every session its part, and wakes each sleeping one once.
     pub(crate) fn flush(&mut self, hub: &Hub) {
+        self.bytes = 0;
         for slot in self.slots.drain(..) {
             self.numbers[slot.client.key.0 as usize] = 0;
-            let list = slot.flush(hub);
+            let list = slot.flush(hub, &mut self.returned);
             if list.is_empty() && list.capacity() <= SPARE_LEN && self.spare.len() < SPARE_LISTS {
                 self.spare.push(list);
             }
         }
+    }
+
+    /// Takes what the members of groups did not get.
+    pub(crate) fn take_returned(&mut self) -> Vec<Returned> {
+        core::mem::take(&mut self.returned)
+    }
+
+    /// Forgets what a batch left that did not come to its end.
+    pub(crate) fn clear(&mut self) {
+        self.slots.clear();
+        self.numbers.fill(0);
+        self.returned.clear();
+        self.bytes = 0;
+    }
+
+    /// Whether a batch left something that did not come to its end.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.is_empty() && self.returned.is_empty()
     }
 }

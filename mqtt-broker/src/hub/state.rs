@@ -8,6 +8,7 @@ use mqtt_session::{Persistence, Session, Time};
 
 use crate::client::Client;
 use crate::delivery::Delivery;
+use crate::hub::pulls::Pulls;
 use crate::will::StoredWill;
 
 /// The filters of a session as its client wrote them, and what they cost.
@@ -18,12 +19,13 @@ pub(crate) struct Subscriptions {
 }
 
 impl Subscriptions {
-    /// Bytes that a filter takes, in here and in the tree, at most: each level may be a node of its own.
+    /// Bytes that a filter takes, in here and in the tree, at most: each level may be a node of its own, with
+    /// a text of its own, and tables and arenas are up to half empty.
     fn cost(filter: &str) -> usize {
         const FILTER: usize = 128;
-        const LEVEL: usize = 48;
+        const LEVEL: usize = 128;
         let levels = 1 + filter.bytes().filter(|byte| *byte == b'/').count();
-        FILTER + filter.len() + LEVEL * levels
+        FILTER + 2 * filter.len() + LEVEL * levels
     }
 
     /// Adds a filter; false if it is new and would make more than `bound` bytes.
@@ -58,6 +60,8 @@ pub(crate) struct SessionState {
     /// QoS 1 and 2 in both directions. `None` while a connection has it.
     pub(crate) session: Option<Session<Delivery>>,
     pub(crate) subscriptions: Subscriptions,
+    /// Retained messages that new subscriptions have not got yet.
+    pub(crate) pulls: Pulls,
     /// A will whose delay runs, with the time it is due.
     pub(crate) will: Option<(StoredWill, Time)>,
     /// When the session ends, while it has no connection. `None`: never.

@@ -203,9 +203,7 @@ async fn an_alias_goes_with_other_properties() {
         let mut receiver = Peer::new(&broker, V5, "receiver").await;
         receiver.subscribe("t", qos).await;
         let mut sender = Peer::new(&broker, V5, "sender").await;
-        sender
-            .publish(&with_alias(Some("t"), 1, "set", qos))
-            .await;
+        sender.publish(&with_alias(Some("t"), 1, "set", qos)).await;
         receiver.expect_message("t", "set", qos).await;
         let mut publish = with_alias(None, 1, "used", qos);
         publish.properties.content_type = Some("text/plain");
@@ -217,6 +215,9 @@ async fn an_alias_goes_with_other_properties() {
         let received = receiver.expect_message("t", "used", qos).await;
         let properties = received.publish().properties;
         assert_eq!(properties.content_type, Some("text/plain"));
-        assert_eq!(properties.user_properties, publish.properties.user_properties);
+        assert_eq!(
+            properties.user_properties,
+            publish.properties.user_properties
+        );
     }
 }

@@ -435,3 +435,26 @@ async fn a_delayed_will_expires_after_its_publication() {
     late.subscribe("will", QoS::AtMostOnce).await;
     late.expect_nothing().await;
 }
+
+/// Answers to what came in one read with DISCONNECT, or with a packet that ends the connection, are sent; on 5.0
+/// before the broker's DISCONNECT.
+#[tokio::test(start_paused = true)]
+async fn what_came_before_the_end_is_answered() {
+    // SUBSCRIBE to b, PUBLISH at QoS 1, PINGREQ.
+    let requests = b"\x82\x06\0\x01\0\x01b\0\x32\x06\0\x01a\0\x02x\xc0\0";
+    let answers = b"\x90\x03\0\x01\0\x40\x02\0\x02\xd0\0";
+    let broker = broker();
+    for last in [&b"\xe0\0"[..], b"\0\0"] {
+        let mut peer = Peer::new(&broker, V3_1_1, "client").await;
+        peer.send_raw(&[requests, last].concat()).await;
+        assert_eq!(peer.rest().await, answers);
+    }
+    // The same of 5.0, where nobody subscribed to a.
+    let requests = b"\x82\x07\0\x01\0\0\x01b\0\x32\x07\0\x01a\0\x02\0x\xc0\0";
+    let answers = b"\x90\x04\0\x01\0\0\x40\x03\0\x02\x10\xd0\0";
+    for (last, farewell) in [(&b"\xe0\0"[..], &b""[..]), (b"\0\0", b"\xe0\x01\x81")] {
+        let mut peer = Peer::new(&broker, V5, "client").await;
+        peer.send_raw(&[requests, last].concat()).await;
+        assert_eq!(peer.rest().await, [answers, farewell].concat());
+    }
+}

@@ -5,6 +5,7 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 
+use futures_util::FutureExt;
 use mqtt_broker::{Broker, Config};
 use mqtt_codec::{
     Ack, ConnAck, Connect, Disconnect, Frame, Packet, PacketId, PacketType, ProtocolVersion,
@@ -284,6 +285,20 @@ impl Peer {
                 "expected the end of the connection, got {:?}",
                 received.packet()
             );
+        }
+    }
+
+    /// Whether the broker has closed the connection, as far as it can be told without waiting. What came is
+    /// thrown away.
+    pub(crate) async fn is_closed(&mut self) -> bool {
+        settle().await;
+        let mut buffer = [0; 1_024];
+        loop {
+            match self.stream.read(&mut buffer).now_or_never() {
+                Some(Ok(0) | Err(_)) => return true,
+                Some(Ok(_)) => {}
+                None => return false,
+            }
         }
     }
 

@@ -257,7 +257,7 @@ async fn a_long_queue_drains_in_order() {
 #[tokio::test(start_paused = true)]
 async fn subscriptions_are_bounded() {
     let mut config = Config::default();
-    config.subscription_bytes = 1_000;
+    config.subscription_bytes = 1_600;
     let broker = broker_with(config);
     let mut peer = Peer::new(&broker, V5, "client").await;
     let mut codes = Vec::new();

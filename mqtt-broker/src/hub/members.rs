@@ -1,0 +1,113 @@
+//! Messages for shared groups: offered to a member, and to another one when that does not get it.
+
+use std::sync::Arc;
+
+use mqtt_session::Time;
+
+use crate::client::{Client, ClientKey, Link};
+use crate::counters::DropReason;
+use crate::delivery::Delivery;
+use crate::hub::Hub;
+use crate::hub::group::{Candidate, Group};
+use crate::hub::publish::{Batch, Fate, Passage};
+use crate::hub::staging::Returned;
+
+/// How often a message is offered again because what a batch has gathered made the last choice a bad one.
+const ATTEMPTS: usize = 4;
+
+impl Batch {
+    /// Gives a message to a member of a group; false if no member can take it.
+    pub(crate) fn deliver_to_member(
+        &mut self,
+        hub: &Hub,
+        group: &Arc<Group>,
+        but_not: Option<ClientKey>,
+        may_wait: bool,
+        passage: &mut Passage<'_>,
+    ) -> bool {
+        for _ in 0..ATTEMPTS {
+            let candidate = Candidate {
+                parts: passage.parts,
+                qos: passage.qos,
+                retain: passage.retain,
+                expiry: passage.expiry,
+                but_not,
+                may_wait,
+            };
+            let Some((client, grant)) = group.choose(&candidate, &hub.config) else {
+                return false;
+            };
+            match self.deliver(hub, &client, &grant, Some(group), passage) {
+                Fate::Sent => return true,
+                // The choice knew nothing of what is staged: from now on it does.
+                Fate::Dropped(_) => self.staging.flush(hub),
+            }
+        }
+        false
+    }
+
+    /// Gives messages that a member of shared groups did not get to other members, and returns those that
+    /// nobody else can take now. `may_wait`: members that are not connected may keep them.
+    pub(crate) fn return_to_groups(
+        &mut self,
+        hub: &Hub,
+        now: Time,
+        from: &Client,
+        may_wait: bool,
+        mut deliveries: Vec<Delivery>,
+    ) -> Vec<Delivery> {
+        deliveries.retain(|delivery| !self.offer(hub, now, from, may_wait, delivery));
+        deliveries
+    }
+
+    fn offer(
+        &mut self,
+        hub: &Hub,
+        now: Time,
+        from: &Client,
+        may_wait: bool,
+        delivery: &Delivery,
+    ) -> bool {
+        let Some(group) = &delivery.group else {
+            return false;
+        };
+        let mut passage = Passage::again(delivery, now);
+        self.deliver_to_member(hub, group, Some(from.key), may_wait, &mut passage)
+    }
+
+    /// Hands over what was staged, and finds others for what chosen members did not get.
+    pub(crate) fn settle(&mut self, hub: &Hub) {
+        self.staging.flush(hub);
+        for attempt in 0..ATTEMPTS {
+            let returned = self.staging.take_returned();
+            if returned.is_empty() {
+                return;
+            }
+            for Returned { from, delivery } in returned {
+                let has_ended = from.link() == Link::Ended;
+                let last = attempt + 1 == ATTEMPTS;
+                if last || !self.offer(hub, hub.now(), &from, has_ended, &delivery) {
+                    keep(hub, &from, delivery);
+                }
+            }
+            self.staging.flush(hub);
+        }
+    }
+}
+
+/// Leaves a message with the member that it was chosen for, if its session lasts.
+fn keep(hub: &Hub, client: &Client, delivery: Delivery) {
+    let mut outbox = client.outbox();
+    if client.link() == Link::Ended {
+        drop(outbox);
+        hub.count_drop(Some(client), DropReason::SessionEnded, 1);
+        return;
+    }
+    client.queue_grows(delivery.message.size());
+    outbox.deliveries.push(delivery);
+    let waker = outbox.mark();
+    drop(outbox);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}

@@ -1,0 +1,180 @@
+//! Runs: QoS 0 packets that follow each other and go the same way are copied to each receiver at once.
+
+use core::ops::Range;
+use std::sync::Arc;
+
+use mqtt_codec::{FixedHeader, Packet, ProtocolVersion};
+
+use crate::client::Link;
+use crate::counters::DropReason;
+use crate::hub::Hub;
+use crate::hub::publish::{Batch, Publisher};
+use crate::hub::routes::Route;
+use crate::message::{Envelope, Layout, Parts, forwarded_properties};
+
+/// QoS 0 packets that follow each other in the batch's bytes and have the same route.
+#[derive(Debug)]
+pub(crate) struct Run {
+    route: Arc<Route>,
+    version: ProtocolVersion,
+    bytes: Range<usize>,
+    longest: usize,
+    count: u64,
+}
+
+/// Packets as a receiver reads them.
+#[derive(Clone, Copy)]
+struct Packets<'a> {
+    frames: &'a [u8],
+    longest: usize,
+    count: u64,
+}
+
+impl<'a> Packets<'a> {
+    /// The same without those that are longer than a receiver takes.
+    fn up_to(self, limit: usize, kept: &'a mut Vec<u8>) -> Self {
+        let mut count = 0;
+        for frame in frames_of(self.frames) {
+            if frame.len() <= limit {
+                kept.extend_from_slice(frame);
+                count += 1;
+            }
+        }
+        Self {
+            frames: kept,
+            longest: limit,
+            count,
+        }
+    }
+}
+
+impl Batch {
+    /// Adds a packet to the run, or begins a new one.
+    pub(crate) fn extend_run(
+        &mut self,
+        hub: &Hub,
+        publisher: Publisher,
+        route: Arc<Route>,
+        frame: Range<usize>,
+        bytes: &[u8],
+    ) {
+        let len = frame.len();
+        if let Some(run) = &mut self.run
+            && Arc::ptr_eq(&run.route, &route)
+            && run.bytes.end == frame.start
+        {
+            run.bytes.end = frame.end;
+            run.longest = run.longest.max(len);
+            run.count += 1;
+            return;
+        }
+        self.flush_run(hub, bytes);
+        self.run = Some(Run {
+            route,
+            version: publisher.version,
+            bytes: frame,
+            longest: len,
+            count: 1,
+        });
+    }
+
+    /// Copies the gathered run to each of its receivers: once for all its packets.
+    pub(crate) fn flush_run(&mut self, hub: &Hub, bytes: &[u8]) {
+        let Some(run) = self.run.take() else { return };
+        self.work(run.route.len());
+        let own = Packets {
+            frames: bytes.get(run.bytes.clone()).unwrap_or_default(),
+            longest: run.longest,
+            count: run.count,
+        };
+        let own_layout = Layout::of(run.version);
+        let mut other_frames = Vec::new();
+        let mut other = None;
+        for target in &run.route.targets {
+            let client = &target.client;
+            let (layout, limit) = match self.staging.slot(client, &hub.config).link() {
+                Link::Online {
+                    layout,
+                    max_packet_size,
+                } => (layout, max_packet_size as usize),
+                Link::Offline => {
+                    hub.count_drop(Some(client), DropReason::Offline, run.count);
+                    continue;
+                }
+                Link::Ended => {
+                    hub.count_drop(Some(client), DropReason::SessionEnded, run.count);
+                    continue;
+                }
+            };
+            let whole = if layout == own_layout {
+                own
+            } else {
+                let (longest, count) = *other.get_or_insert_with(|| {
+                    transcode(own.frames, run.version, layout, &mut other_frames)
+                });
+                Packets {
+                    frames: &other_frames,
+                    longest,
+                    count,
+                }
+            };
+            let unsendable = run.count - whole.count;
+            hub.count_drop(Some(client), DropReason::Unsendable, unsendable);
+            let mut kept = Vec::new();
+            let packets = if whole.longest <= limit {
+                whole
+            } else {
+                whole.up_to(limit, &mut kept)
+            };
+            let too_large = whole.count - packets.count;
+            hub.count_drop(Some(client), DropReason::TooLarge, too_large);
+            self.staging
+                .extend_frames(client, &hub.config, packets.frames, packets.count);
+            if self.staging.is_full() {
+                self.staging.flush(hub);
+            }
+        }
+    }
+}
+
+/// Appends the packets to `out` in the other layout; returns the length of the longest and how many they are.
+fn transcode(
+    frames: &[u8],
+    version: ProtocolVersion,
+    layout: Layout,
+    out: &mut Vec<u8>,
+) -> (usize, u64) {
+    let mut properties = Vec::new();
+    let (mut longest, mut count) = (0, 0);
+    for frame in frames_of(frames) {
+        // The packets were decoded before.
+        if let Ok(Some(header)) = FixedHeader::parse(frame)
+            && let Some(body) = frame.get(usize::from(header.header_len)..)
+            && let Ok(Packet::Publish(publish)) = Packet::decode(header, body, version)
+            && let Some(topic) = publish.topic
+            && forwarded_properties(&publish, topic, &mut properties).is_ok()
+        {
+            let parts = Parts {
+                topic: topic.as_str(),
+                properties: &properties,
+                payload: publish.payload,
+            };
+            let expiry = publish.properties.message_expiry_interval;
+            let before = out.len();
+            parts.encode(&Envelope::at_most_once(layout, false, expiry), out);
+            longest = longest.max(out.len() - before);
+            count += 1;
+        }
+    }
+    (longest, count)
+}
+
+/// The packets that stand in `frames` one after the other.
+fn frames_of(mut frames: &[u8]) -> impl Iterator<Item = &[u8]> {
+    core::iter::from_fn(move || {
+        let header = FixedHeader::parse(frames).ok()??;
+        let (frame, rest) = frames.split_at_checked(header.frame_len())?;
+        frames = rest;
+        Some(frame)
+    })
+}
