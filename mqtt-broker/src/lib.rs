@@ -11,6 +11,7 @@ mod hub;
 mod listener;
 mod message;
 mod server;
+mod shown;
 mod will;
 
 pub use config::Config;

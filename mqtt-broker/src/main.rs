@@ -3,6 +3,7 @@
 
 mod args;
 
+use core::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -10,6 +11,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use mqtt_broker::{Broker, Config, Listener};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Args, LogFormat};
@@ -18,28 +20,49 @@ use crate::args::{Args, LogFormat};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Lines of the log that may wait to be written.
+const LOG_LINES: usize = 16_384;
+
 /// Exit code for bad usage or configuration.
 const BAD_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let args = Args::parse();
     if let Some(problem) = args.problem() {
-        eprintln!("mqtt-broker: {problem}");
+        complain(problem);
         return ExitCode::from(BAD_USAGE);
     }
-    log_to_standard_error(&args);
+    // What is logged last is written when this is dropped.
+    let _writer = log_to_standard_error(&args);
     match serve(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("mqtt-broker: {error:#}");
+            complain(format_args!("{error:#}"));
             ExitCode::from(BAD_USAGE)
         }
     }
 }
 
-fn log_to_standard_error(args: &Args) {
+/// Writes to standard error, which may be closed: that is no reason to stop.
+fn tell(text: impl Display) {
+    let _ = write!(std::io::stderr(), "{text}");
+}
+
+fn complain(problem: impl Display) {
+    tell(format_args!("mqtt-broker: {problem}\n"));
+}
+
+/// Logs from a thread of its own: who reads slowly, or not at all, does not hold the broker up. Lines that
+/// find its queue full are lost.
+fn log_to_standard_error(args: &Args) -> WorkerGuard {
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(LOG_LINES)
+        .lossy(true)
+        .thread_name("log")
+        .finish(std::io::stderr());
     let log = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(EnvFilter::default().add_directive(args.log_level.into()))
         .with_target(false);
@@ -47,6 +70,7 @@ fn log_to_standard_error(args: &Args) {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
     }
+    guard
 }
 
 #[tokio::main]
@@ -81,9 +105,9 @@ async fn serve(args: &Args) -> Result<()> {
     loop {
         tokio::select! {
             () = &mut serving => break,
-            _ = report.recv() => eprint!("{}", counters.report()),
+            _ = report.recv() => tell(counters.report()),
         }
     }
-    eprint!("{}", counters.report());
+    tell(counters.report());
     Ok(())
 }

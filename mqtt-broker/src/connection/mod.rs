@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use crate::connection::driver::Driver;
 use crate::connection::handshake::{Handshake, Refusal};
 use crate::hub::Hub;
+use crate::shown::Shown;
 
 /// How long, and for how many bytes, a closed connection is read so that the peer sees our last packet
 /// instead of a reset.
@@ -37,7 +38,7 @@ pub(crate) async fn serve<S: Stream>(hub: Arc<Hub>, mut stream: S, peer: &(impl 
     let handshake = match handshake.await {
         Ok(handshake) => handshake,
         Err(refusal) => {
-            tracing::info!(%peer, client_id = refusal.client_id(), reason = %refusal, "refused");
+            tracing::info!(%peer, client_id = %Shown(refusal.client_id()), reason = %refusal, "refused");
             if refusal.answer(&mut stream).await {
                 linger(&mut stream).await;
             }
@@ -47,14 +48,14 @@ pub(crate) async fn serve<S: Stream>(hub: Arc<Hub>, mut stream: S, peer: &(impl 
     let mut driver = Driver::attach(hub, handshake).await;
     tracing::info!(
         %peer,
-        client_id = driver.client_id(),
+        client_id = %Shown(driver.client_id()),
         version = driver.version().level(),
         session_present = driver.session_present(),
         "connected"
     );
     let end = poll_fn(|cx| driver.poll(cx, &mut stream)).await;
     let said = end.farewell(&mut driver, &mut stream);
-    tracing::info!(%peer, client_id = driver.client_id(), reason = %end, "disconnected");
+    tracing::info!(%peer, client_id = %Shown(driver.client_id()), reason = %end, "disconnected");
     driver.release(&end);
     drop(driver);
     if said {

@@ -1,5 +1,6 @@
 //! `cargo xtask abuse`: attacks on the broker, and what its other clients notice of them.
 
+mod amplify;
 mod attacks;
 mod probe;
 mod wire;
@@ -12,7 +13,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use self::{
-    attacks::{ATTACKS, Attack},
+    attacks::Attack,
     probe::{Probe, Seen},
 };
 use crate::{
@@ -46,7 +47,7 @@ pub(crate) fn run(args: &Args) -> Result<Verdict> {
         "{:<26} {:>8} {:>8} {:>9}  outcome",
         "attack", "time", "gap", "memory"
     );
-    for attack in &ATTACKS {
+    for attack in attacks::ATTACKS.iter().chain(&amplify::ATTACKS) {
         if !args.only.is_empty()
             && !args
                 .only

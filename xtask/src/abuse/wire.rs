@@ -66,6 +66,15 @@ pub(super) fn publish(topic: &str, id: Option<u16>, payload: &[u8]) -> Vec<u8> {
     packet(if id.is_some() { PUBLISH | 2 } else { PUBLISH }, &body)
 }
 
+/// PUBLISH of 5.0 at QoS 0 that sets a topic alias, or uses it where the topic is empty.
+pub(super) fn publish_alias(topic: &str, alias: u16) -> Vec<u8> {
+    let mut body = Vec::new();
+    string(topic, &mut body);
+    body.extend_from_slice(&[3, 0x23]);
+    body.extend_from_slice(&alias.to_be_bytes());
+    packet(PUBLISH, &body)
+}
+
 /// A connection that answers within [`PATIENCE`] or counts as hung.
 pub(super) struct Peer {
     pub(super) stream: TcpStream,
@@ -91,6 +100,45 @@ impl Peer {
             "refused: {first:#04x} {body:?}"
         );
         Ok(peer)
+    }
+
+    /// The same of 5.0, with a session that outlives the connection by so many seconds.
+    pub(super) fn connect_v5(address: SocketAddr, id: &str, expiry: u32) -> Result<Self> {
+        let mut peer = Self::open(address)?;
+        let mut body = b"\0\x04MQTT\x05\0\0\0\x05\x11".to_vec();
+        body.extend_from_slice(&expiry.to_be_bytes());
+        string(id, &mut body);
+        peer.send(&packet(0x10, &body))?;
+        let (first, body) = peer.receive()?;
+        ensure!(
+            first == CONNACK && body.get(1) == Some(&0),
+            "refused: {first:#04x} {body:?}"
+        );
+        Ok(peer)
+    }
+
+    /// Subscribes to one filter on 5.0, at QoS 0, and waits for SUBACK.
+    pub(super) fn subscribe_v5(
+        &mut self,
+        id: u16,
+        identifier: Option<u32>,
+        filter: &str,
+    ) -> Result<()> {
+        let mut body = id.to_be_bytes().to_vec();
+        match identifier {
+            Some(number) => {
+                let (low, high) = (number as u8 & 0x7f, (number >> 7) as u8);
+                ensure!(high < 0x80, "an identifier of two bytes at most");
+                body.extend_from_slice(&[3, 0x0b, low | 0x80, high]);
+            }
+            None => body.push(0),
+        }
+        string(filter, &mut body);
+        body.push(0);
+        self.send(&packet(0x82, &body))?;
+        let (first, body) = self.receive().context("no SUBACK")?;
+        ensure!(first == SUBACK && body.ends_with(&[0]), "not granted");
+        Ok(())
     }
 
     pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
