@@ -116,6 +116,8 @@ pub(crate) struct Client {
     link: AtomicU64,
     /// Bytes of QoS 1 and 2 messages that wait in the outbox or in the session.
     queued: AtomicUsize,
+    /// Bytes of QoS 0 packets in the outbox, as of its last change.
+    backlog: AtomicUsize,
     /// Messages wait because the client has not acknowledged those before them.
     busy: AtomicBool,
     /// What was dropped on the way to this session, once anything was.
@@ -130,6 +132,7 @@ impl Client {
             id,
             link: AtomicU64::new(Link::Offline.pack()),
             queued: AtomicUsize::new(0),
+            backlog: AtomicUsize::new(0),
             busy: AtomicBool::new(false),
             dropped: OnceLock::new(),
             outbox: Mutex::default(),
@@ -138,6 +141,16 @@ impl Client {
 
     pub(crate) fn link(&self) -> Link {
         Link::unpack(self.link.load(Ordering::Relaxed))
+    }
+
+    /// Bytes of QoS 0 packets that wait in the outbox, known without its lock.
+    pub(crate) fn backlog(&self) -> usize {
+        self.backlog.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of how many bytes of QoS 0 packets are in the outbox, whose lock the caller holds.
+    pub(crate) fn set_backlog(&self, outbox: &Outbox) {
+        self.backlog.store(outbox.frames.len(), Ordering::Relaxed);
     }
 
     /// Whether messages wait in the session because too many are unacknowledged.
@@ -180,7 +193,9 @@ impl Client {
         }
         outbox.waker = None;
         outbox.dirty = false;
-        core::mem::take(&mut outbox.frames).count_frames()
+        let mut lost = core::mem::take(&mut outbox.frames);
+        self.set_backlog(&outbox);
+        lost.count_frames()
     }
 
     /// Ends the link for good; returns how many QoS 0 packets are lost by this, and the messages that

@@ -137,6 +137,7 @@ impl Driver {
             }
             if roomy && !outbox.frames.is_empty() {
                 frames = core::mem::take(&mut outbox.frames);
+                self.client.set_backlog(&outbox);
             }
             if !outbox.deliveries.is_empty() {
                 taken = core::mem::take(&mut outbox.deliveries);

@@ -334,30 +334,33 @@ impl Batch {
         if len > max_packet_size as usize {
             return Fate::Dropped(DropReason::TooLarge);
         }
+        let parts = passage.parts;
         if passage.receivers == 1 {
-            let parts = passage.parts;
-            return self.staging.send(client, config, len, |frames| {
+            return self.staging.send(client, config, len, 1, |frames| {
                 frames.extend_with(|out| parts.encode(&envelope, out));
             });
         }
-        let kind = identifiers.is_empty().then_some((layout, retain));
-        let shares = passage.parts.payload.len() >= SHARED_PAYLOAD;
-        if kind.is_none() || passage.encoded != kind {
-            self.scratch.clear();
-            if shares {
-                passage.parts.encode_head(&envelope, &mut self.scratch);
-            } else {
-                passage.parts.encode(&envelope, &mut self.scratch);
+        let shares = parts.payload.len() >= SHARED_PAYLOAD;
+        let copied = len - if shares { parts.payload.len() } else { 0 };
+        let scratch = &mut self.scratch;
+        self.staging.send(client, config, copied, 1, |frames| {
+            // The same bytes for all who read the same, except where identifiers make them differ.
+            let kind = identifiers.is_empty().then_some((layout, retain));
+            if kind.is_none() || passage.encoded != kind {
+                scratch.clear();
+                if shares {
+                    parts.encode_head(&envelope, scratch);
+                } else {
+                    parts.encode(&envelope, scratch);
+                }
+                passage.encoded = kind;
             }
-            passage.encoded = kind;
-        }
-        let scratch = &self.scratch;
-        let payload = shares.then(|| passage.shared_payload());
-        self.staging
-            .send(client, config, scratch.len(), |frames| match payload {
-                Some(payload) => frames.extend_shared(scratch, payload),
-                None => frames.extend(scratch),
-            })
+            if shares {
+                frames.extend_shared(scratch, passage.shared_payload());
+            } else {
+                frames.extend(scratch);
+            }
+        })
     }
 }
 

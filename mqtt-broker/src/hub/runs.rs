@@ -8,7 +8,7 @@ use mqtt_codec::{FixedHeader, Packet, ProtocolVersion};
 use crate::client::Link;
 use crate::counters::DropReason;
 use crate::hub::Hub;
-use crate::hub::publish::{Batch, Publisher};
+use crate::hub::publish::{Batch, Fate, Publisher};
 use crate::hub::routes::Route;
 use crate::message::{Envelope, Layout, Parts, forwarded_properties};
 
@@ -128,8 +128,12 @@ impl Batch {
             };
             let too_large = whole.count - packets.count;
             hub.count_drop(Some(client), DropReason::TooLarge, too_large);
-            self.staging
-                .extend_frames(client, &hub.config, packets.frames, packets.count);
+            let fate =
+                self.staging
+                    .extend_frames(client, &hub.config, packets.frames, packets.count);
+            if let Fate::Dropped(reason) = fate {
+                hub.count_drop(Some(client), reason, packets.count);
+            }
             if self.staging.is_full() {
                 self.staging.flush(hub);
             }

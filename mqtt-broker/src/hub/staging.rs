@@ -23,7 +23,7 @@ pub(crate) struct Slot {
     link: Link,
     frames: Frames,
     frame_count: u64,
-    /// Bytes of QoS 0 frames beyond which the outbox would drop them anyway.
+    /// Bytes of QoS 0 frames beyond which the outbox would drop them.
     frame_bound: usize,
     deliveries: Vec<Delivery>,
     delivery_bytes: usize,
@@ -36,10 +36,10 @@ impl Slot {
         self.link
     }
 
-    /// Appends `count` finished QoS 0 frames.
-    fn extend_frames(&mut self, frames: &[u8], count: u64) {
-        self.frames.extend(frames);
-        self.frame_count += count;
+    /// Whether there is room in the outbox for the first of more frames. It is not exact: the outbox itself has
+    /// the last word.
+    fn has_frame_room(&self) -> bool {
+        self.frames.len() < self.frame_bound
     }
 
     /// Queues a QoS 1 or 2 message, if the session has room for it.
@@ -80,7 +80,10 @@ impl Slot {
                 hub.count_drop(Some(&self.client), reason, self.frame_count);
             }
             Some(_) => {}
-            None => outbox.frames.append(&mut self.frames),
+            None => {
+                outbox.frames.append(&mut self.frames);
+                self.client.set_backlog(&outbox);
+            }
         }
         if !matches!(link, Link::Online { .. }) {
             // The member that a group chose has gone meanwhile.
@@ -166,7 +169,7 @@ impl Staging {
                     link: client.link(),
                     frames: Frames::default(),
                     frame_count: 0,
-                    frame_bound: config.outbox_bytes,
+                    frame_bound: config.outbox_bytes.saturating_sub(client.backlog()),
                     deliveries: self.spare.pop().unwrap_or_default(),
                     delivery_bytes: 0,
                     room: config.queue_bytes.saturating_sub(client.queued()),
@@ -178,32 +181,33 @@ impl Staging {
         &mut self.slots[number - 1]
     }
 
-    /// Appends `count` finished QoS 0 frames for `client`, which is connected.
+    /// Appends `count` finished QoS 0 frames for `client`, which is connected, unless its outbox is full.
     pub(crate) fn extend_frames(
         &mut self,
         client: &Arc<Client>,
         config: &Config,
         frames: &[u8],
         count: u64,
-    ) {
-        self.bytes += frames.len();
-        self.slot(client, config).extend_frames(frames, count);
+    ) -> Fate {
+        let write = |slot: &mut Frames| slot.extend(frames);
+        self.send(client, config, frames.len(), count, write)
     }
 
-    /// Lets `write` append one QoS 0 frame for `client`, which is connected, unless that already has so many
-    /// that it would be dropped from its outbox. `copied` is what `write` copies, in bytes.
+    /// Lets `write` append `count` QoS 0 frames for `client`, which is connected, unless its outbox is full.
+    /// `copied` is what `write` copies, in bytes.
     pub(crate) fn send(
         &mut self,
         client: &Arc<Client>,
         config: &Config,
         copied: usize,
+        count: u64,
         write: impl FnOnce(&mut Frames),
     ) -> Fate {
         let slot = self.slot(client, config);
-        if slot.frames.len() >= slot.frame_bound {
+        if !slot.has_frame_room() {
             return Fate::Dropped(DropReason::OutboxFull);
         }
-        slot.frame_count += 1;
+        slot.frame_count += count;
         write(&mut slot.frames);
         self.bytes += copied;
         Fate::Sent
