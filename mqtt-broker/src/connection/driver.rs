@@ -189,6 +189,16 @@ impl Driver {
         if !self.may_read(now) {
             return Poll::Pending;
         }
+        self.poll_read_on(cx, stream, now)
+    }
+
+    /// Handles what was read and not handled, or else reads.
+    pub(crate) fn poll_read_on<S: Stream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut S,
+        now: Time,
+    ) -> Poll<Result<(), End>> {
         if self.unhandled {
             return Poll::Ready(self.handle_unhandled(now));
         }

@@ -1,16 +1,21 @@
 //! How connections end, what the peer is told, and whether its will is published.
 
 use core::fmt;
+use core::future::poll_fn;
 use core::pin::Pin;
-use core::task::{Context, Poll, Waker};
+use core::task::{Context, Poll};
 use std::io;
 
 use mqtt_codec::ReasonCode;
+use tokio::task::yield_now;
 
 use crate::client::Kick;
 use crate::connection::Stream;
 use crate::connection::driver::Driver;
 use crate::connection::output::Buffer;
+
+/// Reads of what a client sent before its connection ended, at most.
+const LAST_READS: usize = 32;
 
 /// Why a connection ended.
 #[derive(Debug)]
@@ -77,23 +82,71 @@ impl End {
         !matches!(self, Self::Closed | Self::Failed(_) | Self::WriteStalled)
     }
 
+    /// Whether the client may have sent something that was not read yet.
+    fn has_unread(&self) -> bool {
+        match self {
+            Self::Disconnected(_) | Self::Closed | Self::Violation { .. } => false,
+            Self::Failed(_) | Self::KeepAlive | Self::WriteStalled | Self::Kicked(_) => true,
+        }
+    }
+}
+
+impl Driver {
+    /// The last steps on the stream, none of which waits for the client: reads what it had sent before the
+    /// connection ended for another reason, and says farewell. Returns why it ended, and whether something may
+    /// be on its way to the client.
+    pub(crate) async fn part<S: Stream>(&mut self, stream: &mut S, end: End) -> (End, bool) {
+        if end.has_unread() {
+            // The runtime asks the system in between what there is to read: a failed write may be the first
+            // that is known of it.
+            yield_now().await;
+        }
+        let mut end = Some(end);
+        poll_fn(|cx| {
+            let Some(end) = end.take() else {
+                return Poll::Pending;
+            };
+            let end = self.hear_out(cx, stream, end);
+            let said = self.say_farewell(cx, stream, &end);
+            Poll::Ready((end, said))
+        })
+        .await
+    }
+
+    /// Handles what the client has sent already: a DISCONNECT among it takes its will back
+    /// ([MQTT-3.14.4-3]), whether its connection is taken over or fails meanwhile.
+    fn hear_out<S: Stream>(&mut self, cx: &mut Context<'_>, stream: &mut S, end: End) -> End {
+        if !end.has_unread() {
+            return end;
+        }
+        for _ in 0..LAST_READS {
+            match self.poll_read_on(cx, stream, self.hub.now()) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(said @ (End::Disconnected(_) | End::Violation { .. }))) => {
+                    return said;
+                }
+                Poll::Ready(Err(_)) | Poll::Pending => break,
+            }
+        }
+        end
+    }
+
     /// Answers what was handled and tells the peer why, as far as its socket takes it at once; returns whether
     /// something may be on its way. Messages that were not begun are not sent any more.
-    pub(crate) fn farewell<S: Stream>(&self, driver: &mut Driver, stream: &mut S) -> bool {
-        driver.drop_unsent();
-        if !self.has_reader() {
+    fn say_farewell<S: Stream>(&mut self, cx: &mut Context<'_>, stream: &mut S, end: &End) -> bool {
+        self.drop_unsent();
+        if !end.has_reader() {
             return false;
         }
-        driver.collect_answers(driver.hub.now(), Buffer::Control);
-        if let Some(reason) = self.reason() {
-            driver.say_disconnect(reason, self.detail());
+        self.collect_answers(self.hub.now(), Buffer::Control);
+        if let Some(reason) = end.reason() {
+            self.say_disconnect(reason, end.detail());
         }
-        if !driver.output.has_bytes() {
+        if !self.output.has_bytes() {
             return false;
         }
-        let mut context = Context::from_waker(Waker::noop());
-        let written = driver.poll_write(&mut context, stream);
-        let _ = Pin::new(stream).poll_flush(&mut context);
+        let written = self.poll_write(cx, stream);
+        let _ = Pin::new(stream).poll_flush(cx);
         !matches!(written, Poll::Ready(Err(_)))
     }
 }

@@ -14,6 +14,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::task::unconstrained;
 
 use crate::connection::driver::Driver;
 use crate::connection::handshake::{Handshake, Refusal};
@@ -54,7 +55,7 @@ pub(crate) async fn serve<S: Stream>(hub: Arc<Hub>, mut stream: S, peer: &(impl 
         "connected"
     );
     let end = poll_fn(|cx| driver.poll(cx, &mut stream)).await;
-    let said = end.farewell(&mut driver, &mut stream);
+    let (end, said) = unconstrained(driver.part(&mut stream, end)).await;
     tracing::info!(%peer, client_id = %Shown(driver.client_id()), reason = %end, "disconnected");
     driver.release(&end);
     drop(driver);

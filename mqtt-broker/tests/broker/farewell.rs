@@ -458,3 +458,91 @@ async fn what_came_before_the_end_is_answered() {
         assert_eq!(peer.rest().await, [answers, farewell].concat());
     }
 }
+
+/// [MQTT-3.14.4-3] [MQTT3-3.1.2-10]: what a client had sent counts when another connection takes its identifier over:
+/// its message is passed on, and after its DISCONNECT its will is not published.
+#[tokio::test(start_paused = true)]
+async fn a_takeover_hears_the_old_connection_out() {
+    for version in ALL {
+        let broker = broker();
+        let mut watcher = Peer::new(&broker, version, "watcher").await;
+        watcher.subscribe("#", QoS::AtMostOnce).await;
+        let mut connect = hello(version, "client");
+        connect.clean_start = true;
+        connect.will = Some(Will::new(name("will"), b"gone"));
+        let mut old = Peer::accepted(&broker, &connect).await;
+        let mut bytes = Packet::Publish(message("t", "last", QoS::AtMostOnce))
+            .to_vec(version)
+            .unwrap();
+        Packet::Disconnect(Disconnect::new(ReasonCode::NORMAL_DISCONNECTION))
+            .encode(version, &mut bytes)
+            .unwrap();
+        connect.will = None;
+        let hello = Packet::Connect(Box::new(connect.clone()))
+            .to_vec(version)
+            .unwrap();
+        // On one thread the new connection comes first where its task is woken first.
+        let mut new = Peer::open(&broker, version);
+        new.send_raw(&hello).await;
+        old.send_raw(&bytes).await;
+        assert_eq!(
+            new.receive().await.connack().reason_code,
+            ReasonCode::SUCCESS
+        );
+        old.expect_closed().await;
+        watcher.expect_message("t", "last", QoS::AtMostOnce).await;
+        watcher.expect_nothing().await;
+    }
+}
+
+/// [MQTT-3.14.4-3]: a client that sends DISCONNECT and closes without reading what is on its way to it has taken its
+/// will back, though the broker cannot write to it any more.
+#[tokio::test]
+async fn a_disconnect_counts_though_writing_fails() {
+    let listener = mqtt_broker::Listener::tcp(([127, 0, 0, 1], 0).into())
+        .await
+        .unwrap();
+    let address = listener.local_addr();
+    let broker = broker();
+    let running = tokio::spawn(broker.clone().run(vec![listener], core::future::pending()));
+    let mut watcher = Peer::new(&broker, V3_1_1, "watcher").await;
+    watcher.subscribe("will", QoS::AtMostOnce).await;
+    let mut sender = Peer::new(&broker, V3_1_1, "sender").await;
+    let payload = "x".repeat(1_000);
+    for round in 0..20 {
+        let mut connect = hello(V3_1_1, "client");
+        connect.clean_start = true;
+        connect.will = Some(Will::new(name("will"), b"gone"));
+        let mut bytes = Packet::Connect(Box::new(connect)).to_vec(V3_1_1).unwrap();
+        bytes.extend(b"\x82\x09\0\x01\0\x04busy\0");
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut stream, &bytes)
+            .await
+            .unwrap();
+        let mut answers = [0; 9];
+        tokio::io::AsyncReadExt::read_exact(&mut stream, &mut answers)
+            .await
+            .unwrap();
+        for _ in 0..20 {
+            sender
+                .send_publish(&message("busy", &payload, QoS::AtMostOnce))
+                .await;
+        }
+        sender.expect_nothing().await;
+        tokio::io::AsyncWriteExt::write_all(&mut stream, b"\xe0\0")
+            .await
+            .unwrap();
+        // What was not read makes this a reset.
+        drop(stream);
+        sender
+            .send_publish(&message("busy", &payload, QoS::AtMostOnce))
+            .await;
+        // The session is gone when another connection has it.
+        let mut connect = hello(V3_1_1, "client");
+        connect.clean_start = true;
+        Peer::accepted(&broker, &connect).await.disconnect().await;
+        watcher.expect_nothing().await;
+        assert!(round < 20);
+    }
+    running.abort();
+}
