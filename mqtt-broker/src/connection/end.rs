@@ -3,11 +3,13 @@
 use core::fmt;
 use core::future::poll_fn;
 use core::pin::Pin;
-use core::task::{Context, Poll};
+use core::task::{Context, Poll, ready};
+use core::time::Duration;
 use std::io;
 
 use mqtt_codec::ReasonCode;
 use tokio::task::yield_now;
+use tokio::time::timeout;
 
 use crate::client::Kick;
 use crate::connection::Stream;
@@ -16,6 +18,9 @@ use crate::connection::output::Buffer;
 
 /// Reads of what a client sent before its connection ended, at most.
 const LAST_READS: usize = 32;
+
+/// How long the end of a stream is awaited that cannot be written to any more.
+const LAST_WAIT: Duration = Duration::from_millis(100);
 
 /// Why a connection ended.
 #[derive(Debug)]
@@ -96,39 +101,43 @@ impl Driver {
     /// connection ended for another reason, and says farewell. Returns why it ended, and whether something may
     /// be on its way to the client.
     pub(crate) async fn part<S: Stream>(&mut self, stream: &mut S, end: End) -> (End, bool) {
-        if end.has_unread() {
-            // The runtime asks the system in between what there is to read: a failed write may be the first
-            // that is known of it.
+        let end = if matches!(end, End::Failed(_)) {
+            // A stream that cannot be written to is soon known to have ended: until then it is read.
+            let heard = poll_fn(|cx| self.poll_last_words(cx, stream));
+            let heard = timeout(LAST_WAIT, heard).await;
+            heard.ok().flatten().unwrap_or(end)
+        } else if end.has_unread() {
+            // The runtime asks the system in between what there is to read.
             yield_now().await;
-        }
-        let mut end = Some(end);
-        poll_fn(|cx| {
-            let Some(end) = end.take() else {
-                return Poll::Pending;
-            };
-            let end = self.hear_out(cx, stream, end);
-            let said = self.say_farewell(cx, stream, &end);
-            Poll::Ready((end, said))
-        })
-        .await
+            let heard = poll_fn(|cx| match self.poll_last_words(cx, stream) {
+                Poll::Pending => Poll::Ready(None),
+                heard => heard,
+            });
+            heard.await.unwrap_or(end)
+        } else {
+            end
+        };
+        let said = poll_fn(|cx| Poll::Ready(self.say_farewell(cx, stream, &end))).await;
+        (end, said)
     }
 
-    /// Handles what the client has sent already: a DISCONNECT among it takes its will back
+    /// Handles what the client has sent already, within bounds: a DISCONNECT among it takes its will back
     /// ([MQTT-3.14.4-3]), whether its connection is taken over or fails meanwhile.
-    fn hear_out<S: Stream>(&mut self, cx: &mut Context<'_>, stream: &mut S, end: End) -> End {
-        if !end.has_unread() {
-            return end;
-        }
+    fn poll_last_words<S: Stream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut S,
+    ) -> Poll<Option<End>> {
         for _ in 0..LAST_READS {
-            match self.poll_read_on(cx, stream, self.hub.now()) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(said @ (End::Disconnected(_) | End::Violation { .. }))) => {
-                    return said;
+            match ready!(self.poll_read_on(cx, stream, self.hub.now())) {
+                Ok(()) => {}
+                Err(said @ (End::Disconnected(_) | End::Violation { .. })) => {
+                    return Poll::Ready(Some(said));
                 }
-                Poll::Ready(Err(_)) | Poll::Pending => break,
+                Err(_) => break,
             }
         }
-        end
+        Poll::Ready(None)
     }
 
     /// Answers what was handled and tells the peer why, as far as its socket takes it at once; returns whether
