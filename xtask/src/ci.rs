@@ -76,36 +76,28 @@ pub(crate) fn run(args: &Args) -> Result<Verdict> {
     Ok(steps.summary())
 }
 
-fn step(name: &str, full: bool) -> Result<()> {
+fn step(name: &str, full: bool) -> Result<Verdict> {
     match name {
-        "format" => format(),
-        "tidy" => passed(tidy::run(&tidy::Args {})?),
-        "clippy" => clippy(),
+        "format" => format().map(Verdict::from),
+        "tidy" => tidy::run(&tidy::Args {}),
+        "clippy" => clippy().map(Verdict::from),
         "doc" => execute(
             cargo()
                 .args(["doc", "--workspace", "--no-deps", "--locked"])
                 .env("RUSTDOCFLAGS", "-D warnings"),
-        ),
-        "test" => execute(cargo().args(["test", "--workspace", "--locked"])),
-        "conformance" => passed(conformance::run(&conformance::Args::missing())?),
-        "no-std" => no_std(),
+        )
+        .map(Verdict::from),
+        "test" => execute(cargo().args(["test", "--workspace", "--locked"])).map(Verdict::from),
+        "conformance" => conformance::run(&conformance::Args::missing()),
+        "no-std" => no_std().map(Verdict::from),
         "fuzz" => {
             let seconds = if full { FUZZ_SECONDS.1 } else { FUZZ_SECONDS.0 };
-            passed(fuzz::run(&fuzz::Args::all(seconds))?)
+            fuzz::run(&fuzz::Args::all(seconds))
         }
-        "interop" => passed(interop::run(&interop::Args::default())?),
-        "breaks" => passed(conformance::run(&conformance::Args::breaks())?),
-        "stress" => stress(),
+        "interop" => interop::run(&interop::Args::default()),
+        "breaks" => conformance::run(&conformance::Args::breaks()),
+        "stress" => stress().map(Verdict::from),
         _ => bail!("no step {name}"),
-    }
-}
-
-/// A chore that ran as a step.
-fn passed(verdict: Verdict) -> Result<()> {
-    match verdict {
-        Verdict::Passed => Ok(()),
-        Verdict::NotInstalled => Err(install::NotInstalled::new("a tool", "see above").into()),
-        Verdict::Failed => bail!("see above"),
     }
 }
 

@@ -62,20 +62,28 @@ pub(crate) fn apt(program: &str, package: &str) -> Result<(), NotInstalled> {
     if find(program).is_some() {
         return Ok(());
     }
+    debian_package(program, package)?;
+    find(program)
+        .map(|_| ())
+        .ok_or_else(|| NotInstalled::new(program, format!("not in the package {package}")))
+}
+
+/// Installs the Debian package `package`, for the sake of `tool`.
+pub(crate) fn debian_package(tool: &str, package: &str) -> Result<(), NotInstalled> {
     if find("apt-get").is_none() {
-        return Err(NotInstalled::new(
-            program,
-            "missing, and there is no apt-get",
-        ));
+        return Err(NotInstalled::new(tool, "missing, and there is no apt-get"));
     }
     println!("installing {package} with apt-get");
     retry(package, || {
         attempt(apt_get().args(["update", "-qq"]))?;
         attempt(apt_get().args(["install", "-y", "-qq", "--no-install-recommends", package]))
-    })?;
-    find(program)
-        .map(|_| ())
-        .ok_or_else(|| NotInstalled::new(program, format!("not in the package {package}")))
+    })
+}
+
+/// Runs a command that installs `tool`, up to three times.
+pub(crate) fn with(tool: &str, command: &mut Command) -> Result<(), NotInstalled> {
+    println!("installing {tool}");
+    retry(tool, || attempt(command))
 }
 
 /// Sees to it that the cargo subcommand `name` is there, at `version` if it must be built.

@@ -25,6 +25,8 @@ const SHOWN_LINES: usize = 8;
 pub(crate) struct Running {
     name: String,
     child: Child,
+    /// Standard input, where it is written line by line.
+    stdin: Option<ChildStdin>,
     lines: Receiver<String>,
     recent: Vec<String>,
 }
@@ -32,13 +34,36 @@ pub(crate) struct Running {
 impl Running {
     /// Starts the command with its output captured; `input` is written to its standard input.
     pub(crate) fn start(command: &mut Command, input: Option<Vec<u8>>) -> Result<Self> {
+        let stdin = if input.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        };
+        let mut running = Self::spawn(command, stdin)?;
+        if let (Some(input), Some(stdin)) = (input, running.stdin.take()) {
+            feed(stdin, input);
+        }
+        Ok(running)
+    }
+
+    /// Starts the command to [`tell`](Self::tell) it lines; its standard input ends when this is
+    /// dropped.
+    pub(crate) fn start_to_tell(command: &mut Command) -> Result<Self> {
+        Self::spawn(command, Stdio::piped())
+    }
+
+    /// Writes a line to the standard input of a child that was started to be told some.
+    pub(crate) fn tell(&mut self, line: &str) -> Result<()> {
+        let stdin = self.stdin.as_mut().context("it takes no lines")?;
+        stdin
+            .write_all(format!("{line}\n").as_bytes())
+            .with_context(|| format!("{} takes no more lines", self.name))
+    }
+
+    fn spawn(command: &mut Command, stdin: Stdio) -> Result<Self> {
         let name = step::shown(command);
         command
-            .stdin(if input.is_some() {
-                Stdio::piped()
-            } else {
-                Stdio::null()
-            })
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = command
@@ -51,11 +76,9 @@ impl Running {
         if let Some(output) = child.stderr.take() {
             forward(output, sender);
         }
-        if let (Some(input), Some(stdin)) = (input, child.stdin.take()) {
-            feed(stdin, input);
-        }
         Ok(Self {
             name,
+            stdin: child.stdin.take(),
             child,
             lines,
             recent: Vec::new(),
@@ -212,6 +235,19 @@ mod tests {
             .unwrap();
         assert_eq!(length, 3);
         cat.succeed(soon()).unwrap();
+    }
+
+    #[test]
+    fn a_child_is_told_lines() {
+        let mut cat = Running::start_to_tell(&mut Command::new("cat")).unwrap();
+        for said in ["one", "two"] {
+            cat.tell(said).unwrap();
+            cat.wait_for(soon(), "line", |line| (line == said).then_some(()))
+                .unwrap();
+        }
+        let mut tail =
+            Running::start(Command::new("tail").args(["-f", "/dev/null"]), None).unwrap();
+        assert!(tail.tell("unheard").is_err());
     }
 
     #[test]

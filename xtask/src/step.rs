@@ -14,15 +14,25 @@ use crate::install::NotInstalled;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Verdict {
     Passed,
+    /// Nothing failed; what is only checked where it can be installed could not be, which is no
+    /// reason to stop anything.
+    PassedInPart,
     /// Nothing failed, but something could not be installed and so was not checked.
     NotInstalled,
     Failed,
 }
 
+/// Work that ends without an error has passed.
+impl From<()> for Verdict {
+    fn from((): ()) -> Self {
+        Self::Passed
+    }
+}
+
 impl From<Verdict> for ExitCode {
     fn from(verdict: Verdict) -> Self {
         match verdict {
-            Verdict::Passed => Self::SUCCESS,
+            Verdict::Passed | Verdict::PassedInPart => Self::SUCCESS,
             Verdict::NotInstalled => Self::from(3),
             Verdict::Failed => Self::FAILURE,
         }
@@ -32,6 +42,7 @@ impl From<Verdict> for ExitCode {
 #[derive(Debug)]
 enum Outcome {
     Passed,
+    PassedInPart,
     Skipped(String),
     NotInstalled(String),
     Failed(String),
@@ -41,6 +52,7 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Passed => f.write_str("passed"),
+            Self::PassedInPart => f.write_str("passed, but COULD NOT INSTALL all of it: see above"),
             Self::Skipped(reason) => write!(f, "skipped: {reason}"),
             Self::NotInstalled(reason) => write!(f, "could not install: {reason}"),
             Self::Failed(reason) => write!(f, "FAILED: {reason}"),
@@ -56,11 +68,16 @@ pub(crate) struct Steps {
 
 impl Steps {
     /// Runs one step; an error that is [`NotInstalled`] counts as such, any other as a failure.
-    pub(crate) fn run(&mut self, name: &str, work: impl FnOnce() -> Result<()>) {
+    pub(crate) fn run<V: Into<Verdict>>(&mut self, name: &str, work: impl FnOnce() -> Result<V>) {
         println!("==> {name}");
         let started = Instant::now();
         let outcome = match work() {
-            Ok(()) => Outcome::Passed,
+            Ok(verdict) => match verdict.into() {
+                Verdict::Passed => Outcome::Passed,
+                Verdict::PassedInPart => Outcome::PassedInPart,
+                Verdict::NotInstalled => Outcome::NotInstalled("see above".to_owned()),
+                Verdict::Failed => Outcome::Failed("see above".to_owned()),
+            },
             Err(error) if error.is::<NotInstalled>() => Outcome::NotInstalled(format!("{error:#}")),
             Err(error) => Outcome::Failed(format!("{error:#}")),
         };
@@ -92,12 +109,14 @@ impl Steps {
             total += *took;
             verdict = verdict.max(match outcome {
                 Outcome::Passed | Outcome::Skipped(_) => Verdict::Passed,
+                Outcome::PassedInPart => Verdict::PassedInPart,
                 Outcome::NotInstalled(_) => Verdict::NotInstalled,
                 Outcome::Failed(_) => Verdict::Failed,
             });
         }
         let closing = match verdict {
             Verdict::Passed => "passed",
+            Verdict::PassedInPart => "passed, without what could not be installed",
             Verdict::NotInstalled => "nothing failed, but not everything could be installed",
             Verdict::Failed => "FAILED",
         };
@@ -159,11 +178,13 @@ mod tests {
         steps.run("good", || Ok(()));
         steps.skip("left out", "not asked for");
         assert_eq!(steps.summary(), Verdict::Passed);
+        steps.run("in part", || Ok(Verdict::PassedInPart));
+        assert_eq!(steps.summary(), Verdict::PassedInPart);
         steps.run("no network", || {
-            Err(NotInstalled::new("tool", "offline").into())
+            Err::<(), _>(NotInstalled::new("tool", "offline").into())
         });
         assert_eq!(steps.summary(), Verdict::NotInstalled);
-        steps.run("bad", || Err(anyhow!("broken")));
+        steps.run("bad", || Err::<(), _>(anyhow!("broken")));
         steps.run("good again", || Ok(()));
         assert_eq!(steps.summary(), Verdict::Failed);
     }
@@ -172,7 +193,7 @@ mod tests {
     fn an_installation_error_is_recognised_below_its_context() {
         let mut steps = Steps::default();
         steps.run("no network", || {
-            Err(NotInstalled::new("tool", "offline")).context("preparing")
+            Err::<(), _>(NotInstalled::new("tool", "offline")).context("preparing")
         });
         assert_eq!(steps.summary(), Verdict::NotInstalled);
     }

@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Programs {
     pub(crate) broker: PathBuf,
     pub(crate) client: PathBuf,
+    /// Where tools are kept that a chore installs for itself.
+    pub(crate) tools: PathBuf,
 }
 
 impl Programs {
@@ -44,6 +46,7 @@ impl Programs {
         Ok(Self {
             broker: folder.join("mqtt-broker"),
             client: folder.join("mqtt-client"),
+            tools: metadata.target_directory.join("interop"),
         })
     }
 }

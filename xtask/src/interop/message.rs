@@ -1,4 +1,4 @@
-//! What a subscriber prints of a message, and what it should have printed.
+//! A message as a subscriber has received it, and as it should have.
 
 use std::fmt;
 
@@ -84,15 +84,38 @@ fn shown(message: Option<&Message>) -> String {
     message.map_or_else(|| "nothing".to_owned(), |message| format!("{message:?}"))
 }
 
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes();
-    if !digits.len().is_multiple_of(2) {
+/// Two digits a byte.
+pub(super) fn to_hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    // A plain loop: payloads are large and this is not built with optimisation.
+    let mut digits = Vec::with_capacity(2 * bytes.len());
+    for &byte in bytes {
+        digits.push(DIGITS[usize::from(byte >> 4)]);
+        digits.push(DIGITS[usize::from(byte & 15)]);
+    }
+    String::from_utf8(digits).unwrap_or_default()
+}
+
+/// The bytes of an even number of digits.
+pub(super) fn from_hex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) {
         return None;
     }
-    digits
-        .chunks_exact(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-        .collect()
+    let mut bytes = Vec::with_capacity(text.len() / 2);
+    let mut high = None;
+    for &digit in text.as_bytes() {
+        let value = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            b'A'..=b'F' => digit - b'A' + 10,
+            _ => return None,
+        };
+        match high.take() {
+            None => high = Some(value << 4),
+            Some(high) => bytes.push(high | value),
+        }
+    }
+    Some(bytes)
 }
 
 #[cfg(test)]
@@ -106,6 +129,7 @@ mod tests {
         assert_eq!(Message::parse("MSG|0|0||a"), Some(Message::new("a", "", 0)));
         assert_eq!(Message::parse("Client x received PUBLISH"), None);
         assert_eq!(Message::parse("MSG|0|0|abc|a"), None);
+        assert_eq!(to_hex("é".as_bytes()), "c3a9");
     }
 
     #[test]

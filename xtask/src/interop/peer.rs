@@ -1,19 +1,11 @@
-//! The clients that talk to the broker: programs with the flags of mosquitto_pub and mosquitto_sub.
-//!
-//! A client with other flags joins by a small program that takes these flags, as another
-//! [`Peer`] in [`Peer::all`].
+//! The clients that talk to the broker, and what is asked of them.
 
-use std::{
-    ffi::OsString,
-    fmt,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fmt, path::Path};
 
-use super::message::FORMAT;
-use crate::install::{self, NotInstalled};
+use super::{library::Library, program::Program};
+use crate::install::NotInstalled;
 
-/// A version of MQTT as the flag `-V` names it.
+/// A version of MQTT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Version {
     V3_1,
@@ -24,11 +16,21 @@ pub(super) enum Version {
 impl Version {
     pub(super) const ALL: [Self; 3] = [Self::V3_1, Self::V3_1_1, Self::V5];
 
-    fn flag(self) -> &'static str {
+    /// As the flag `-V` of mosquitto's programs names it.
+    pub(super) fn flag(self) -> &'static str {
         match self {
             Self::V3_1 => "31",
             Self::V3_1_1 => "311",
             Self::V5 => "5",
+        }
+    }
+
+    /// The protocol level of CONNECT.
+    pub(super) fn level(self) -> u8 {
+        match self {
+            Self::V3_1 => 3,
+            Self::V3_1_1 => 4,
+            Self::V5 => 5,
         }
     }
 }
@@ -47,39 +49,51 @@ impl fmt::Display for Version {
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) name: &'static str,
-    publish: Vec<OsString>,
-    subscribe: Vec<OsString>,
-    /// A program and the Debian package that brings it.
-    package: Option<(&'static str, &'static str)>,
+    pub(super) kind: Kind,
+}
+
+/// How a client implementation is driven.
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// A process for each publisher and subscriber.
+    Program(Program),
+    /// A process that holds many clients and takes commands.
+    Library(Library),
 }
 
 impl Peer {
-    /// Every client, this project's as the program at `client`.
-    pub(super) fn all(client: &Path) -> Vec<Self> {
-        let ours = |subcommand: &str| vec![client.into(), subcommand.into()];
+    /// Every client, this project's as the program at `client`, libraries below the folder `tools`.
+    pub(super) fn all(client: &Path, tools: &Path) -> Vec<Self> {
         vec![
             Self {
                 name: "mosquitto",
-                publish: vec!["mosquitto_pub".into()],
-                // What it says until the first message would stay in a buffer, but for stdbuf.
-                subscribe: ["stdbuf", "-oL", "mosquitto_sub"].map(Into::into).into(),
-                package: Some(("mosquitto_sub", "mosquitto-clients")),
+                kind: Kind::Program(Program::mosquitto()),
             },
             Self {
                 name: "mqtt-client",
-                publish: ours("pub"),
-                subscribe: ours("sub"),
-                package: None,
+                kind: Kind::Program(Program::ours(client)),
+            },
+            Self {
+                name: "paho",
+                kind: Kind::Library(Library::paho(tools)),
+            },
+            Self {
+                name: "mqtt.js",
+                kind: Kind::Library(Library::mqtt_js(tools)),
             },
         ]
     }
 
     /// Sees to it that the client is there.
     pub(super) fn prepare(&self) -> Result<(), NotInstalled> {
-        match self.package {
-            Some((program, package)) => install::apt(program, package),
-            None => Ok(()),
+        match &self.kind {
+            Kind::Program(program) => program.prepare(),
+            Kind::Library(library) => library.prepare(),
         }
+    }
+
+    pub(super) fn is_library(&self) -> bool {
+        matches!(self.kind, Kind::Library(_))
     }
 }
 
@@ -94,11 +108,23 @@ pub(crate) struct Address {
 #[derive(Debug, Clone)]
 pub(super) enum Payload {
     Text(String),
-    /// One message of these bytes, through standard input.
+    /// One message of these bytes.
     Bytes(Vec<u8>),
-    /// One message a line, through standard input.
+    /// One message a line.
     Lines(Vec<String>),
     Empty,
+}
+
+impl Payload {
+    /// The payload of each message.
+    pub(super) fn each(self) -> Vec<Vec<u8>> {
+        match self {
+            Self::Text(text) => vec![text.into_bytes()],
+            Self::Bytes(bytes) => vec![bytes],
+            Self::Lines(lines) => lines.into_iter().map(String::into_bytes).collect(),
+            Self::Empty => vec![Vec::new()],
+        }
+    }
 }
 
 /// One run of a publisher.
@@ -110,39 +136,6 @@ pub(super) struct Publication {
     pub(super) payload: Payload,
     pub(super) qos: u8,
     pub(super) retain: bool,
-    /// Further flags.
-    pub(super) extra: Vec<String>,
-}
-
-impl Publication {
-    /// The command and what goes to its standard input.
-    pub(super) fn command(self, peer: &Peer, address: &Address) -> (Command, Option<Vec<u8>>) {
-        let mut command = base(&peer.publish, address, self.version, &self.client_id);
-        command.args(["-q", &self.qos.to_string(), "-t", &self.topic]);
-        if self.retain {
-            command.arg("-r");
-        }
-        command.args(&self.extra);
-        let input = match self.payload {
-            Payload::Text(text) => {
-                command.args(["-m", &text]);
-                None
-            }
-            Payload::Bytes(bytes) => {
-                command.arg("-s");
-                Some(bytes)
-            }
-            Payload::Lines(lines) => {
-                command.arg("-l");
-                Some((lines.join("\n") + "\n").into_bytes())
-            }
-            Payload::Empty => {
-                command.arg("-n");
-                None
-            }
-        };
-        (command, input)
-    }
 }
 
 /// A will that a subscriber leaves with the broker.
@@ -161,61 +154,9 @@ pub(super) struct Subscription {
     pub(super) client_id: String,
     pub(super) filters: Vec<String>,
     pub(super) qos: u8,
-    /// It ends by itself after so many messages.
+    /// It is done after so many messages; a program then ends by itself.
     pub(super) count: Option<usize>,
     /// The session outlives the connection.
     pub(super) persistent: bool,
     pub(super) will: Option<Will>,
-}
-
-impl Subscription {
-    /// The command. It says on standard output when it has subscribed, then what it receives.
-    pub(super) fn command(&self, peer: &Peer, address: &Address) -> Command {
-        let mut command = base(&peer.subscribe, address, self.version, &self.client_id);
-        command.args(["-d", "-F", FORMAT, "-q", &self.qos.to_string()]);
-        for filter in &self.filters {
-            command.args(["-t", filter]);
-        }
-        // Ends an orphan, should this program be killed.
-        command.args(["-W", "120"]);
-        if let Some(count) = self.count {
-            command.args(["-C", &count.to_string()]);
-        }
-        if self.persistent {
-            command.arg("-c");
-            if self.version == Version::V5 {
-                command.args(["-x", "300"]);
-            }
-        }
-        if let Some(will) = &self.will {
-            command.args(["--will-topic", &will.topic, "--will-payload", &will.payload]);
-            command.args(["--will-qos", &will.qos.to_string()]);
-            if will.retain {
-                command.arg("--will-retain");
-            }
-        }
-        command
-    }
-}
-
-/// Whether this line of a subscriber's output says that the broker has answered SUBSCRIBE; what it
-/// prints further may come after the message it ends with.
-pub(super) fn has_subscribed(line: &str) -> bool {
-    line.contains("received SUBACK")
-}
-
-fn base(program: &[OsString], address: &Address, version: Version, client_id: &str) -> Command {
-    let (first, rest) = program
-        .split_first()
-        .map_or_else(|| ("false".into(), [].as_slice()), |(p, r)| (p.clone(), r));
-    let mut command = Command::new(first);
-    // A person's option files and variables must not change what is tested.
-    for variable in ["MQTT_HOST", "MQTT_PORT", "MQTT_USERNAME", "MQTT_PASSWORD"] {
-        command.env_remove(variable);
-    }
-    command.env("XDG_CONFIG_HOME", PathBuf::from("/nonexistent"));
-    command.args(rest);
-    command.args(["-h", &address.host, "-p", &address.port.to_string()]);
-    command.args(["-V", version.flag(), "-i", client_id]);
-    command
 }

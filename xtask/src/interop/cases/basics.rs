@@ -1,11 +1,14 @@
-//! The cases: who publishes, who subscribes, in which version, and what must arrive.
+//! What every two clients are tried with, in all versions.
 
 use anyhow::Result;
 
 use super::{
-    message::Message,
-    peer::{Payload, Peer, Version, Will},
-    scene::Scene,
+    super::{
+        message::{Message, compare},
+        peer::{Payload, Peer, Version, Will},
+        scene::Scene,
+    },
+    Pair, QOS, messages, numbered,
 };
 
 /// Messages of a burst.
@@ -14,89 +17,27 @@ const BURST: usize = 100;
 const MISSED: usize = 10;
 /// Bytes of a large payload.
 const LARGE: usize = 1 << 20;
-const QOS: [u8; 3] = [0, 1, 2];
-
-type Action = Box<dyn Fn(&Scene<'_>) -> Result<()> + Send + Sync>;
-
-/// One thing that is tried.
-pub(super) struct Case {
-    /// What is tried.
-    pub(super) group: &'static str,
-    /// Between which clients.
-    pub(super) who: String,
-    /// In which versions and at which QoS.
-    pub(super) how: String,
-    /// The clients that take part.
-    pub(super) peers: [&'static str; 2],
-    action: Action,
-}
-
-impl Case {
-    /// The whole name, by which `--case` selects.
-    pub(super) fn name(&self) -> String {
-        format!("{}: {}, {}", self.group, self.who, self.how)
-    }
-
-    pub(super) fn run(&self, scene: &Scene<'_>) -> Result<()> {
-        (self.action)(scene)
-    }
-}
-
-/// Every case between the clients.
-pub(super) fn all(peers: &'static [Peer]) -> Vec<Case> {
-    let mut cases = Vec::new();
-    for publisher in peers {
-        for subscriber in peers {
-            let mut pair = Pair {
-                publisher,
-                subscriber,
-                cases: &mut cases,
-            };
-            for from in Version::ALL {
-                for to in Version::ALL {
-                    pair.exchange(from, to);
-                }
-            }
-            for version in Version::ALL {
-                pair.payloads(version);
-                pair.wildcards(version);
-                pair.wills(version);
-                for qos in QOS {
-                    pair.burst(version, qos);
-                    pair.retained(version, qos);
-                }
-                for qos in [1, 2] {
-                    pair.resume(version, qos);
-                }
-            }
-        }
-    }
-    cases.sort_by_key(|case| case.group);
-    cases
-}
-
-/// Adds the cases between two clients, or of one with itself.
-struct Pair<'a> {
-    publisher: &'static Peer,
-    subscriber: &'static Peer,
-    cases: &'a mut Vec<Case>,
-}
 
 impl Pair<'_> {
-    fn add(
-        &mut self,
-        group: &'static str,
-        how: String,
-        action: impl Fn(&Scene<'_>, &Peer, &Peer) -> Result<()> + Send + Sync + 'static,
-    ) {
-        let (publisher, subscriber) = (self.publisher, self.subscriber);
-        self.cases.push(Case {
-            group,
-            who: format!("{} -> {}", publisher.name, subscriber.name),
-            how,
-            peers: [publisher.name, subscriber.name],
-            action: Box::new(move |scene| action(scene, publisher, subscriber)),
-        });
+    /// Adds the cases that every two clients have.
+    pub(super) fn basics(&mut self) {
+        for from in Version::ALL {
+            for to in Version::ALL {
+                self.exchange(from, to);
+            }
+        }
+        for version in Version::ALL {
+            self.payloads(version);
+            self.wildcards(version);
+            self.wills(version);
+            for qos in QOS {
+                self.burst(version, qos);
+                self.retained(version, qos);
+            }
+            for qos in [1, 2] {
+                self.resume(version, qos);
+            }
+        }
     }
 
     /// One message, delivered at the lower of both QoS.
@@ -328,7 +269,7 @@ impl Pair<'_> {
                     receiving.expect(&expected[..MISSED])?;
                     receiving.end()?;
                 } else {
-                    super::message::compare(&[first], &expected[..1])?;
+                    compare(&[first], &expected[..1])?;
                     receiving.expect(&expected[1..])?;
                     receiving.end()?;
                 }
@@ -403,17 +344,4 @@ fn will(topic: &str, qos: u8, retain: bool) -> Will {
         qos,
         retain,
     }
-}
-
-fn numbered(count: usize) -> Vec<String> {
-    (1..=count)
-        .map(|number| format!("message {number}"))
-        .collect()
-}
-
-fn messages(topic: &str, payloads: &[impl AsRef<str>], qos: u8) -> Vec<Message> {
-    payloads
-        .iter()
-        .map(|payload| Message::new(topic, payload.as_ref(), qos))
-        .collect()
 }
