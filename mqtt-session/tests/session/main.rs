@@ -8,6 +8,7 @@ mod handshake;
 mod keep_alive;
 mod limits;
 mod message;
+mod model;
 mod pair;
 mod properties;
 mod receiver;
