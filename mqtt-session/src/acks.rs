@@ -19,6 +19,24 @@ struct PubAck {
     reason: Option<ReasonCode>,
 }
 
+/// A PUBREC that is to be written.
+#[derive(Debug, Clone, Copy)]
+struct PubRec {
+    packet_id: PacketId,
+    /// What it waits for and says, once the peer has released the identifier without waiting for it. Until then
+    /// that is kept with the identifier.
+    released: Option<(ChangeNumber, ReasonCode)>,
+}
+
+impl PubRec {
+    const fn new(packet_id: PacketId) -> Self {
+        Self {
+            packet_id,
+            released: None,
+        }
+    }
+}
+
 /// A PUBCOMP, or a PUBREL that no message of ours stands behind.
 #[derive(Debug, Clone, Copy)]
 struct Reply {
@@ -31,9 +49,8 @@ struct Reply {
 /// The acknowledgements of QoS 2, in a box of their own: most connections need none.
 #[derive(Debug, Default)]
 struct QoS2Acks {
-    /// Whose PUBREC is to be written, in the order of their PUBLISHes. What it says and waits for is
-    /// kept with the identifier.
-    pubrecs: VecDeque<PacketId>,
+    /// The PUBRECs to be written, in the order of their PUBLISHes.
+    pubrecs: VecDeque<PubRec>,
     replies: VecDeque<Reply>,
     /// The place of the next new message.
     next_place: u32,
@@ -146,7 +163,7 @@ impl Acks {
             }
             // A rejected message has one PUBREC, after which the identifier is free.
             if known.fate != Fate::Rejected {
-                self.qos2().pubrecs.push_back(packet_id);
+                self.qos2().pubrecs.push_back(PubRec::new(packet_id));
             }
             return Ok(None);
         }
@@ -154,7 +171,7 @@ impl Acks {
         let acks = self.qos2();
         let place = acks.next_place;
         acks.next_place = place.wrapping_add(1);
-        acks.pubrecs.push_back(packet_id);
+        acks.pubrecs.push_back(PubRec::new(packet_id));
         let reason = ReasonCode::SUCCESS;
         let after = ChangeNumber::ZERO;
         inbound.insert(
@@ -252,7 +269,9 @@ impl Acks {
     ) -> Result<(), Error> {
         let reason = match inbound.get_mut(packet_id).map(|received| received.fate) {
             Some(Fate::Accepted) => {
-                inbound.remove(packet_id);
+                if let Some(received) = inbound.remove(packet_id) {
+                    self.keep_pubrecs(packet_id, &received);
+                }
                 inbound.last_removal = journal.record(Change::InboundReleased { packet_id });
                 ReasonCode::SUCCESS
             }
@@ -274,6 +293,19 @@ impl Acks {
             packet_type,
         });
         Ok(())
+    }
+
+    /// The identifier was released before all of its PUBRECs were written: they are written all the same
+    /// ([MQTT-4.3.3-8]), before PUBCOMP.
+    fn keep_pubrecs(&mut self, packet_id: PacketId, received: &Received) {
+        let acks = self.qos2();
+        let unwritten = acks
+            .pubrecs
+            .iter_mut()
+            .filter(|pubrec| pubrec.packet_id == packet_id && pubrec.released.is_none());
+        for pubrec in unwritten {
+            pubrec.released = Some((received.after, received.reason));
+        }
     }
 
     /// Answers a PUBREC out of turn.
@@ -320,20 +352,28 @@ impl Acks {
         let Some(acks) = &mut self.qos2 else {
             return false;
         };
-        while let Some(&packet_id) = acks.pubrecs.front() {
-            let Some(&mut received) = inbound.get_mut(packet_id) else {
-                acks.pubrecs.pop_front();
-                continue;
+        while let Some(&PubRec {
+            packet_id,
+            released,
+        }) = acks.pubrecs.front()
+        {
+            let (after, reason, fate) = match (released, inbound.get_mut(packet_id)) {
+                (Some((after, reason)), _) => (after, reason, Fate::Accepted),
+                (None, Some(received)) => (received.after, received.reason, received.fate),
+                (None, None) => {
+                    acks.pubrecs.pop_front();
+                    continue;
+                }
             };
-            if received.fate == Fate::Open || !journal.is_durable(received.after) {
+            if fate == Fate::Open || !journal.is_durable(after) {
                 break;
             }
             if out.len() >= limit {
                 return true;
             }
-            write_ack(PacketType::PubRec, packet_id, received.reason, version, out);
+            write_ack(PacketType::PubRec, packet_id, reason, version, out);
             acks.pubrecs.pop_front();
-            if received.fate == Fate::Rejected {
+            if fate == Fate::Rejected {
                 inbound.remove(packet_id);
                 self.unacknowledged -= 1;
             }

@@ -254,3 +254,20 @@ fn subscription_identifiers_come_from_servers_only() {
             .is_ok()
     );
 }
+
+/// [MQTT-4.3.3-8]: a PUBREL that does not wait for the PUBREC does not save it.
+#[test]
+fn a_pubrec_is_written_though_pubrel_was_faster() {
+    for mut end in every_end(Persistence::Durable) {
+        let token = end
+            .publish(7, QoS::ExactlyOnce)
+            .unwrap()
+            .expect("a new message");
+        end.connection.accept(token, Durability::Now);
+        assert_eq!(end.publish(7, QoS::ExactlyOnce), Ok(None));
+        end.ack(PacketType::PubRel, 7).unwrap();
+        assert!(end.written().is_empty(), "nothing is durable");
+        end.sync();
+        assert_eq!(end.written(), ["PUBREC 7", "PUBREC 7", "PUBCOMP 7"]);
+    }
+}
