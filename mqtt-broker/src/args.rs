@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use mqtt_broker::Durability;
 
 /// An MQTT broker for versions 3.1, 3.1.1 and 5.0.
 #[derive(Debug, Parser)]
@@ -22,13 +23,17 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) allow_anonymous: bool,
 
-    /// Keep nothing on disk. In this version that is the default as well.
-    #[arg(long)]
+    /// Keep nothing on disk: what was acknowledged is lost when the broker ends.
+    #[arg(long, conflicts_with_all = ["data_dir", "durability"])]
     pub(crate) in_memory: bool,
 
-    /// Directory of the store (not available yet).
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
+    /// Directory for sessions, their messages and retained messages; made if it does not exist.
+    #[arg(long, value_name = "DIR", default_value = "./mqtt-data")]
+    pub(crate) data_dir: PathBuf,
+
+    /// What the acknowledgement of a message waits for that is to be kept.
+    #[arg(long, value_enum, value_name = "LEVEL", default_value = "disk")]
+    pub(crate) durability: DurabilityLevel,
 
     /// Configuration file (not available yet).
     #[arg(long, value_name = "FILE")]
@@ -57,6 +62,24 @@ pub(crate) enum Command {
     },
 }
 
+/// When what was acknowledged is safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DurabilityLevel {
+    /// It is on the disk: a loss of power does not lose it.
+    Disk,
+    /// It is with the operating system: a crash of the broker does not lose it.
+    Os,
+}
+
+impl From<DurabilityLevel> for Durability {
+    fn from(level: DurabilityLevel) -> Self {
+        match level {
+            DurabilityLevel::Disk => Self::Disk,
+            DurabilityLevel::Os => Self::Os,
+        }
+    }
+}
+
 /// How a line of the log looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
@@ -69,12 +92,6 @@ pub(crate) enum LogFormat {
 impl Args {
     /// What cannot be served as asked, if anything: a message for the user.
     pub(crate) fn problem(&self) -> Option<String> {
-        if self.data_dir.is_some() {
-            return Some(
-                "--data-dir: not available yet; sessions and retained messages are kept in memory"
-                    .into(),
-            );
-        }
         if self.config.is_some() {
             return Some("--config: not available yet; use the options of the command line".into());
         }

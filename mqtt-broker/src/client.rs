@@ -9,6 +9,7 @@ use crate::counters::{Counters, DropReason};
 use crate::delivery::Delivery;
 use crate::frames::Frames;
 use crate::message::Layout;
+use crate::store::{Key, SessionNumber};
 
 /// Names a session within one broker. Never used again while a route may still know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -113,6 +114,10 @@ impl Outbox {
 pub(crate) struct Client {
     pub(crate) key: ClientKey,
     pub(crate) id: Arc<str>,
+    /// The session's number in the store, if it outlives its connection and there is a store.
+    pub(crate) stored: Option<SessionNumber>,
+    /// The key of the next message that is stored for it.
+    next_key: AtomicU64,
     link: AtomicU64,
     /// Bytes of QoS 1 and 2 messages that wait in the outbox or in the session.
     queued: AtomicUsize,
@@ -126,10 +131,12 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(key: ClientKey, id: Arc<str>) -> Self {
+    pub(crate) fn new(key: ClientKey, id: Arc<str>, stored: Option<SessionNumber>) -> Self {
         Self {
             key,
             id,
+            stored,
+            next_key: AtomicU64::new(1),
             link: AtomicU64::new(Link::Offline.pack()),
             queued: AtomicUsize::new(0),
             backlog: AtomicUsize::new(0),
@@ -137,6 +144,16 @@ impl Client {
             dropped: OnceLock::new(),
             outbox: Mutex::default(),
         }
+    }
+
+    /// A key for a message that is stored for this session: later ones are greater.
+    pub(crate) fn new_key(&self) -> Key {
+        self.next_key.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Keys up to this one were used before the session was read back.
+    pub(crate) fn skip_keys(&self, last: Key) {
+        self.next_key.fetch_max(last + 1, Ordering::Relaxed);
     }
 
     pub(crate) fn link(&self) -> Link {

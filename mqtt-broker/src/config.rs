@@ -5,6 +5,15 @@ use core::time::Duration;
 
 use mqtt_codec::QoS;
 
+/// When what was acknowledged is safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// It is on the disk: a loss of power does not lose it.
+    Disk,
+    /// It is with the operating system: a crash of the broker does not lose it.
+    Os,
+}
+
 /// Limits of a broker. Every field has a default; see [`Config::default`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -54,6 +63,9 @@ pub struct Config {
     pub subscription_identifiers_available: bool,
     /// Whether subscriptions may be shared. Default yes.
     pub shared_subscription_available: bool,
+    /// What the acknowledgement of a message waits for that a stored session or topic takes. Of no meaning in
+    /// memory. Default disk.
+    pub durability: Durability,
     /// Whether clients of 5.0 are told in words why they are disconnected (Reason String). The log says it in
     /// any case. Default no.
     pub reason_strings: bool,
@@ -96,6 +108,7 @@ impl Default for Config {
             wildcard_subscription_available: true,
             subscription_identifiers_available: true,
             shared_subscription_available: true,
+            durability: Durability::Disk,
             reason_strings: false,
             control_bytes: 64 * 1024,
             connect_timeout: Duration::from_secs(10),

@@ -19,6 +19,8 @@ pub enum DropReason {
     Offline,
     /// The receiver's session ended while the message waited for it.
     SessionEnded,
+    /// The receiver published it itself, and its subscriptions have No Local.
+    NoLocal,
     /// No subscription matched.
     NoSubscription,
     /// No member of a shared group could take it.
@@ -33,13 +35,14 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order in which counters are printed.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::OutboxFull,
         Self::QueueFull,
         Self::Expired,
         Self::TooLarge,
         Self::Offline,
         Self::SessionEnded,
+        Self::NoLocal,
         Self::NoSubscription,
         Self::NoMember,
         Self::Unsendable,
@@ -56,6 +59,7 @@ impl DropReason {
             Self::TooLarge => "too large",
             Self::Offline => "offline",
             Self::SessionEnded => "session ended",
+            Self::NoLocal => "no local",
             Self::NoSubscription => "no subscription",
             Self::NoMember => "no group member",
             Self::Unsendable => "unsendable",

@@ -1,12 +1,13 @@
 //! One message on its way to one session: the handle that `mqtt-session` queues.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use mqtt_codec::{QoS, SubscriptionIdentifier};
 use mqtt_session::{Outgoing, Time, Transmission};
 
 use crate::hub::Group;
 use crate::message::{Envelope, Layout, Message};
+use crate::store::{BodyNumber, Key};
 
 /// A message and how this receiver gets it.
 #[derive(Clone, Debug)]
@@ -16,11 +17,21 @@ pub(crate) struct Delivery {
     pub(crate) retain: bool,
     /// Identifiers of the subscriptions that matched; `None` where there are none.
     pub(crate) identifiers: Option<Arc<[SubscriptionIdentifier]>>,
-    /// The shared group that chose this receiver, and may choose another.
-    pub(crate) group: Option<Arc<Group>>,
+    /// The shared group that chose this receiver, and may choose another; not owned, since the group knows its
+    /// members, and they what waits for them.
+    pub(crate) group: Option<Weak<Group>>,
+    /// What the store calls it within its session; 0 where the session is not stored.
+    pub(crate) key: Key,
+    /// Where the store has its body, if other sessions share it.
+    pub(crate) body: Option<BodyNumber>,
 }
 
 impl Delivery {
+    /// Bytes that a message of so many costs while it waits: the lists it stands in are up to half empty.
+    pub(crate) fn cost(message: usize) -> usize {
+        message + 2 * size_of::<Self>()
+    }
+
     fn envelope<'a>(&'a self, how: &Transmission) -> Envelope<'a> {
         Envelope {
             layout: Layout::of(how.version),
@@ -61,6 +72,10 @@ impl Outgoing for Delivery {
     }
 
     fn size(&self) -> usize {
-        self.message.size()
+        Self::cost(self.message.size())
+    }
+
+    fn key(&self) -> u64 {
+        self.key
     }
 }

@@ -8,6 +8,8 @@ use mqtt_codec::{FixedHeader, PacketType};
 
 /// A copy of so many bytes is cheaper than a chunk of its own.
 const SMALL: usize = 4 * 1024;
+/// A chunk of copied bytes that has as many is not appended to.
+const CHUNK: usize = 64 * 1024;
 
 /// A run of bytes, and how many bytes of the frame it ends with follow in the next chunk.
 #[derive(Debug)]
@@ -64,6 +66,9 @@ impl Frames {
     /// Lets `write` append finished frames in place.
     pub(crate) fn extend_with<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
         self.forget_written();
+        if self.tail.len() >= CHUNK {
+            self.seal(0);
+        }
         let before = self.tail.len();
         let result = write(&mut self.tail);
         self.len += self.tail.len() - before;
@@ -98,6 +103,29 @@ impl Frames {
             self.len += other.len;
         }
         other.clear();
+    }
+
+    /// Takes whole frames from the front of a queue of which nothing was written, `enough` bytes or a chunk more.
+    pub(crate) fn take_front(&mut self, enough: usize) -> Self {
+        if self.len <= enough + CHUNK {
+            return core::mem::take(self);
+        }
+        let mut front = Self::default();
+        // Not between the two parts of one frame.
+        let mut overhang = 0;
+        while (front.len < enough || overhang > 0)
+            && let Some(chunk) = self.sealed.pop_front()
+        {
+            overhang = chunk.overhang;
+            let len = chunk.as_slice().len();
+            front.len += len;
+            self.len -= len;
+            front.sealed.push_back(chunk);
+        }
+        if front.is_empty() {
+            return core::mem::take(self);
+        }
+        front
     }
 
     /// Forgets the content, keeps the memory.
@@ -335,6 +363,7 @@ mod tests {
         Control,
         Write(usize),
         Cut,
+        Split(usize),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -346,6 +375,7 @@ mod tests {
             (1..60_usize).prop_map(Step::Write),
             (1..60_usize).prop_map(Step::Write),
             Just(Step::Cut),
+            (1..200_usize).prop_map(Step::Split),
         ]
     }
 
@@ -463,6 +493,20 @@ mod tests {
                     }
                     Step::Write(limit) => model.write(limit),
                     Step::Cut => model.cut(),
+                    Step::Split(enough) => {
+                        let mut other = Model { next: model.next, ..Model::default() };
+                        for size in [CHUNK, 10, CHUNK, CHUNK] {
+                            other.shared(size);
+                            let bytes = other.frame(size);
+                            other.frames.extend(&bytes);
+                        }
+                        model.next = other.next;
+                        let mut front = other.frames.take_front(enough * 1_000);
+                        prop_assert!(front.len() >= enough * 1_000 || other.frames.is_empty());
+                        prop_assert!(front.len() <= enough * 1_000 + 3 * CHUNK);
+                        model.frames.append(&mut front);
+                        model.frames.append(&mut other.frames);
+                    }
                 }
                 model.check_memory();
             }

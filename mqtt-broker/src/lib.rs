@@ -12,9 +12,10 @@ mod listener;
 mod message;
 mod server;
 mod shown;
+mod store;
 mod will;
 
-pub use config::Config;
+pub use config::{Config, Durability};
 pub use counters::{Counters, DropReason};
 pub use listener::Listener;
-pub use server::{Broker, run};
+pub use server::{Broker, OpenError, run};

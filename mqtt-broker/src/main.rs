@@ -4,8 +4,10 @@
 mod args;
 
 use core::fmt::Display;
+use core::time::Duration;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::mpsc;
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -22,6 +24,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Lines of the log that may wait to be written.
 const LOG_LINES: usize = 16_384;
+
+/// How long a reader of standard error that stalls may hold the broker up.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Exit code for bad usage or configuration.
 const BAD_USAGE: u8 = 2;
@@ -46,6 +51,16 @@ fn main() -> ExitCode {
 /// Writes to standard error, which may be closed: that is no reason to stop.
 fn tell(text: impl Display) {
     let _ = write!(std::io::stderr(), "{text}");
+}
+
+/// The same, without waiting long for whoever reads it.
+fn tell_in_time(text: String) {
+    let (done, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        tell(text);
+        let _ = done.send(());
+    });
+    let _ = told.recv_timeout(PATIENCE);
 }
 
 fn complain(problem: impl Display) {
@@ -86,7 +101,13 @@ async fn serve(args: &Args) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let mut report = signal(SignalKind::user_defined1()).context("cannot wait for SIGUSR1")?;
 
-    let broker = Broker::new(Config::default());
+    let mut config = Config::default();
+    config.durability = args.durability.into();
+    let broker = if args.in_memory {
+        Broker::new(config)
+    } else {
+        Broker::open(config, &args.data_dir)?
+    };
     let mut out = std::io::stdout();
     for listener in &listeners {
         // A closed standard output is no reason not to serve.
@@ -105,9 +126,9 @@ async fn serve(args: &Args) -> Result<()> {
     loop {
         tokio::select! {
             () = &mut serving => break,
-            _ = report.recv() => tell(counters.report()),
+            _ = report.recv() => tell_in_time(counters.report()),
         }
     }
-    tell(counters.report());
+    tell_in_time(counters.report());
     Ok(())
 }

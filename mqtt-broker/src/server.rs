@@ -3,10 +3,10 @@
 use core::fmt;
 use core::future::Future;
 use core::time::Duration;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
@@ -14,6 +14,7 @@ use crate::connection;
 use crate::counters::{Counters, DropReason};
 use crate::hub::Hub;
 use crate::listener::Listener;
+use crate::store::{Engine, EngineError, FjallEngine, Store, WallTime};
 
 /// How long a listener rests when the system has no more sockets.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -23,24 +24,63 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Broker {
     hub: Arc<Hub>,
     counters: Arc<Counters>,
-    /// Held by each connection's task: when all are gone, the last connection has ended.
-    running: mpsc::Sender<()>,
-    ended: Arc<tokio::sync::Mutex<mpsc::Receiver<()>>>,
+}
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", .directory.display())]
+pub struct OpenError {
+    directory: PathBuf,
+    source: EngineError,
 }
 
 impl Broker {
-    /// A broker with no sessions and no retained messages.
+    /// A broker with no sessions and no retained messages, which keeps everything in memory.
     #[must_use]
     pub fn new(config: Config) -> Self {
+        Self::with_store(config, None)
+    }
+
+    /// A broker that keeps sessions, their messages and retained messages in a directory, with what is there.
+    /// Blocks while it reads.
+    ///
+    /// # Errors
+    /// The directory cannot be used: another broker uses it, its format is not known to this version, or what
+    /// the system says.
+    pub fn open(config: Config, directory: &Path) -> Result<Self, OpenError> {
+        let started = std::time::Instant::now();
+        let failed = |source| OpenError {
+            directory: directory.to_owned(),
+            source,
+        };
+        let place = directory.to_owned();
+        let open = move || -> Result<Box<dyn Engine>, EngineError> {
+            Ok(Box::new(FjallEngine::open(&place)?))
+        };
+        let (store, contents) =
+            Store::open(Box::new(open), config.durability, WallTime::now()).map_err(failed)?;
+        let sessions = contents.sessions.len();
+        let messages: usize = contents.sessions.iter().map(|one| one.entries.len()).sum();
+        let retained = contents.retained.len();
+        let skipped = contents.skipped;
+        let broker = Self::with_store(config, Some(store));
+        broker.hub.restore(contents);
+        tracing::info!(
+            directory = %directory.display(),
+            sessions,
+            messages,
+            retained,
+            skipped,
+            milliseconds = started.elapsed().as_millis(),
+            "restored"
+        );
+        Ok(broker)
+    }
+
+    fn with_store(config: Config, store: Option<Store>) -> Self {
         let counters = Arc::new(Counters::default());
-        let hub = Arc::new(Hub::new(config, Arc::clone(&counters)));
-        let (running, ended) = mpsc::channel(1);
-        Self {
-            hub,
-            counters,
-            running,
-            ended: Arc::new(tokio::sync::Mutex::new(ended)),
-        }
+        let hub = Arc::new(Hub::new(config, Arc::clone(&counters), store));
+        Self { hub, counters }
     }
 
     /// What this broker counts.
@@ -69,10 +109,10 @@ impl Broker {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let hub = Arc::clone(&self.hub);
-        let running = self.running.clone();
+        let presence = hub.presence.enter();
         tokio::spawn(async move {
             connection::serve(hub, stream, &peer).await;
-            drop(running);
+            drop(presence);
         });
     }
 
@@ -91,19 +131,19 @@ impl Broker {
         shutdown.await;
         tasks.shutdown().await;
         self.hub.close();
-        let Self {
-            hub,
-            running,
-            ended,
-            ..
-        } = self;
-        drop(running);
-        let mut ended = ended.lock().await;
-        if tokio::time::timeout(hub.config.shutdown_timeout, ended.recv())
-            .await
-            .is_err()
-        {
+        let hub = self.hub;
+        let ended = tokio::time::timeout(hub.config.shutdown_timeout, hub.presence.empty());
+        if ended.await.is_err() {
             tracing::warn!("connections did not end in time");
+        }
+        // What was submitted last is on the disk when this returns.
+        let closed = tokio::task::spawn_blocking(move || {
+            if let Some(store) = &hub.store {
+                store.close();
+            }
+        });
+        if closed.await.is_err() {
+            tracing::error!("the store was not closed");
         }
     }
 }

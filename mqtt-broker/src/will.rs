@@ -1,8 +1,11 @@
 //! Wills: kept with the connection, published when it ends without a farewell.
 
 use mqtt_codec::{
-    ProtocolVersion, Publish, PublishProperties, TopicName, UserProperty, Will, WillProperties,
+    FixedHeader, PacketId, ProtocolVersion, Publish, PublishProperties, QoS, TopicName,
+    UserProperty, Will, WillProperties,
 };
+
+use crate::store::{WallTime, WillRecord};
 
 /// A will that outlives the CONNECT it came with.
 #[derive(Clone, Debug)]
@@ -10,7 +13,7 @@ pub(crate) struct StoredWill {
     version: ProtocolVersion,
     /// Seconds between the end of the connection and the publication.
     pub(crate) delay: u32,
-    qos: mqtt_codec::QoS,
+    qos: QoS,
     retain: bool,
     topic: Box<str>,
     payload: Box<[u8]>,
@@ -50,6 +53,57 @@ impl StoredWill {
                 .map(|pair| (pair.name.into(), pair.value.into()))
                 .collect(),
         }
+    }
+
+    /// The will as the store keeps it.
+    pub(crate) fn record(&self, due: Option<WallTime>) -> Option<WillRecord> {
+        let (_, publish) = self.publish()?;
+        let mut bytes = Vec::new();
+        let mut publish = publish;
+        // QoS above 0 needs an identifier to be encoded.
+        publish.packet_id = PacketId::new(1).filter(|_| self.qos != QoS::AtMostOnce);
+        publish.encode(ProtocolVersion::V5, &mut bytes).ok()?;
+        Some(WillRecord {
+            delay: self.delay,
+            due,
+            level: self.version.level(),
+            publish: bytes.into(),
+        })
+    }
+
+    /// A will that was stored; `None` if the record makes no sense.
+    pub(crate) fn from_record(record: &WillRecord) -> Option<Self> {
+        let header = FixedHeader::parse(&record.publish).ok()??;
+        let body = record.publish.get(usize::from(header.header_len)..)?;
+        let publish = Publish::decode(header.flags, body, ProtocolVersion::V5).ok()?;
+        let PublishProperties {
+            payload_format_utf8,
+            message_expiry_interval,
+            content_type,
+            response_topic,
+            correlation_data,
+            user_properties,
+            ..
+        } = publish.properties;
+        let will = Will {
+            topic: publish.topic?,
+            payload: publish.payload,
+            qos: publish.qos,
+            retain: publish.retain,
+            properties: WillProperties {
+                delay_interval: Some(record.delay),
+                payload_format_utf8,
+                message_expiry_interval,
+                content_type,
+                response_topic,
+                correlation_data,
+                user_properties,
+            },
+        };
+        let version = ProtocolVersion::ALL
+            .into_iter()
+            .find(|version| version.level() == record.level)?;
+        Some(Self::new(&will, version))
     }
 
     pub(crate) fn version(&self) -> ProtocolVersion {

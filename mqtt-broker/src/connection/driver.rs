@@ -7,18 +7,19 @@ use std::sync::Arc;
 
 use bytes::BufMut;
 use mqtt_codec::{FixedHeader, ProtocolVersion, ReasonCode};
-use mqtt_session::{Connection, Time, Timeout};
+use mqtt_session::{Connection, Negotiated, Time, Timeout};
 use tokio::io::{AsyncReadExt, ReadBuf};
 use tokio::task::unconstrained;
 use tokio::time::{Sleep, sleep_until};
 
 use crate::client::{Client, Link};
 use crate::connection::Stream;
+use crate::connection::durable::Waits;
 use crate::connection::end::End;
 use crate::connection::handshake::{self, Handshake};
 use crate::connection::output::Output;
 use crate::delivery::Delivery;
-use crate::hub::{Batch, Farewell, Hub, SessionState, packet_limit, with_worker};
+use crate::hub::{Batch, Hub, SessionState, Stay, packet_limit, with_worker};
 use crate::message::Layout;
 use crate::will::StoredWill;
 
@@ -43,6 +44,7 @@ pub(crate) struct Driver {
     /// How long the session outlives the connection; DISCONNECT may change it.
     pub(crate) expiry_interval: u32,
     pub(crate) output: Output,
+    pub(crate) waits: Waits,
     /// Bytes of messages that the session held when they were last counted.
     pub(crate) held: usize,
     pub(crate) version: ProtocolVersion,
@@ -51,6 +53,8 @@ pub(crate) struct Driver {
     /// whole ones as well.
     partial: Vec<u8>,
     unhandled: bool,
+    /// Where in `partial` they begin, while some are `unhandled`; else 0.
+    handled: usize,
     /// The bytes of the packet in `partial` come in such small portions that they are gathered there.
     trickles: bool,
     timer: Option<Pin<Box<Sleep>>>,
@@ -68,13 +72,19 @@ impl Driver {
             will,
             packet,
         } = handshake;
-        let (mut state, session_present) = hub.attach(&client_id, clean_start).await;
+        let limits = handshake::limits(&hub);
+        let stay = Stay {
+            expiry_interval: packet.with_connect(|connect| {
+                Negotiated::server(&limits, connect).session_expiry_interval
+            }),
+            will,
+        };
+        let (mut state, session_present) = hub.attach(&client_id, clean_start, &stay).await;
         let session = state
             .session
             .take()
-            .unwrap_or_else(SessionState::new_session);
+            .unwrap_or_else(SessionState::no_session);
         let held = session.held_size();
-        let limits = handshake::limits(&hub);
         let mut output = Output::default();
         let now = hub.now();
         let connection = packet.with_connect(|connect| {
@@ -105,7 +115,8 @@ impl Driver {
             client,
             connection,
             state: Some(state),
-            will,
+            will: stay.will,
+            waits: Waits::default(),
             expiry_interval: negotiated.session_expiry_interval,
             output,
             held,
@@ -113,6 +124,7 @@ impl Driver {
             session_present,
             unhandled: !rest.is_empty(),
             partial: rest,
+            handled: 0,
             trickles: false,
             timer: None,
             armed: Time::ZERO,
@@ -136,7 +148,7 @@ impl Driver {
         let Some(mut state) = self.state.take() else {
             return;
         };
-        let empty = SessionState::new_session();
+        let empty = SessionState::no_session();
         let mut session = core::mem::replace(self.connection.session_mut(), empty);
         session.shrink();
         // The last packets may have changed what the session holds after it was counted.
@@ -145,7 +157,7 @@ impl Driver {
         let will = self.will.take().filter(|_| end.publishes_will());
         self.hub.detach(
             state,
-            Farewell {
+            Stay {
                 expiry_interval: self.expiry_interval,
                 will,
             },
@@ -163,15 +175,19 @@ impl Driver {
             if let Poll::Ready(Err(error)) = written {
                 return Poll::Ready(End::Failed(error));
             }
+            let blocked = written.is_pending();
+            let stalled = self.stalled_at(now, blocked);
+            if stalled.is_some_and(|deadline| deadline <= now) {
+                return Poll::Ready(End::WriteStalled);
+            }
             // Reading has its turn after each round of writing, however much there is to write.
             match self.poll_input(cx, stream, now) {
                 Poll::Ready(Ok(())) => continue,
                 Poll::Ready(Err(end)) => return Poll::Ready(end),
                 Poll::Pending => {}
             }
-            let blocked = written.is_pending();
             if blocked || !self.has_more_to_write() {
-                return self.poll_timer(cx, stream, now, blocked);
+                return self.poll_timer(cx, stream, now, stalled);
             }
         }
         // Other connections have their turn.
@@ -186,7 +202,7 @@ impl Driver {
         stream: &mut S,
         now: Time,
     ) -> Poll<Result<(), End>> {
-        if !self.may_read(now) {
+        if !self.may_read(cx, now) {
             return Poll::Pending;
         }
         self.poll_read_on(cx, stream, now)
@@ -256,7 +272,19 @@ impl Driver {
 
     fn handle_unhandled(&mut self, now: Time) -> Result<(), End> {
         let bytes = core::mem::take(&mut self.partial);
-        with_worker(|_, batch| self.handle_and_keep(now, &bytes, batch))
+        let from = core::mem::take(&mut self.handled);
+        with_worker(|_, batch| {
+            let left = bytes.get(from..).unwrap_or_default();
+            let handled = from + self.handle_bytes(now, left, batch)?;
+            self.unhandled = batch.is_spent() && handled < bytes.len();
+            if self.unhandled {
+                self.partial = bytes;
+                self.handled = handled;
+            } else {
+                self.partial = bytes.get(handled..).unwrap_or_default().to_vec();
+            }
+            Ok(())
+        })
     }
 
     /// Handles whole packets of `bytes` and keeps the rest.
@@ -306,21 +334,20 @@ impl Driver {
         }
     }
 
+    /// When writing has made no progress for so long that the connection ends.
+    fn stalled_at(&mut self, now: Time, blocked: bool) -> Option<Time> {
+        let since = self.output.watch(now, blocked)?;
+        Some(since + self.hub.config.write_timeout)
+    }
+
     /// Acts on timers that are due and sets the next one.
     fn poll_timer<S: Stream>(
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut S,
         now: Time,
-        blocked: bool,
+        stalled: Option<Time>,
     ) -> Poll<End> {
-        let stalled = self
-            .output
-            .watch(now, blocked)
-            .map(|since| since + self.hub.config.write_timeout);
-        if stalled.is_some_and(|deadline| deadline <= now) {
-            return Poll::Ready(End::WriteStalled);
-        }
         if self.is_overdue(now) {
             // Only what is not there counts as missing: the runtime may have held the last read back.
             let mut input = pin!(unconstrained(

@@ -14,7 +14,6 @@ use tokio::time::timeout;
 use crate::client::Kick;
 use crate::connection::Stream;
 use crate::connection::driver::Driver;
-use crate::connection::output::Buffer;
 
 /// Reads of what a client sent before its connection ended, at most.
 const LAST_READS: usize = 32;
@@ -143,11 +142,15 @@ impl Driver {
     /// Answers what was handled and tells the peer why, as far as its socket takes it at once; returns whether
     /// something may be on its way. Messages that were not begun are not sent any more.
     fn say_farewell<S: Stream>(&mut self, cx: &mut Context<'_>, stream: &mut S, end: &End) -> bool {
+        // Answers that follow those that are dropped here would come out of order.
+        let answers = !self.output.has_deliveries();
         self.drop_unsent();
         if !end.has_reader() {
             return false;
         }
-        self.collect_answers(self.hub.now(), Buffer::Control);
+        if answers {
+            self.collect_last_answers();
+        }
         if let Some(reason) = end.reason() {
             self.say_disconnect(reason, end.detail());
         }

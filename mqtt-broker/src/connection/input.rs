@@ -3,11 +3,11 @@
 use core::ops::Range;
 
 use mqtt_codec::{Ack, Disconnect, FixedHeader, Packet, PacketType, Publish, QoS, ReasonCode};
-use mqtt_session::{Durability, Role, Time, Token, Verdict};
+use mqtt_session::{Role, Time, Token, Verdict};
 
 use crate::connection::driver::Driver;
 use crate::connection::end::End;
-use crate::hub::{Batch, Inbound, Outcome, Publisher};
+use crate::hub::{Answer, Batch, Inbound, Outcome, Publisher};
 
 impl Driver {
     /// Handles the whole packets that `bytes` begins with, until the batch has done its share of work; returns
@@ -21,7 +21,9 @@ impl Driver {
         batch.begin(&self.hub);
         let handled = self.handle_packets(now, bytes, batch);
         // What came before a violation counts.
-        batch.end(&self.hub, bytes);
+        self.drain_changes(&mut batch.ops);
+        let ticket = batch.end(&self.hub, bytes);
+        self.submitted(ticket);
         handled
     }
 
@@ -74,8 +76,8 @@ impl Driver {
             | Packet::PubRec(ack)
             | Packet::PubRel(ack)
             | Packet::PubComp(ack) => self.handle_ack(now, packet_type, &ack),
-            Packet::Subscribe(subscribe) => self.handle_subscribe(&subscribe),
-            Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(&unsubscribe),
+            Packet::Subscribe(subscribe) => self.handle_subscribe(&subscribe, batch),
+            Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(&unsubscribe, batch),
             Packet::PingReq => {
                 self.connection.handle_ping(now);
                 Ok(())
@@ -114,7 +116,7 @@ impl Driver {
         // A receiver can get the bytes as they came unless an alias stands for the topic.
         let frame = publish.properties.topic_alias.is_none().then_some(place);
         let publisher = Publisher {
-            key: Some(self.client.key),
+            client: Some(&self.client),
             version: self.version,
         };
         let inbound = Inbound {
@@ -122,26 +124,32 @@ impl Driver {
             topic: inbound.topic,
             frame,
         };
-        let outcome = batch.publish(&self.hub, now, publisher, &inbound, bytes);
+        let answer = batch.publish(&self.hub, now, publisher, &inbound, bytes);
         if publish.qos != QoS::AtMostOnce {
-            self.answer_publish(token, outcome);
+            self.answer_publish(token, answer);
         }
         Ok(())
     }
 
-    fn answer_publish(&mut self, token: Token, outcome: Outcome) {
-        match outcome {
-            Outcome::Taken => self.connection.accept(token, Durability::Now),
-            Outcome::NoSubscription => self.connection.accept_with(
-                token,
-                ReasonCode::NO_MATCHING_SUBSCRIBERS,
-                Durability::Now,
-            ),
+    fn answer_publish(&mut self, token: Token, answer: Answer) {
+        let Answer {
+            outcome,
+            durability,
+        } = answer;
+        let change = match outcome {
+            Outcome::Taken => self.connection.accept(token, durability),
+            Outcome::NoSubscription => {
+                self.connection
+                    .accept_with(token, ReasonCode::NO_MATCHING_SUBSCRIBERS, durability)
+            }
             Outcome::Refused => {
                 self.connection.reject(token, ReasonCode::QUOTA_EXCEEDED);
                 None
             }
         };
+        if let Some(number) = change {
+            self.waits.note(number);
+        }
     }
 
     fn handle_ack(&mut self, now: Time, packet_type: PacketType, ack: &Ack<'_>) -> Result<(), End> {

@@ -1,6 +1,7 @@
 //! One client's connection, from the first byte to the release of its session.
 
 mod driver;
+mod durable;
 mod end;
 mod handshake;
 mod input;

@@ -13,8 +13,9 @@ use crate::connection::driver::Driver;
 use crate::counters::DropReason;
 use crate::delivery::Delivery;
 use crate::frames::Frames;
-use crate::hub::packet_limit;
+use crate::hub::{packet_limit, queued};
 use crate::message::{Envelope, Layout};
+use crate::store::Op;
 
 /// Unsent bytes of deliveries beyond which no more are taken from the session and the outbox.
 const DELIVERY_BYTES: usize = 64 * 1024;
@@ -29,16 +30,7 @@ const RETAINED_WINDOW: usize = 64;
 /// Retained topics that are looked at before other connections have their turn.
 const RETAINED_BUDGET: usize = 2_000;
 
-/// Where answers go.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Buffer {
-    /// Past the messages that wait.
-    Control,
-    /// Behind them.
-    Deliveries,
-}
-
-/// Bytes to write.
+/// Bytes to write, and whether more are to come.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
     control: Vec<u8>,
@@ -82,6 +74,11 @@ impl Output {
         self.control_len() > 0 || !self.deliveries.is_empty()
     }
 
+    /// Whether messages, or answers that stand among them, are unsent.
+    pub(crate) fn has_deliveries(&self) -> bool {
+        !self.deliveries.is_empty()
+    }
+
     /// Drops the messages of which no byte was written; returns how many of them were of QoS 0. Those above
     /// are with the session.
     pub(crate) fn cut(&mut self) -> u64 {
@@ -112,9 +109,10 @@ impl Driver {
     }
 
     /// Whether the answers that wait are few enough to provoke more.
-    pub(crate) fn may_read(&mut self, now: Time) -> bool {
-        let unsent = self.output.control_len() + ACK_BYTES * self.connection.unsent_acks();
-        let may = unsent <= self.hub.config.control_bytes;
+    pub(crate) fn may_read(&mut self, cx: &Context<'_>, now: Time) -> bool {
+        let acks = ACK_BYTES * self.connection.unsent_acks();
+        let unsent = self.output.control_len() + self.waits.len() + acks;
+        let may = unsent <= self.hub.config.control_bytes && !self.is_congested(cx);
         if may {
             self.connection.resume_reading(now);
         } else {
@@ -123,11 +121,22 @@ impl Driver {
         may
     }
 
+    /// Whether the store is so far behind that nothing more should be asked of it; the task is woken when it
+    /// has caught up.
+    fn is_congested(&self, cx: &Context<'_>) -> bool {
+        self.hub.store.as_ref().is_some_and(|store| {
+            store
+                .congestion()
+                .is_some_and(|ticket| store.wake_when_durable(ticket, cx.waker()))
+        })
+    }
+
     /// Takes what others left in the outbox and turns what the session has into bytes.
     pub(crate) fn collect(&mut self, cx: &mut Context<'_>, now: Time) -> Option<Kick> {
         let roomy = self.output.deliveries.len() < DELIVERY_BYTES;
         let mut taken = Vec::new();
         let mut frames = Frames::default();
+        let mut outbox_left = false;
         {
             let mut outbox = self.client.outbox();
             outbox.register(cx.waker());
@@ -136,33 +145,33 @@ impl Driver {
                 return outbox.kick;
             }
             if roomy && !outbox.frames.is_empty() {
-                frames = core::mem::take(&mut outbox.frames);
+                frames = outbox.frames.take_front(DELIVERY_BYTES);
+                outbox_left = !outbox.frames.is_empty();
                 self.client.set_backlog(&outbox);
             }
             if !outbox.deliveries.is_empty() {
                 taken = core::mem::take(&mut outbox.deliveries);
             }
         }
+        self.release_durable();
         let mut waiting = self.held;
+        let mut ops = Vec::new();
         for delivery in taken {
             waiting += delivery.size();
+            if let Some(stored) = self.state.as_mut().and_then(|state| state.stored.as_mut()) {
+                stored.note(&delivery);
+            }
             self.connection.push(delivery);
         }
-        let unsent = self.output.deliveries.len() + frames.len();
-        let (answers_left, messages_left);
-        if unsent <= DELIVERY_BYTES {
-            // Everything leaves in the order in which it came.
-            self.output.deliveries.append(&mut frames);
-            answers_left = self.collect_answers(now, Buffer::Deliveries);
-            messages_left = self.collect_messages(now);
-        } else {
-            // So much QoS 0 waits that answers and QoS 1 and 2 go past it. Without room no message is taken:
-            // there may be more once what is here is written.
-            answers_left = self.collect_answers(now, Buffer::Control);
-            messages_left = !roomy || self.collect_messages(now);
-            self.output.deliveries.append(&mut frames);
-        }
-        self.output.more = answers_left || messages_left;
+        // In the order in which they came, a portion of each kind: no kind waits for all of another.
+        self.output.deliveries.append(&mut frames);
+        let more = !roomy || {
+            let answers_left = self.collect_answers(now);
+            self.collect_messages(now, &mut ops) || answers_left
+        };
+        self.store_changes(ops);
+        let store_is_ready = !self.await_durable(cx);
+        self.output.more = more || outbox_left || store_is_ready;
         self.count_drops();
         self.held = self.connection.session().held_size();
         self.client.queue_changes(waiting, self.held);
@@ -171,24 +180,41 @@ impl Driver {
         None
     }
 
-    /// Writes acknowledgements and the like; returns whether some are left.
-    pub(crate) fn collect_answers(&mut self, now: Time, buffer: Buffer) -> bool {
-        let connection = &mut self.connection;
-        let room = self.hub.config.control_bytes;
-        let write = |out: &mut Vec<u8>| {
-            let limit = out.len() + room;
-            connection.poll_answers(now, out, limit)
-        };
-        match buffer {
-            Buffer::Control => self.output.control_with(write),
-            Buffer::Deliveries => self.output.deliveries.extend_with(write),
+    /// Submits what sending has changed.
+    fn store_changes(&mut self, mut ops: Vec<Op>) {
+        self.drain_changes(&mut ops);
+        if let Some(store) = &self.hub.store
+            && !ops.is_empty()
+        {
+            let ticket = store.submit(&mut ops);
+            self.submitted(Some(ticket));
         }
+    }
+
+    /// Writes acknowledgements and the like behind what waits to be sent: their order holds. Returns whether
+    /// some are left.
+    fn collect_answers(&mut self, now: Time) -> bool {
+        let connection = &mut self.connection;
+        self.output.deliveries.extend_with(|out| {
+            let limit = out.len() + DELIVERY_BYTES;
+            connection.poll_answers(now, out, limit)
+        })
+    }
+
+    /// Writes acknowledgements and the like where no message is in their way.
+    pub(crate) fn collect_last_answers(&mut self) {
+        let now = self.hub.now();
+        let connection = &mut self.connection;
+        self.output.control_with(|out| {
+            // As many as there are: reading has paused before they became many.
+            let _ = connection.poll_answers(now, out, usize::MAX);
+        });
     }
 
     /// Turns messages of the session and retained ones into bytes; returns whether some are left that
     /// could leave.
-    fn collect_messages(&mut self, now: Time) -> bool {
-        self.pull_retained(now);
+    fn collect_messages(&mut self, now: Time, ops: &mut Vec<Op>) -> bool {
+        self.pull_retained(now, ops);
         let connection = &mut self.connection;
         let full = self.output.deliveries.extend_with(|out| {
             let limit = out.len() + DELIVERY_BYTES;
@@ -217,7 +243,11 @@ impl Driver {
     }
 
     /// Reads on in the retained messages of new subscriptions, as far as there is room.
-    fn pull_retained(&mut self, now: Time) {
+    fn pull_retained(&mut self, now: Time, ops: &mut Vec<Op>) {
+        // Not before the SUBACK that waits for the store.
+        if self.waits.len() > 0 {
+            return;
+        }
         let Some(state) = &mut self.state else { return };
         let layout = Layout::of(self.version);
         let (hub, client) = (&self.hub, &self.client);
@@ -233,34 +263,48 @@ impl Driver {
             && let Some(pull) = state.pulls.first()
         {
             let identifiers = pull.identifier.as_slice();
-            let granted = pull.qos;
-            let more = hub.retained.read(&mut pull.cursor, &mut budget, |message| {
-                if message.is_expired(now) {
-                    hub.count_drop(Some(client), DropReason::Expired, 1);
-                    return true;
-                }
-                let qos = message.qos.min(granted);
-                if qos == QoS::AtMostOnce {
-                    let expiry = message.remaining(now);
-                    let envelope =
-                        Envelope::at_most_once(layout, true, expiry).with_identifiers(identifiers);
-                    let parts = message.parts();
-                    if parts.encoded_len(&envelope) > max_packet_size as usize {
-                        hub.count_drop(Some(client), DropReason::TooLarge, 1);
-                    } else {
-                        deliveries.extend_with(|out| parts.encode(&envelope, out));
+            let (granted, no_local) = (pull.qos, pull.no_local);
+            let more = hub
+                .retained
+                .read(&mut pull.cursor, &mut budget, |retained| {
+                    let message = &retained.message;
+                    if no_local && retained.publisher.as_ref() == Some(&client.id) {
+                        hub.count_drop(Some(client), DropReason::NoLocal, 1);
+                        return true;
                     }
-                } else {
-                    connection.push(Delivery {
-                        message: message.clone(),
-                        qos,
-                        retain: true,
-                        identifiers: (!identifiers.is_empty()).then(|| identifiers.into()),
-                        group: None,
-                    });
-                }
-                has_room(connection, deliveries)
-            });
+                    if message.is_expired(now) {
+                        hub.count_drop(Some(client), DropReason::Expired, 1);
+                        return true;
+                    }
+                    let qos = message.qos.min(granted);
+                    if qos == QoS::AtMostOnce {
+                        let expiry = message.remaining(now);
+                        let envelope = Envelope::at_most_once(layout, true, expiry)
+                            .with_identifiers(identifiers);
+                        let parts = message.parts();
+                        if parts.encoded_len(&envelope) > max_packet_size as usize {
+                            hub.count_drop(Some(client), DropReason::TooLarge, 1);
+                        } else {
+                            deliveries.extend_with(|out| parts.encode(&envelope, out));
+                        }
+                    } else {
+                        let mut delivery = Delivery {
+                            message: message.clone(),
+                            qos,
+                            retain: true,
+                            identifiers: (!identifiers.is_empty()).then(|| identifiers.into()),
+                            group: None,
+                            key: 0,
+                            body: None,
+                        };
+                        if let (Some(store), Some(number)) = (&hub.store, client.stored) {
+                            delivery.key = client.new_key();
+                            ops.push(queued(store, number, &delivery));
+                        }
+                        connection.push(delivery);
+                    }
+                    has_room(connection, deliveries)
+                });
             if !more {
                 state.pulls.finish_first();
             }

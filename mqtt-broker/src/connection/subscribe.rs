@@ -8,10 +8,14 @@ use mqtt_router::Subscription;
 
 use crate::connection::driver::Driver;
 use crate::connection::end::End;
-use crate::hub::{Pull, RetainedCursor};
+use crate::hub::{Batch, Pull, RetainedCursor};
 
 impl Driver {
-    pub(crate) fn handle_subscribe(&mut self, subscribe: &Subscribe<'_>) -> Result<(), End> {
+    pub(crate) fn handle_subscribe(
+        &mut self,
+        subscribe: &Subscribe<'_>,
+        batch: &mut Batch,
+    ) -> Result<(), End> {
         let identifier = subscribe.properties.subscription_identifier;
         if self.version.has_server_disconnect() {
             // Sections 3.2.2.3.11 to 3.2.2.3.13: the client was told in CONNACK.
@@ -27,7 +31,7 @@ impl Driver {
         let codes = subscribe
             .filters
             .iter()
-            .map(|filter| self.subscribe(filter, identifier))
+            .map(|filter| self.subscribe(filter, identifier, batch))
             .collect();
         let suback = SubAck::new(subscribe.packet_id, codes);
         let version = self.version;
@@ -57,6 +61,7 @@ impl Driver {
         &mut self,
         wanted: &SubscribeFilter<'_>,
         identifier: Option<SubscriptionIdentifier>,
+        batch: &mut Batch,
     ) -> ReasonCode {
         let SubscribeFilter {
             filter,
@@ -73,7 +78,8 @@ impl Driver {
             options,
             identifier,
         };
-        let Some(is_new) = self.hub.subscribe(state, filter, subscription) else {
+        let ops = &mut batch.ops;
+        let Some(is_new) = self.hub.subscribe(state, filter, subscription, ops) else {
             return ReasonCode::QUOTA_EXCEEDED;
         };
         let sends_retained = match options.retain_handling {
@@ -86,13 +92,20 @@ impl Driver {
             state.pulls.start(Pull {
                 cursor: RetainedCursor::new(filter),
                 qos: options.qos,
+                no_local: options.no_local,
                 identifier,
             });
+            // They come before what happens next.
+            batch.rest();
         }
         ReasonCode(options.qos as u8)
     }
 
-    pub(crate) fn handle_unsubscribe(&mut self, unsubscribe: &Unsubscribe<'_>) -> Result<(), End> {
+    pub(crate) fn handle_unsubscribe(
+        &mut self,
+        unsubscribe: &Unsubscribe<'_>,
+        batch: &mut Batch,
+    ) -> Result<(), End> {
         self.check_answer(|version| {
             let codes = vec![ReasonCode::SUCCESS; unsubscribe.filters.len()];
             UnsubAck::new(unsubscribe.packet_id, codes).encoded_len(version)
@@ -100,14 +113,12 @@ impl Driver {
         let Some(state) = &mut self.state else {
             return Ok(());
         };
-        let codes =
-            unsubscribe
-                .filters
-                .iter()
-                .map(|filter| match self.hub.unsubscribe(state, *filter) {
-                    true => ReasonCode::SUCCESS,
-                    false => ReasonCode::NO_SUBSCRIPTION_EXISTED,
-                });
+        let codes = unsubscribe.filters.iter().map(|filter| {
+            match self.hub.unsubscribe(state, *filter, &mut batch.ops) {
+                true => ReasonCode::SUCCESS,
+                false => ReasonCode::NO_SUBSCRIPTION_EXISTED,
+            }
+        });
         let unsuback = UnsubAck::new(unsubscribe.packet_id, codes.collect());
         let version = self.version;
         self.answer(|out| unsuback.encode(version, out))
@@ -134,8 +145,7 @@ impl Driver {
         &mut self,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
     ) -> Result<(), End> {
-        self.output
-            .control_with(encode)
+        self.answer_when_durable(encode)
             .map_err(|error| End::violation(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR, error))
     }
 }

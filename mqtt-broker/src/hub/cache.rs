@@ -117,7 +117,7 @@ mod tests {
         let routes = Routes::new();
         let wanted = Subscription::new(SubscriptionOptions::default());
         for number in 0..1_000 {
-            let client = routes.add_client(number.to_string().into());
+            let client = routes.add_client(number.to_string().into(), None);
             routes.subscribe(&client, TopicFilter::new("#").unwrap(), wanted);
         }
         let mut cache = RouteCache::default();
@@ -150,7 +150,7 @@ mod tests {
         let wanted = Subscription::new(SubscriptionOptions::default());
         let mut cache = RouteCache::default();
         assert!(cache.route(&routes, name("a")).is_empty());
-        let client = routes.add_client("client".into());
+        let client = routes.add_client("client".into(), None);
         routes.subscribe(&client, TopicFilter::new("a").unwrap(), wanted);
         assert_eq!(cache.route(&routes, name("a")).targets.len(), 1);
         routes.unsubscribe(&client, TopicFilter::new("a").unwrap());

@@ -9,6 +9,7 @@ use mqtt_router::{Readiness, SharedGroup, Subscription};
 
 use crate::client::{Client, ClientKey, Link};
 use crate::config::Config;
+use crate::delivery::Delivery;
 use crate::hub::routes::{Grant, RouteKey};
 use crate::message::{Envelope, Layout, Message, Parts};
 
@@ -16,6 +17,8 @@ use crate::message::{Envelope, Layout, Message, Parts};
 #[derive(Debug)]
 pub(crate) struct Group {
     key: RouteKey,
+    /// The whole shared filter.
+    filter: Arc<str>,
     members: Mutex<Members>,
 }
 
@@ -52,8 +55,13 @@ impl Candidate<'_> {
         }
         let qos = self.qos.min(subscription.options.qos);
         let at_most_once = qos == QoS::AtMostOnce;
-        let size = Message::size_of(&self.parts);
-        if !at_most_once && client.queued().saturating_add(size) > config.queue_bytes {
+        let has_room = if at_most_once {
+            client.backlog() < config.outbox_bytes
+        } else {
+            let size = Delivery::cost(Message::size_of(&self.parts));
+            client.queued().saturating_add(size) <= config.queue_bytes
+        };
+        if !has_room {
             return Readiness::Unavailable;
         }
         match client.link() {
@@ -90,28 +98,39 @@ impl Candidate<'_> {
 }
 
 impl Group {
+    /// The whole shared filter, share name included.
+    pub(crate) fn filter(&self) -> &Arc<str> {
+        &self.filter
+    }
+
     /// Chooses the member that gets a message: one that is connected and has room, else one that is
-    /// connected, else, above QoS 0, one whose session waits for its client.
+    /// connected, else, above QoS 0, one whose session waits for its client. Returns as well how many members
+    /// were asked.
     pub(crate) fn choose(
         &self,
         candidate: &Candidate<'_>,
         config: &Config,
-    ) -> Option<(Arc<Client>, Grant)> {
+    ) -> (Option<(Arc<Client>, Grant)>, usize) {
         let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
         let Members { turn, clients } = &*members;
-        let (key, subscription) = turn.choose(|key, subscription| {
+        let mut asked = 0;
+        let chosen = turn.choose(|key, subscription| {
+            asked += 1;
             clients.get(key).map_or(Readiness::Unavailable, |client| {
                 candidate.readiness(client, subscription, config)
             })
-        })?;
-        let grant = Grant {
-            qos: subscription.options.qos,
-            retain_as_published: subscription.options.retain_as_published,
-            identifiers: subscription
-                .identifier
-                .map(|identifier| [identifier].as_slice().into()),
-        };
-        clients.get(&key).map(|client| (Arc::clone(client), grant))
+        });
+        let chosen = chosen.and_then(|(key, subscription)| {
+            let grant = Grant {
+                qos: subscription.options.qos,
+                retain_as_published: subscription.options.retain_as_published,
+                identifiers: subscription
+                    .identifier
+                    .map(|identifier| [identifier].as_slice().into()),
+            };
+            Some((Arc::clone(clients.get(&key)?), grant))
+        });
+        (chosen, asked)
     }
 }
 
@@ -123,7 +142,7 @@ pub(crate) struct Groups {
 
 #[derive(Debug, Default)]
 struct AllGroups {
-    by_filter: HashMap<Box<str>, Arc<Group>, RandomState>,
+    by_filter: HashMap<Arc<str>, Arc<Group>, RandomState>,
     by_key: HashMap<RouteKey, Arc<Group>, RandomState>,
     /// The number of the next group. A number comes again only after all others, so that a route that is
     /// being read does not take a new group for one that has gone.
@@ -148,6 +167,12 @@ impl Groups {
         all.by_key.get(&key).map(Arc::clone)
     }
 
+    /// The group of a whole shared filter.
+    pub(crate) fn find(&self, filter: &str) -> Option<Arc<Group>> {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.by_filter.get(filter).map(Arc::clone)
+    }
+
     /// Adds or replaces a member; `enter` is called for a group that did not exist. Returns whether the
     /// member is new.
     pub(crate) fn join(
@@ -164,10 +189,12 @@ impl Groups {
                 let key = all.free_key();
                 let group = Arc::new(Group {
                     key,
+                    filter: filter.into(),
                     members: Mutex::default(),
                 });
                 all.by_key.insert(key, Arc::clone(&group));
-                all.by_filter.insert(filter.into(), Arc::clone(&group));
+                all.by_filter
+                    .insert(Arc::clone(&group.filter), Arc::clone(&group));
                 enter(key);
                 group
             }

@@ -1,8 +1,8 @@
 //! Messages for shared groups: offered to a member, and to another one when that does not get it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use mqtt_session::Time;
+use mqtt_session::{Outgoing, Time};
 
 use crate::client::{Client, ClientKey, Link};
 use crate::counters::DropReason;
@@ -11,6 +11,7 @@ use crate::hub::Hub;
 use crate::hub::group::{Candidate, Group};
 use crate::hub::publish::{Batch, Fate, Passage};
 use crate::hub::staging::Returned;
+use crate::store::Op;
 
 /// How often a message is offered again because what a batch has gathered made the last choice a bad one.
 const ATTEMPTS: usize = 4;
@@ -34,13 +35,15 @@ impl Batch {
                 but_not,
                 may_wait,
             };
-            let Some((client, grant)) = group.choose(&candidate, &hub.config) else {
+            let (chosen, asked) = group.choose(&candidate, &hub.config);
+            self.work(asked);
+            let Some((client, grant)) = chosen else {
                 return false;
             };
             match self.deliver(hub, &client, &grant, Some(group), passage) {
                 Fate::Sent => return true,
                 // The choice knew nothing of what is staged: from now on it does.
-                Fate::Dropped(_) => self.staging.flush(hub),
+                Fate::Dropped(_) => self.hand_over(hub),
             }
         }
         false
@@ -56,7 +59,19 @@ impl Batch {
         may_wait: bool,
         mut deliveries: Vec<Delivery>,
     ) -> Vec<Delivery> {
-        deliveries.retain(|delivery| !self.offer(hub, now, from, may_wait, delivery));
+        // Whoever could not take one message can take the next ones as little.
+        let mut nobody: Option<Weak<Group>> = None;
+        deliveries.retain(|delivery| {
+            let asked = match (&nobody, &delivery.group) {
+                (Some(nobody), Some(group)) => nobody.ptr_eq(group),
+                _ => false,
+            };
+            let taken = !asked && self.offer(hub, now, from, may_wait, delivery);
+            if !taken {
+                nobody.clone_from(&delivery.group);
+            }
+            !taken
+        });
         deliveries
     }
 
@@ -68,16 +83,21 @@ impl Batch {
         may_wait: bool,
         delivery: &Delivery,
     ) -> bool {
-        let Some(group) = &delivery.group else {
+        let Some(group) = delivery.group.as_ref().and_then(Weak::upgrade) else {
             return false;
         };
         let mut passage = Passage::again(delivery, now);
-        self.deliver_to_member(hub, group, Some(from.key), may_wait, &mut passage)
+        let taken = self.deliver_to_member(hub, &group, Some(from.key), may_wait, &mut passage);
+        if taken && let Some(number) = from.stored {
+            self.ops
+                .push(Op::Dequeued(number, delivery.key, delivery.body));
+        }
+        taken
     }
 
     /// Hands over what was staged, and finds others for what chosen members did not get.
     pub(crate) fn settle(&mut self, hub: &Hub) {
-        self.staging.flush(hub);
+        self.hand_over(hub);
         for attempt in 0..ATTEMPTS {
             let returned = self.staging.take_returned();
             if returned.is_empty() {
@@ -90,7 +110,7 @@ impl Batch {
                     keep(hub, &from, delivery);
                 }
             }
-            self.staging.flush(hub);
+            self.hand_over(hub);
         }
     }
 }
@@ -103,7 +123,7 @@ fn keep(hub: &Hub, client: &Client, delivery: Delivery) {
         hub.count_drop(Some(client), DropReason::SessionEnded, 1);
         return;
     }
-    client.queue_grows(delivery.message.size());
+    client.queue_grows(delivery.size());
     outbox.deliveries.push(delivery);
     let waker = outbox.mark();
     drop(outbox);

@@ -4,14 +4,17 @@ mod cache;
 mod deadlines;
 mod group;
 mod members;
+mod presence;
 mod publish;
 mod pulls;
+mod recovery;
 mod registry;
 mod retained;
 mod routes;
 mod runs;
 mod staging;
 mod state;
+mod stored;
 mod worker;
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -29,18 +32,19 @@ use crate::config::Config;
 use crate::counters::{Counters, DropReason};
 use crate::delivery::Delivery;
 use crate::hub::deadlines::Deadlines;
-use crate::hub::pulls::Pulls;
+use crate::hub::presence::Presence;
 use crate::hub::registry::Registry;
 use crate::hub::retained::Retained;
 use crate::hub::routes::Routes;
+use crate::store::{Op, SessionRecord, Store, Ticket, WallTime};
 use crate::will::StoredWill;
 
 pub(crate) use crate::hub::group::Group;
-pub(crate) use crate::hub::publish::{Batch, Inbound, Outcome, Publisher, packet_limit};
+pub(crate) use crate::hub::publish::{Answer, Batch, Inbound, Outcome, Publisher, packet_limit};
 pub(crate) use crate::hub::pulls::Pull;
 pub(crate) use crate::hub::retained::RetainedCursor;
 pub(crate) use crate::hub::state::SessionState;
-use crate::hub::state::Subscriptions;
+pub(crate) use crate::hub::stored::queued;
 pub(crate) use crate::hub::worker::with_worker;
 
 /// The middle of a broker. Nothing in it awaits a socket.
@@ -51,17 +55,20 @@ pub(crate) struct Hub {
     pub(crate) config: Config,
     pub(crate) counters: Arc<Counters>,
     pub(crate) retained: Retained,
+    /// What outlives the process; none in memory.
+    pub(crate) store: Option<Store>,
     routes: Routes,
     registry: Registry,
     deadlines: Deadlines,
+    pub(crate) presence: Presence,
     closing: AtomicBool,
     closed: Notify,
     origin: Instant,
 }
 
-/// What becomes of a session when its connection has ended.
+/// What becomes of a session when its connection ends.
 #[derive(Debug)]
-pub(crate) struct Farewell {
+pub(crate) struct Stay {
     /// Seconds that the session outlives the connection; `u32::MAX`: it never ends by itself.
     pub(crate) expiry_interval: u32,
     /// The will, unless the client took it back.
@@ -69,16 +76,18 @@ pub(crate) struct Farewell {
 }
 
 impl Hub {
-    pub(crate) fn new(config: Config, counters: Arc<Counters>) -> Self {
+    pub(crate) fn new(config: Config, counters: Arc<Counters>, store: Option<Store>) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(1);
         Self {
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
             config,
             counters,
             retained: Retained::default(),
+            store,
             routes: Routes::new(),
             registry: Registry::new(),
             deadlines: Deadlines::default(),
+            presence: Presence::default(),
             closing: AtomicBool::new(false),
             closed: Notify::new(),
             origin: Instant::now(),
@@ -95,14 +104,27 @@ impl Hub {
         self.origin + time.saturating_since(Time::ZERO)
     }
 
+    /// The wall clock at a time of this broker, for the store.
+    pub(crate) fn wall(&self, time: Option<Time>) -> Option<WallTime> {
+        let store = self.store.as_ref()?;
+        Some(store.clock().wall(time?))
+    }
+
+    /// A time of the wall clock, as a time of this broker.
+    fn time(&self, wall: WallTime) -> Option<Time> {
+        Some(self.store.as_ref()?.clock().time(wall))
+    }
+
     /// Takes the session of `id` for a new connection, or makes one; tells whether it was there.
     ///
     /// The connection that has it now is told to end first. The caller gives the session back with
-    /// [`Hub::detach`].
+    /// [`Hub::detach`]. A session that is stored is there, and one that was discarded is gone, on the disk
+    /// before this returns.
     pub(crate) async fn attach(
         &self,
         id: &Arc<str>,
         clean_start: bool,
+        stay: &Stay,
     ) -> (Box<SessionState>, bool) {
         let mut found = self.registry.claim(id).await;
         if let Some(state) = &mut found {
@@ -113,29 +135,43 @@ impl Hub {
             self.publish_due_will(state, self.now());
         }
         let is_over = |state: &SessionState| state.expires_at.is_some_and(|end| end <= self.now());
-        let (state, present) = match found {
+        match found {
             Some(mut state) if !clean_start && !is_over(&state) => {
                 state.will = None;
                 state.expires_at = None;
+                self.store_session(&state, stay);
                 (state, true)
             }
             old => {
-                if let Some(old) = old {
-                    self.end_session(*old);
+                let discarded = old.and_then(|old| self.end_session(*old));
+                let stored = self.store.as_ref().filter(|_| stay.expiry_interval > 0);
+                let stored = stored.map(Store::new_session);
+                let client = self.routes.add_client(Arc::clone(id), stored);
+                let state = SessionState::new(client);
+                let created = self.store_session(&state, stay);
+                if let (Some(store), Some(ticket)) = (&self.store, created.or(discarded)) {
+                    store.durable(ticket).await;
                 }
-                let client = self.routes.add_client(Arc::clone(id));
-                let state = SessionState {
-                    client,
-                    session: Some(SessionState::new_session()),
-                    subscriptions: Subscriptions::default(),
-                    pulls: Pulls::default(),
-                    will: None,
-                    expires_at: None,
-                };
                 (Box::new(state), false)
             }
+        }
+    }
+
+    /// Tells the store what is known of a session now, if it is stored.
+    pub(crate) fn store_session(&self, state: &SessionState, stay: &Stay) -> Option<Ticket> {
+        let (store, number) = (self.store.as_ref()?, state.client.stored?);
+        let pending = state.will.as_ref();
+        let will = pending.map_or(
+            stay.will.as_ref().map(|will| (will, None)),
+            |(will, due)| Some((will, Some(*due))),
+        );
+        let record = SessionRecord {
+            client_id: Arc::clone(&state.client.id),
+            expiry_interval: stay.expiry_interval,
+            expires_at: self.wall(state.expires_at),
+            will: will.and_then(|(will, due)| will.record(self.wall(due))),
         };
-        (state, present)
+        Some(store.submit(&mut vec![Op::Session(number, Box::new(record))]))
     }
 
     /// Opens the link of a session that was attached: from now on it receives, and may be taken over.
@@ -150,12 +186,12 @@ impl Hub {
     }
 
     /// Takes a session back from a connection that has ended.
-    pub(crate) fn detach(&self, mut state: Box<SessionState>, farewell: Farewell) {
+    pub(crate) fn detach(&self, mut state: Box<SessionState>, stay: Stay) {
         let now = self.now();
-        let Farewell {
+        let Stay {
             expiry_interval,
             will,
-        } = farewell;
+        } = stay;
         let id = Arc::clone(&state.client.id);
         if expiry_interval == 0 {
             state.will = will.map(|will| (will, now));
@@ -166,6 +202,7 @@ impl Hub {
         let lost = state.client.set_link(Link::Offline);
         self.count_drop(Some(&state.client), DropReason::Offline, lost);
         self.return_unsent(&mut state);
+        state.expiry_interval = expiry_interval;
         state.expires_at = (expiry_interval != u32::MAX)
             .then(|| now + Duration::from_secs(expiry_interval.into()));
         match will {
@@ -176,6 +213,11 @@ impl Hub {
             }
             None => {}
         }
+        let stay = Stay {
+            expiry_interval,
+            will: None,
+        };
+        self.store_session(&state, &stay);
         self.park(&id, state);
     }
 
@@ -192,11 +234,17 @@ impl Hub {
     fn publish_due_will(&self, state: &mut SessionState, now: Time) {
         if let Some((will, _)) = state.will.take_if(|(_, due)| *due <= now) {
             self.publish_will(&will, Some(&state.client));
+            let stay = Stay {
+                expiry_interval: state.expiry_interval,
+                will: None,
+            };
+            self.store_session(state, &stay);
         }
     }
 
-    /// Ends a session: its subscriptions go, its will is published, what waited for it is dropped.
-    fn end_session(&self, state: SessionState) {
+    /// Ends a session: its subscriptions go, its will is published, what waited for it is dropped. Returns what
+    /// its end waits for to be durable, if it was stored.
+    fn end_session(&self, state: SessionState) -> Option<Ticket> {
         let SessionState {
             client,
             session,
@@ -224,6 +272,8 @@ impl Hub {
             self.publish_will(&will, None);
         }
         self.routes.remove_client(client.key);
+        let store = self.store.as_ref()?;
+        Some(store.submit(&mut vec![Op::SessionEnded(client.stored?)]))
     }
 
     /// Gives what was chosen for this member of shared groups, and never sent to it, to other members.
@@ -237,13 +287,21 @@ impl Hub {
             return;
         }
         let total = unsent.iter().map(Outgoing::size).sum::<usize>();
+        if let Some(stored) = &mut state.stored {
+            unsent.iter().for_each(|delivery| stored.forget(delivery));
+        }
         let kept = self.return_to_groups(&state.client, false, unsent);
         debug_assert!(before <= total, "the outbox adds to what the session had");
         state
             .client
             .queue_changes(total, kept.iter().map(Outgoing::size).sum());
         if let Some(session) = &mut state.session {
-            kept.into_iter().for_each(|delivery| session.push(delivery));
+            for delivery in kept {
+                if let Some(stored) = &mut state.stored {
+                    stored.note(&delivery);
+                }
+                session.push(delivery);
+            }
         }
     }
 
@@ -290,7 +348,7 @@ impl Hub {
             return;
         };
         let publisher = Publisher {
-            key: client.map(|client| client.key),
+            client: client.map(|client| &**client),
             version: will.version(),
         };
         let inbound = Inbound {
@@ -302,21 +360,36 @@ impl Hub {
     }
 
     /// Adds or replaces a subscription; returns whether it is new, or `None` if the session has as many as
-    /// it may.
+    /// it may. What the store is to know is added to `ops`.
     pub(crate) fn subscribe(
         &self,
         state: &mut SessionState,
         filter: TopicFilter<'_>,
         subscription: Subscription,
+        ops: &mut Vec<Op>,
     ) -> Option<bool> {
         let fits = state
             .subscriptions
             .insert(filter.as_str(), self.config.subscription_bytes);
-        fits.then(|| self.routes.subscribe(&state.client, filter, subscription))
+        if !fits {
+            return None;
+        }
+        if let Some(number) = state.client.stored {
+            ops.push(Op::Subscribed(number, filter.as_str().into(), subscription));
+        }
+        Some(self.routes.subscribe(&state.client, filter, subscription))
     }
 
     /// Removes a subscription; returns whether there was one.
-    pub(crate) fn unsubscribe(&self, state: &mut SessionState, filter: TopicFilter<'_>) -> bool {
+    pub(crate) fn unsubscribe(
+        &self,
+        state: &mut SessionState,
+        filter: TopicFilter<'_>,
+        ops: &mut Vec<Op>,
+    ) -> bool {
+        if let Some(number) = state.client.stored {
+            ops.push(Op::Unsubscribed(number, filter.as_str().into()));
+        }
         state.subscriptions.remove(filter.as_str());
         state.pulls.stop(filter.as_str());
         self.routes.unsubscribe(&state.client, filter)
@@ -381,24 +454,20 @@ mod tests {
     };
 
     async fn visit(hub: &Hub, id: &Arc<str>, expiry_interval: u32) -> bool {
-        let (mut state, present) = hub.attach(id, false).await;
+        let stay = Stay {
+            expiry_interval,
+            will: None,
+        };
+        let (state, present) = hub.attach(id, false, &stay).await;
         hub.open_link(&state.client, ONLINE);
-        state.session = Some(SessionState::new_session());
-        let will = None;
-        hub.detach(
-            state,
-            Farewell {
-                expiry_interval,
-                will,
-            },
-        );
+        hub.detach(state, stay);
         present
     }
 
     /// However often a client comes and goes, its session has one deadline at most.
     #[tokio::test(start_paused = true)]
     async fn a_session_has_one_deadline() {
-        let hub = Hub::new(Config::default(), Arc::default());
+        let hub = Hub::new(Config::default(), Arc::default(), None);
         let id: Arc<str> = "client".into();
         for round in 0..100 {
             assert_eq!(visit(&hub, &id, 1_000).await, round > 0);
@@ -415,7 +484,7 @@ mod tests {
     /// A session whose time is over is over, whether its deadline has had its turn or not.
     #[tokio::test(start_paused = true)]
     async fn an_expired_session_is_not_resumed() {
-        let hub = Hub::new(Config::default(), Arc::default());
+        let hub = Hub::new(Config::default(), Arc::default(), None);
         let id: Arc<str> = "client".into();
         visit(&hub, &id, 10).await;
         // Nobody runs the deadlines here.

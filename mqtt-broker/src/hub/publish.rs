@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mqtt_codec::{ProtocolVersion, Publish, QoS, SubscriptionIdentifier, TopicName};
-use mqtt_session::Time;
+use mqtt_session::{Durability, Time};
 
 use crate::client::{Client, ClientKey, Link};
 use crate::counters::DropReason;
@@ -15,10 +15,13 @@ use crate::delivery::Delivery;
 use crate::hub::Hub;
 use crate::hub::cache::RouteCache;
 use crate::hub::group::Group;
+use crate::hub::retained::RetainedMessage;
 use crate::hub::routes::{Grant, Route};
 use crate::hub::runs::Run;
 use crate::hub::staging::Staging;
+use crate::hub::stored::queued;
 use crate::message::{Envelope, Layout, Message, Parts, forwarded_properties};
+use crate::store::{BodyNumber, Op, Store, Ticket};
 
 /// Payloads of at least this many bytes are shared by several receivers instead of copied for each.
 const SHARED_PAYLOAD: usize = 8 * 1024;
@@ -29,10 +32,16 @@ const WORK: usize = 50_000;
 
 /// Who publishes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Publisher {
+pub(crate) struct Publisher<'c> {
     /// The session, for No Local; none where the session has ended.
-    pub(crate) key: Option<ClientKey>,
+    pub(crate) client: Option<&'c Client>,
     pub(crate) version: ProtocolVersion,
+}
+
+impl Publisher<'_> {
+    fn key(self) -> Option<ClientKey> {
+        self.client.map(|client| client.key)
+    }
 }
 
 /// A PUBLISH as the session let it through.
@@ -56,6 +65,24 @@ pub(crate) enum Outcome {
     Refused,
 }
 
+impl Outcome {
+    /// What needs no store.
+    fn at_once(self) -> Answer {
+        Answer {
+            outcome: self,
+            durability: Durability::Now,
+        }
+    }
+}
+
+/// What became of a message, and what its acknowledgement waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer {
+    pub(crate) outcome: Outcome,
+    /// [`Durability::Pending`]: until the batch is durable.
+    pub(crate) durability: Durability,
+}
+
 /// What became of a message at one receiver. There is no way to lose one without saying why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "what was dropped must be counted"]
@@ -74,6 +101,10 @@ pub(crate) struct Batch {
     cache: RouteCache,
     pub(crate) staging: Staging,
     pub(crate) run: Option<Run>,
+    /// Changes for the store, which must be there before the sessions get what is staged.
+    pub(crate) ops: Vec<Op>,
+    /// What the changes of this batch that were submitted wait for.
+    ticket: Option<Ticket>,
     unmatched: u64,
     /// What was done since the batch began, in receivers, and in nodes and subscriptions looked at.
     work: usize,
@@ -92,12 +123,18 @@ pub(crate) struct Passage<'a> {
     expires_at: Option<Time>,
     /// The kept form, made when the first receiver needs it.
     message: Option<Arc<Message>>,
+    /// Where the store has the body that several sessions share.
+    body: Option<BodyNumber>,
+    /// Whether the store took it.
+    stored: bool,
     payload: Option<Bytes>,
     /// For which layout and RETAIN flag, without identifiers, the batch's scratch holds the packet.
     encoded: Option<(Layout, bool)>,
     receivers: usize,
     taken: bool,
     refused: bool,
+    /// Its publisher subscribed to it with No Local.
+    own_only: bool,
 }
 
 impl<'a> Passage<'a> {
@@ -111,11 +148,15 @@ impl<'a> Passage<'a> {
             expiry: message.remaining(now),
             expires_at: message.expires_at,
             message: Some(Arc::clone(message)),
+            // The entry that has it may go before another one is written.
+            body: None,
+            stored: false,
             payload: None,
             encoded: None,
             receivers: 1,
             taken: false,
             refused: false,
+            own_only: false,
         }
     }
 
@@ -125,10 +166,25 @@ impl<'a> Passage<'a> {
             Fate::Sent => self.taken = true,
             Fate::Dropped(reason) => {
                 hub.count_drop(Some(client), reason, 1);
-                self.refused |= reason == DropReason::QueueFull;
-                self.taken |= reason != DropReason::QueueFull;
+                match reason {
+                    DropReason::QueueFull => self.refused = true,
+                    // As if there were no such subscription.
+                    DropReason::NoLocal => self.own_only = true,
+                    _ => self.taken = true,
+                }
             }
         }
+    }
+
+    /// Where the store has the body, if several receivers may share it; tells the store of it first.
+    fn stored_body(&mut self, store: &Store, ops: &mut Vec<Op>) -> Option<BodyNumber> {
+        if self.receivers > 1 && self.body.is_none() {
+            let number = store.new_body();
+            let expires_at = self.expires_at.map(|time| store.clock().wall(time));
+            ops.push(Op::Body(number, self.message(), expires_at));
+            self.body = Some(number);
+        }
+        self.body
     }
 
     fn shared_payload(&mut self) -> Bytes {
@@ -162,7 +218,14 @@ impl Batch {
             self.staging.clear();
         }
         self.run = None;
+        self.ops.clear();
+        self.ticket = None;
         self.work = 0;
+    }
+
+    /// Others have their turn, and this connection what it has to send, before the batch's next packet.
+    pub(crate) fn rest(&mut self) {
+        self.work += WORK;
     }
 
     /// Takes note of work done.
@@ -175,9 +238,10 @@ impl Batch {
         self.work >= WORK
     }
 
-    /// Ends a batch: hands each session its part and wakes those that sleep. `bytes` are those that the
-    /// frames of [`Inbound`] point into.
-    pub(crate) fn end(&mut self, hub: &Hub, bytes: &[u8]) {
+    /// Ends a batch: hands the store and each session its part and wakes those that sleep. `bytes` are those
+    /// that the frames of [`Inbound`] point into. Returns what the changes of the batch wait for, if there
+    /// are any.
+    pub(crate) fn end(&mut self, hub: &Hub, bytes: &[u8]) -> Option<Ticket> {
         self.flush_run(hub, bytes);
         self.settle(hub);
         if self.unmatched > 0 {
@@ -185,6 +249,17 @@ impl Batch {
                 .count_drop(DropReason::NoSubscription, self.unmatched);
             self.unmatched = 0;
         }
+        self.ticket
+    }
+
+    /// Hands the store, and then the sessions, what was gathered for them.
+    pub(crate) fn hand_over(&mut self, hub: &Hub) {
+        if let Some(store) = &hub.store
+            && !self.ops.is_empty()
+        {
+            self.ticket = Some(store.submit(&mut self.ops));
+        }
+        self.staging.flush(hub);
     }
 
     /// Sends a message to everybody who subscribed to its topic, and retains it if it asks for that.
@@ -192,10 +267,10 @@ impl Batch {
         &mut self,
         hub: &Hub,
         now: Time,
-        publisher: Publisher,
+        publisher: Publisher<'_>,
         inbound: &Inbound<'_>,
         bytes: &[u8],
-    ) -> Outcome {
+    ) -> Answer {
         let publish = inbound.publish;
         let topic = inbound.topic;
         let route = self.cache.route(&hub.routes, topic);
@@ -206,11 +281,11 @@ impl Batch {
             && let Some(frame) = &inbound.frame
         {
             self.extend_run(hub, publisher, route, frame.clone(), bytes);
-            return Outcome::Taken;
+            return Outcome::Taken.at_once();
         }
         if route.is_empty() && !publish.retain {
             self.unmatched += 1;
-            return Outcome::NoSubscription;
+            return Outcome::NoSubscription.at_once();
         }
         self.flush_run(hub, bytes);
         let mut properties = core::mem::take(&mut self.properties);
@@ -226,7 +301,7 @@ impl Batch {
             // Cannot happen: properties that were decoded are no longer when they are encoded again.
             Err(_) => {
                 hub.count_drop(None, DropReason::Unsendable, 1);
-                Outcome::Refused
+                Outcome::Refused.at_once()
             }
         };
         self.properties = properties;
@@ -237,11 +312,11 @@ impl Batch {
         &mut self,
         hub: &Hub,
         now: Time,
-        publisher: Publisher,
+        publisher: Publisher<'_>,
         inbound: &Inbound<'_>,
         parts: Parts<'_>,
         route: &Route,
-    ) -> Outcome {
+    ) -> Answer {
         let Inbound { publish, topic, .. } = *inbound;
         let expiry = publish.properties.message_expiry_interval;
         let mut passage = Passage {
@@ -251,28 +326,27 @@ impl Batch {
             expiry,
             expires_at: expiry.map(|seconds| now + Duration::from_secs(seconds.into())),
             message: None,
+            body: None,
+            stored: false,
             payload: None,
             encoded: None,
             receivers: route.len(),
             taken: false,
             refused: false,
+            own_only: false,
         };
         self.work += passage.receivers;
-        if publish.retain && publish.payload.is_empty() {
-            hub.retained.clear(topic);
-        } else if publish.retain
-            && let Err(reason) = hub.retained.set(topic, passage.message(), &hub.config)
-        {
-            hub.count_drop(None, reason, 1);
-            passage.refused = true;
+        if publish.retain {
+            self.retain(hub, publisher, topic, &mut passage);
         }
         for target in &route.targets {
-            if let Some(grant) = target.grant_for(publisher.key) {
-                let fate = self.deliver(hub, &target.client, grant, None, &mut passage);
-                passage.note(hub, &target.client, fate);
-                if self.staging.is_full() {
-                    self.staging.flush(hub);
-                }
+            let fate = match target.grant_for(publisher.key()) {
+                Ok(grant) => self.deliver(hub, &target.client, grant, None, &mut passage),
+                Err(reason) => Fate::Dropped(reason),
+            };
+            passage.note(hub, &target.client, fate);
+            if self.staging.is_full() {
+                self.hand_over(hub);
             }
         }
         for group in &route.groups {
@@ -283,13 +357,54 @@ impl Batch {
                 passage.refused = true;
             }
         }
-        match (passage.taken, passage.refused) {
+        let outcome = match (passage.taken, passage.refused) {
             (true, _) => Outcome::Taken,
             (false, true) => Outcome::Refused,
             (false, false) => {
-                self.unmatched += u64::from(!publish.retain);
+                self.unmatched += u64::from(!publish.retain && !passage.own_only);
                 Outcome::NoSubscription
             }
+        };
+        let durability = if passage.stored {
+            Durability::Pending
+        } else {
+            Durability::Now
+        };
+        Answer {
+            outcome,
+            durability,
+        }
+    }
+
+    /// Makes the message the retained one of its topic; an empty one ends what was retained.
+    fn retain(
+        &mut self,
+        hub: &Hub,
+        publisher: Publisher<'_>,
+        topic: TopicName<'_>,
+        passage: &mut Passage<'_>,
+    ) {
+        let change = if passage.parts.payload.is_empty() {
+            hub.retained.clear(topic);
+            Op::RetainedCleared(topic.as_str().into())
+        } else {
+            let message = passage.message();
+            let kept = RetainedMessage {
+                message: Arc::clone(&message),
+                publisher: publisher.client.map(|client| Arc::clone(&client.id)),
+            };
+            match hub.retained.set(topic, kept, &hub.config) {
+                Ok(()) => Op::Retained(message, hub.wall(passage.expires_at)),
+                Err(reason) => {
+                    hub.count_drop(None, reason, 1);
+                    passage.refused = true;
+                    Op::RetainedCleared(topic.as_str().into())
+                }
+            }
+        };
+        if hub.store.is_some() {
+            self.ops.push(change);
+            passage.stored = true;
         }
     }
 
@@ -310,14 +425,26 @@ impl Batch {
             return Fate::Dropped(DropReason::SessionEnded);
         }
         if qos != QoS::AtMostOnce {
-            let delivery = Delivery {
+            let mut delivery = Delivery {
                 message: passage.message(),
                 qos,
                 retain,
                 identifiers: grant.identifiers.clone(),
-                group: group.cloned(),
+                group: group.map(Arc::downgrade),
+                key: 0,
+                body: None,
             };
-            return self.staging.deliver(client, config, delivery);
+            let Some(room) = self.staging.reserve(client, config, &delivery) else {
+                return Fate::Dropped(DropReason::QueueFull);
+            };
+            if let (Some(store), Some(number)) = (&hub.store, client.stored) {
+                delivery.key = client.new_key();
+                delivery.body = passage.stored_body(store, &mut self.ops);
+                self.ops.push(queued(store, number, &delivery));
+                passage.stored = true;
+            }
+            room.fill(delivery);
+            return Fate::Sent;
         }
         let Link::Online {
             layout,

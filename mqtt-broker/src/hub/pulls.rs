@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use mqtt_codec::{QoS, SubscriptionIdentifier};
+use smallvec::SmallVec;
 
 use crate::hub::retained::RetainedCursor;
 
@@ -14,21 +15,29 @@ pub(crate) struct Pull {
     pub(crate) cursor: RetainedCursor,
     /// The granted QoS.
     pub(crate) qos: QoS,
+    /// What the client published itself is left out.
+    pub(crate) no_local: bool,
     pub(crate) identifier: Option<SubscriptionIdentifier>,
 }
 
-/// The pulls of a session in the order of their SUBSCRIBEs, one for each filter at most. They outlive the
-/// connection as the session does.
+/// Pulls of one filter that wait or go on at the same time: each SUBSCRIBE brings the retained messages again
+/// ([MQTT-3.8.4-4]), but who sends it very often does not get them as often.
+const PER_FILTER: usize = 4;
+
+/// The pulls of a session in the order of their SUBSCRIBEs. They outlive the connection as the session does.
 #[derive(Debug, Default)]
 pub(crate) struct Pulls {
     // Boxed: most sessions have none at most times.
     waiting: Option<Box<Waiting>>,
 }
 
+/// The pulls of one filter, oldest first.
+type Numbers = SmallVec<[u64; 1]>;
+
 #[derive(Debug, Default)]
 struct Waiting {
     by_number: BTreeMap<u64, Pull>,
-    numbers: HashMap<Arc<str>, u64, RandomState>,
+    numbers: HashMap<Arc<str>, Numbers, RandomState>,
     next: u64,
 }
 
@@ -37,24 +46,28 @@ impl Pulls {
         self.waiting.is_none()
     }
 
-    /// Begins a pull; one that goes on for the same filter ends.
+    /// Begins a pull. Where there are as many for the same filter as there may be, the oldest one ends.
     pub(crate) fn start(&mut self, pull: Pull) {
         let waiting = self.waiting.get_or_insert_default();
         let number = waiting.next;
         waiting.next += 1;
-        let filter = Arc::clone(pull.cursor.filter());
-        if let Some(old) = waiting.numbers.insert(filter, number) {
-            waiting.by_number.remove(&old);
+        let numbers = waiting
+            .numbers
+            .entry(Arc::clone(pull.cursor.filter()))
+            .or_default();
+        if numbers.len() >= PER_FILTER {
+            waiting.by_number.remove(&numbers.remove(0));
         }
+        numbers.push(number);
         waiting.by_number.insert(number, pull);
     }
 
-    /// Ends the pull of a filter, if there is one.
+    /// Ends the pulls of a filter.
     pub(crate) fn stop(&mut self, filter: &str) {
         let Some(waiting) = &mut self.waiting else {
             return;
         };
-        if let Some(number) = waiting.numbers.remove(filter) {
+        for number in waiting.numbers.remove(filter).unwrap_or_default() {
             waiting.by_number.remove(&number);
         }
         self.shrink();
@@ -69,9 +82,13 @@ impl Pulls {
     /// Ends the pull whose turn it is.
     pub(crate) fn finish_first(&mut self) {
         if let Some(waiting) = &mut self.waiting
-            && let Some((_, pull)) = waiting.by_number.pop_first()
+            && let Some((number, pull)) = waiting.by_number.pop_first()
+            && let Some(numbers) = waiting.numbers.get_mut(pull.cursor.filter())
         {
-            waiting.numbers.remove(pull.cursor.filter());
+            numbers.retain(|other| *other != number);
+            if numbers.is_empty() {
+                waiting.numbers.remove(pull.cursor.filter());
+            }
         }
         self.shrink();
     }

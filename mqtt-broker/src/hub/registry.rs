@@ -107,6 +107,22 @@ impl Registry {
         }
     }
 
+    /// Adds a session that nobody has. `kept` is called before anybody can claim it.
+    pub(crate) fn insert(
+        &self,
+        id: &Arc<str>,
+        state: Box<SessionState>,
+        kept: impl FnOnce(&SessionState),
+    ) {
+        let mut shard = self.shard(id);
+        kept(&state);
+        let entry = Entry {
+            place: Place::Offline(state),
+            line: VecDeque::new(),
+        };
+        shard.insert(Arc::clone(id), entry);
+    }
+
     /// Gives a claimed session back: to the next in line, or to the registry; `None` ends it. `kept` is
     /// called before anybody can claim a session that the registry keeps.
     pub(crate) fn release(&self, id: &str, mut state: Handover, kept: impl FnOnce(&SessionState)) {

@@ -15,7 +15,15 @@ const SHARDS: usize = 16;
 /// Bytes that a topic takes in the store besides its text, about.
 const ENTRY: usize = 64;
 
-type Shard = RwLock<RetainedStore<Arc<Message>>>;
+type Shard = RwLock<RetainedStore<RetainedMessage>>;
+
+/// A message as it is retained.
+#[derive(Clone, Debug)]
+pub(crate) struct RetainedMessage {
+    pub(crate) message: Arc<Message>,
+    /// The client identifier of its publisher, for No Local, as far as it is known.
+    pub(crate) publisher: Option<Arc<str>>,
+}
 
 /// One message a topic at most.
 #[derive(Debug, Default)]
@@ -67,18 +75,20 @@ impl Retained {
     pub(crate) fn set(
         &self,
         topic: TopicName<'_>,
-        message: Arc<Message>,
+        retained: RetainedMessage,
         config: &Config,
     ) -> Result<(), DropReason> {
-        let size = Self::cost(topic, &message);
+        let size = Self::cost(topic, &retained.message);
         let mut store = self
             .shard(topic)
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        let old = store.get(topic.as_str()).map(|old| Self::cost(topic, old));
+        let old = store
+            .get(topic.as_str())
+            .map(|old| Self::cost(topic, &old.message));
         let count = self.count.load(Ordering::Relaxed) + usize::from(old.is_none());
         let bytes = (self.bytes.load(Ordering::Relaxed) + size).saturating_sub(old.unwrap_or(0));
-        let refused = if message.size() > config.retained_message_bytes {
+        let refused = if retained.message.size() > config.retained_message_bytes {
             Some(DropReason::RetainedTooLarge)
         } else if count > config.retained_messages || bytes > config.retained_bytes {
             Some(DropReason::RetainedFull)
@@ -87,11 +97,11 @@ impl Retained {
         };
         if let Some(reason) = refused {
             if let Some(old) = store.remove(topic.as_str()) {
-                self.forget(topic, &old);
+                self.forget(topic, &old.message);
             }
             return Err(reason);
         }
-        store.insert(topic, message);
+        store.insert(topic, retained);
         self.bytes.fetch_add(size, Ordering::Relaxed);
         match old {
             Some(old) => self.bytes.fetch_sub(old, Ordering::Relaxed),
@@ -112,7 +122,7 @@ impl Retained {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(old) = store.remove(topic.as_str()) {
-            self.forget(topic, &old);
+            self.forget(topic, &old.message);
         }
     }
 
@@ -121,7 +131,7 @@ impl Retained {
         let mut expired = 0;
         for shard in &self.shards {
             let mut store = shard.write().unwrap_or_else(PoisonError::into_inner);
-            store.retain(|topic, message| {
+            store.retain(|topic, RetainedMessage { message, .. }| {
                 let keep = !message.is_expired(now);
                 if !keep && let Ok(topic) = TopicName::new(topic) {
                     self.forget(topic, message);
@@ -161,7 +171,7 @@ impl Retained {
         &self,
         cursor: &mut RetainedCursor,
         budget: &mut usize,
-        mut take: impl FnMut(&Arc<Message>) -> bool,
+        mut take: impl FnMut(&RetainedMessage) -> bool,
     ) -> bool {
         let filter = Arc::clone(&cursor.filter);
         let Ok(filter) = TopicFilter::new(&filter) else {

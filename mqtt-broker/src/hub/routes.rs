@@ -10,7 +10,9 @@ use mqtt_router::{
 use slab::Slab;
 
 use crate::client::{Client, ClientKey};
+use crate::counters::DropReason;
 use crate::hub::group::{Group, Groups};
+use crate::store::SessionNumber;
 
 /// Shards by first topic level; one more holds the filters that begin with a wildcard.
 const SHARDS: usize = 16;
@@ -60,15 +62,15 @@ pub(crate) struct RouteTarget {
 }
 
 impl RouteTarget {
-    /// What a message of `publisher` is granted, if anything.
-    pub(crate) fn grant_for(&self, publisher: Option<ClientKey>) -> Option<&Grant> {
+    /// What a message of `publisher` is granted.
+    pub(crate) fn grant_for(&self, publisher: Option<ClientKey>) -> Result<&Grant, DropReason> {
         if publisher != Some(self.client.key) {
-            return Some(&self.grant);
+            return Ok(&self.grant);
         }
         match &self.own {
-            OwnGrant::Same => Some(&self.grant),
-            OwnGrant::Nothing => None,
-            OwnGrant::Other(grant) => Some(grant),
+            OwnGrant::Same => Ok(&self.grant),
+            OwnGrant::Nothing => Err(DropReason::NoLocal),
+            OwnGrant::Other(grant) => Ok(grant),
         }
     }
 
@@ -158,10 +160,10 @@ impl Routes {
     }
 
     /// Makes a session known.
-    pub(crate) fn add_client(&self, id: Arc<str>) -> Arc<Client> {
+    pub(crate) fn add_client(&self, id: Arc<str>, stored: Option<SessionNumber>) -> Arc<Client> {
         let mut clients = self.clients.write().unwrap_or_else(PoisonError::into_inner);
         let entry = clients.vacant_entry();
-        let client = Arc::new(Client::new(ClientKey(entry.key() as u32), id));
+        let client = Arc::new(Client::new(ClientKey(entry.key() as u32), id, stored));
         entry.insert(Arc::clone(&client));
         client
     }
@@ -179,6 +181,11 @@ impl Routes {
             .iter()
             .map(|(_, client)| Arc::clone(client))
             .collect()
+    }
+
+    /// The group of a whole shared filter.
+    pub(crate) fn group(&self, filter: &str) -> Option<Arc<Group>> {
+        self.groups.find(filter)
     }
 
     fn shard(&self, filter: &str) -> &Shard {

@@ -53,7 +53,7 @@ impl Batch {
     pub(crate) fn extend_run(
         &mut self,
         hub: &Hub,
-        publisher: Publisher,
+        publisher: Publisher<'_>,
         route: Arc<Route>,
         frame: Range<usize>,
         bytes: &[u8],
@@ -135,7 +135,7 @@ impl Batch {
                 hub.count_drop(Some(client), reason, packets.count);
             }
             if self.staging.is_full() {
-                self.staging.flush(hub);
+                self.hand_over(hub);
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use mqtt_session::Outgoing;
+
 use crate::client::{Client, Link};
 use crate::config::Config;
 use crate::counters::DropReason;
@@ -42,15 +44,13 @@ impl Slot {
         self.frames.len() < self.frame_bound
     }
 
-    /// Queues a QoS 1 or 2 message, if the session has room for it.
-    fn deliver(&mut self, delivery: Delivery, size: usize) -> Fate {
-        if self.room < size {
-            return Fate::Dropped(DropReason::QueueFull);
-        }
-        self.room -= size;
+    /// Makes room for a QoS 1 or 2 message, if the session has it.
+    fn reserve(&mut self, size: usize) -> Option<Room<'_>> {
+        self.room = self.room.checked_sub(size)?;
         self.delivery_bytes += size;
-        self.deliveries.push(delivery);
-        Fate::Sent
+        Some(Room {
+            deliveries: &mut self.deliveries,
+        })
     }
 
     /// Hands everything to the outbox and wakes the session's task if it sleeps.
@@ -95,9 +95,7 @@ impl Slot {
                 from: Arc::clone(&self.client),
                 delivery,
             }));
-            let sizes = returned[before..]
-                .iter()
-                .map(|one| one.delivery.message.size());
+            let sizes = returned[before..].iter().map(|one| one.delivery.size());
             self.delivery_bytes -= sizes.sum::<usize>();
         }
         if link == Link::Ended {
@@ -121,6 +119,18 @@ impl Slot {
             waker.wake();
         }
         self.deliveries
+    }
+}
+
+/// The place of one message.
+#[must_use = "the session counts on the message"]
+pub(crate) struct Room<'a> {
+    deliveries: &'a mut Vec<Delivery>,
+}
+
+impl Room<'_> {
+    pub(crate) fn fill(self, delivery: Delivery) {
+        self.deliveries.push(delivery);
     }
 }
 
@@ -213,16 +223,16 @@ impl Staging {
         Fate::Sent
     }
 
-    /// Queues a QoS 1 or 2 message for `client`, if its session has room for it.
-    pub(crate) fn deliver(
+    /// Makes room for a QoS 1 or 2 message for `client`, if its session has it.
+    pub(crate) fn reserve(
         &mut self,
         client: &Arc<Client>,
         config: &Config,
-        delivery: Delivery,
-    ) -> Fate {
+        delivery: &Delivery,
+    ) -> Option<Room<'_>> {
         self.bytes += DELIVERY_BYTES;
-        let size = delivery.message.size();
-        self.slot(client, config).deliver(delivery, size)
+        let size = delivery.size();
+        self.slot(client, config).reserve(size)
     }
 
     /// Whether so much is gathered that it should be handed over before more comes.

@@ -9,6 +9,7 @@ use mqtt_session::{Persistence, Session, Time};
 use crate::client::Client;
 use crate::delivery::Delivery;
 use crate::hub::pulls::Pulls;
+use crate::hub::stored::Stored;
 use crate::will::StoredWill;
 
 /// The filters of a session as its client wrote them, and what they cost.
@@ -60,17 +61,41 @@ pub(crate) struct SessionState {
     /// QoS 1 and 2 in both directions. `None` while a connection has it.
     pub(crate) session: Option<Session<Delivery>>,
     pub(crate) subscriptions: Subscriptions,
+    /// Its part of the store, if it is stored.
+    pub(crate) stored: Option<Box<Stored>>,
     /// Retained messages that new subscriptions have not got yet.
     pub(crate) pulls: Pulls,
     /// A will whose delay runs, with the time it is due.
     pub(crate) will: Option<(StoredWill, Time)>,
+    /// How long the session outlives a connection, in seconds, as was said last.
+    pub(crate) expiry_interval: u32,
     /// When the session ends, while it has no connection. `None`: never.
     pub(crate) expires_at: Option<Time>,
 }
 
 impl SessionState {
-    /// A session without messages. It is not stored: it emits no changes.
-    pub(crate) fn new_session() -> Session<Delivery> {
+    /// A session without messages and subscriptions.
+    pub(crate) fn new(client: Arc<Client>) -> Self {
+        let stored = client.stored.map(|number| Box::new(Stored::new(number)));
+        let persistence = if stored.is_some() {
+            Persistence::Durable
+        } else {
+            Persistence::Ephemeral
+        };
+        Self {
+            client,
+            session: Some(Session::new(persistence)),
+            subscriptions: Subscriptions::default(),
+            stored,
+            pulls: Pulls::default(),
+            will: None,
+            expiry_interval: 0,
+            expires_at: None,
+        }
+    }
+
+    /// A session that stands for one that somebody else has: nothing is done with it.
+    pub(crate) fn no_session() -> Session<Delivery> {
         Session::new(Persistence::Ephemeral)
     }
 

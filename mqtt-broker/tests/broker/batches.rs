@@ -322,3 +322,49 @@ async fn disconnect_with_will_and_another_expiry() {
         watcher.expect_nothing().await;
     }
 }
+
+/// [MQTT-3.8.4-4] [MQTT-3.8.4-5] [MQTT3-3.8.4-3] [MQTT3-3.8.4-4]: each SUBSCRIBE, and each filter of one, brings the retained message
+/// as it was then, before what is published behind it.
+#[tokio::test(start_paused = true)]
+async fn each_subscribe_brings_the_retained_message() {
+    for version in ALL {
+        for qos in EVERY_QOS {
+            let broker = broker();
+            let mut sender = Peer::new(&broker, version, "sender").await;
+            let mut kept = message("topic", "old", qos);
+            kept.retain = true;
+            sender.publish(&kept).await;
+            let mut peer = Peer::new(&broker, version, "client").await;
+            let mut new = publish(9, "new", qos);
+            new.retain = true;
+            let filters = ["topic", "#", "topic"].map(|text| filter(text, QoS::AtMostOnce));
+            let bytes = encoded(
+                &[
+                    subscribe(1, "topic", QoS::AtMostOnce),
+                    subscribe(2, "topic", QoS::AtMostOnce),
+                    Packet::Subscribe(Subscribe::new(id(3), filters.into())),
+                    Packet::Publish(new),
+                ],
+                version,
+            );
+            peer.send_raw(&bytes).await;
+            settle().await;
+            peer.send(&Packet::PingReq).await;
+            let mut got = Vec::new();
+            loop {
+                let received = peer.receive().await;
+                match received.packet() {
+                    Packet::PingResp => break,
+                    Packet::Publish(publish) => {
+                        let text = String::from_utf8_lossy(publish.payload).into_owned();
+                        got.push((text, publish.retain));
+                    }
+                    _ => {}
+                }
+            }
+            let mut expected = vec![("old".to_owned(), true); 5];
+            expected.push(("new".to_owned(), false));
+            assert_eq!(got, expected, "{version} {qos:?}");
+        }
+    }
+}

@@ -126,7 +126,7 @@ async fn received_identifiers_belong_to_the_session() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_qos_2_identifier_is_free() {
     let mut config = mqtt_broker::Config::default();
-    config.queue_bytes = 300;
+    config.queue_bytes = 500;
     let broker = crate::harness::broker_with(config);
     let (mut receiver, _) = Peer::lasting(&broker, V5, "receiver").await;
     receiver.subscribe("topic", QoS::ExactlyOnce).await;
@@ -176,7 +176,7 @@ async fn a_refused_qos_2_identifier_is_free() {
 #[tokio::test(start_paused = true)]
 async fn acknowledgements_bear_listed_codes() {
     let mut config = mqtt_broker::Config::default();
-    config.queue_bytes = 300;
+    config.queue_bytes = 500;
     let broker = crate::harness::broker_with(config);
     let (mut receiver, _) = Peer::lasting(&broker, V5, "receiver").await;
     receiver.subscribe("topic", QoS::ExactlyOnce).await;

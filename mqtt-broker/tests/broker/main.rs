@@ -27,6 +27,7 @@ mod shared_rules;
 mod shutdown;
 mod sizes;
 mod slow_reader;
+mod store;
 mod subscribe;
 mod topics;
 mod unsubscribe;

@@ -1,5 +1,6 @@
 //! Subscription options in all combinations: Retain Handling, Retain As Published, No Local, identifiers.
 
+use mqtt_broker::DropReason;
 use mqtt_codec::{Packet, Publish, QoS, ReasonCode, RetainHandling, SubscribeFilter};
 
 use crate::harness::{EVERY_QOS, Peer, V5, broker, filter, lasting, message};
@@ -197,7 +198,7 @@ async fn identifiers_belong_to_subscriptions() {
         let received = peer.expect_message(topic, "", QoS::AtMostOnce).await;
         assert_eq!(received.identifiers(), identifiers);
         let received = bare.expect_message(topic, "", QoS::AtMostOnce).await;
-        assert_eq!(received.identifiers(), []);
+        assert!(received.identifiers().is_empty());
     }
     peer.subscribe_with(vec![filter("a", QoS::AtMostOnce)], Some(8))
         .await;
@@ -316,5 +317,32 @@ async fn empty_retained_messages_are_passed_on() {
         let mut late = Peer::new(&broker, V5, "late").await;
         late.subscribe("#", QoS::ExactlyOnce).await;
         late.expect_nothing().await;
+    }
+}
+
+/// [MQTT-3.8.3-3]: No Local keeps a client's own messages from it, retained ones included; those that it does not get
+/// are counted under that name.
+#[tokio::test(start_paused = true)]
+async fn no_local_is_counted_and_holds_for_retained_messages() {
+    for qos in EVERY_QOS {
+        let broker = broker();
+        let mut client = Peer::new(&broker, V5, "client").await;
+        let mut other = Peer::new(&broker, V5, "other").await;
+        for (peer, topic) in [(&mut client, "t/mine"), (&mut other, "t/theirs")] {
+            let mut publish = message(topic, "kept", qos);
+            publish.retain = true;
+            peer.publish(&publish).await;
+        }
+        let mut wanted = filter("t/#", qos);
+        wanted.options.no_local = true;
+        client.subscribe_with(vec![wanted], None).await;
+        client.expect_message("t/theirs", "kept", qos).await;
+        client.publish(&message("t/mine", "again", qos)).await;
+        client.expect_nothing().await;
+        assert_eq!(
+            broker.client_dropped("client", DropReason::NoLocal),
+            Some(2)
+        );
+        assert_eq!(broker.counters().report(), "dropped, no local: 2\n");
     }
 }

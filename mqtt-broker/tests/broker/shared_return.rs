@@ -72,7 +72,7 @@ async fn an_absent_member_must_be_able_to_keep_it() {
 async fn a_full_member_is_passed_over() {
     for one_write in [false, true] {
         let mut config = Config::default();
-        config.queue_bytes = 3_000;
+        config.queue_bytes = 4_000;
         let broker = broker_with(config);
         let mut sender = Peer::new(&broker, V5, "sender").await;
         let mut connect = hello(V5, "full");
@@ -174,4 +174,46 @@ async fn a_returned_message_keeps_its_expiry() {
         settle().await;
         assert_eq!(broker.counters().dropped(DropReason::NoMember), 0);
     }
+}
+
+/// At QoS 0 a member whose outbox is full is passed over for one that has room, however many are full.
+#[tokio::test(start_paused = true)]
+async fn members_that_read_nothing_are_passed_over() {
+    let mut config = Config::default();
+    config.outbox_bytes = 50_000;
+    let broker = broker_with(config);
+    let mut sender = Peer::new(&broker, V5, "sender").await;
+    let mut blocked = Vec::new();
+    for number in 0..8 {
+        let id = format!("blocked-{number}");
+        let mut member = Peer::open_with(&broker, V5, 1_000);
+        let connect = mqtt_codec::Packet::Connect(Box::new(hello(V5, &id)));
+        member.send(&connect).await;
+        member.receive().await;
+        member.subscribe(SHARED, QoS::AtMostOnce).await;
+        blocked.push(member);
+    }
+    let payload = "x".repeat(5_000);
+    for _ in 0..400 {
+        sender
+            .send_publish(&message("topic", &payload, QoS::AtMostOnce))
+            .await;
+    }
+    sender.expect_nothing().await;
+    let lost = broker.counters().dropped(DropReason::NoMember);
+    assert!(lost > 0, "all of them are full");
+    let mut healthy = Peer::new(&broker, V5, "healthy").await;
+    healthy.subscribe(SHARED, QoS::AtMostOnce).await;
+    let texts: Vec<String> = (0..30).map(|number| number.to_string()).collect();
+    let mut bytes = Vec::new();
+    for text in &texts {
+        mqtt_codec::Packet::Publish(message("topic", text, QoS::AtMostOnce))
+            .encode(V5, &mut bytes)
+            .unwrap();
+    }
+    sender.send_raw(&bytes).await;
+    for text in &texts {
+        healthy.expect_message("topic", text, QoS::AtMostOnce).await;
+    }
+    assert_eq!(broker.counters().dropped(DropReason::NoMember), lost);
 }

@@ -1,0 +1,115 @@
+//! What a connection may send only when the store has it.
+
+use core::task::Context;
+use std::collections::VecDeque;
+
+use mqtt_session::ChangeNumber;
+
+use crate::connection::driver::Driver;
+use crate::store::{Op, Ticket};
+
+/// Packets and changes that wait for the same batch of the store.
+#[derive(Debug)]
+struct Wait {
+    ticket: Ticket,
+    /// The session may send what waits for changes up to this one.
+    changes: ChangeNumber,
+    /// SUBACKs and UNSUBACKs.
+    answers: Vec<u8>,
+}
+
+/// What waits for the store, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Waits {
+    waiting: VecDeque<Wait>,
+    /// The last change of the session that is in a batch of the store, or will be.
+    changes: ChangeNumber,
+    /// What the last wait was for.
+    submitted: ChangeNumber,
+    /// Answers whose batch was not submitted yet.
+    answers: Vec<u8>,
+    /// Bytes of all answers that wait.
+    bytes: usize,
+    /// The task is woken when this is durable.
+    registered: Option<Ticket>,
+}
+
+impl Waits {
+    /// Bytes of answers that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// What leaves may have to wait for this change of the session.
+    pub(crate) fn note(&mut self, number: ChangeNumber) {
+        self.changes = self.changes.max(number);
+    }
+}
+
+impl Driver {
+    /// Sends an answer when what it says is durable.
+    pub(crate) fn answer_when_durable<E>(
+        &mut self,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if self.client.stored.is_none() {
+            return self.output.control_with(encode);
+        }
+        let before = self.waits.answers.len();
+        let outcome = encode(&mut self.waits.answers);
+        self.waits.bytes += self.waits.answers.len() - before;
+        outcome
+    }
+
+    /// Adds the changes of the session to those for the store.
+    pub(crate) fn drain_changes(&mut self, ops: &mut Vec<Op>) {
+        let stored = self.state.as_mut().and_then(|state| state.stored.as_mut());
+        let Some(stored) = stored else { return };
+        while let Some((number, change)) = self.connection.poll_change() {
+            stored.change(change, ops);
+            self.waits.note(number);
+        }
+    }
+
+    /// What was noted since the last time is in the batch of `ticket`; without one it needs no store.
+    pub(crate) fn submitted(&mut self, ticket: Option<Ticket>) {
+        let waits = &mut self.waits;
+        if waits.changes == waits.submitted && waits.answers.is_empty() {
+            return;
+        }
+        waits.submitted = waits.changes;
+        let wait = Wait {
+            // Without changes of its own it keeps its place behind what waits already.
+            ticket: ticket.unwrap_or_default(),
+            changes: waits.changes,
+            answers: core::mem::take(&mut waits.answers),
+        };
+        waits.waiting.push_back(wait);
+    }
+
+    /// Lets go what has become durable.
+    pub(crate) fn release_durable(&mut self) {
+        let Some(store) = &self.hub.store else { return };
+        while let Some(wait) = self.waits.waiting.front()
+            && store.is_durable(wait.ticket)
+            && let Some(wait) = self.waits.waiting.pop_front()
+        {
+            self.connection.session_mut().durable(wait.changes);
+            self.waits.bytes -= wait.answers.len();
+            self.output
+                .control_with(|out| out.extend_from_slice(&wait.answers));
+        }
+    }
+
+    /// Has the task woken when the next of what waits becomes durable; false if it is already.
+    pub(crate) fn await_durable(&mut self, cx: &Context<'_>) -> bool {
+        let (Some(store), Some(wait)) = (&self.hub.store, self.waits.waiting.front()) else {
+            return true;
+        };
+        if self.waits.registered == Some(wait.ticket) {
+            return true;
+        }
+        self.waits.registered = Some(wait.ticket);
+        store.wake_when_durable(wait.ticket, cx.waker())
+    }
+}

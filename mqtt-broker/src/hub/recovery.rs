@@ -1,0 +1,150 @@
+//! From what the store held to a running broker.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use mqtt_codec::{QoS, TopicFilter, TopicName};
+use mqtt_session::{Change, Outgoing};
+
+use crate::delivery::Delivery;
+use crate::hub::Hub;
+use crate::hub::retained::RetainedMessage;
+use crate::hub::state::SessionState;
+use crate::store::{Contents, Entry, Key, StoredSession};
+use crate::will::StoredWill;
+
+impl Hub {
+    /// Takes over what was read back. Nobody is connected yet.
+    pub(crate) fn restore(&self, contents: Contents) {
+        let restored: Vec<_> = contents
+            .sessions
+            .into_iter()
+            .map(|session| self.restore_session(session))
+            .collect();
+        // The groups are complete only when all sessions have their subscriptions.
+        for (mut state, entries, changes) in restored {
+            self.restore_messages(&mut state, entries, &changes);
+            let id = Arc::clone(&state.client.id);
+            self.registry.insert(&id, state, |state| {
+                if let Some(deadline) = state.deadline() {
+                    self.deadlines.add(deadline, &id);
+                }
+            });
+        }
+        for message in contents.retained {
+            if let Ok(topic) = TopicName::new(message.topic()) {
+                // Within the bounds that held before, unless these were narrowed.
+                let retained = RetainedMessage {
+                    message: Arc::clone(&message),
+                    publisher: None,
+                };
+                if let Err(reason) = self.retained.set(topic, retained, &self.config) {
+                    self.count_drop(None, reason, 1);
+                }
+            }
+        }
+    }
+
+    /// The session with its subscriptions; its messages come later.
+    fn restore_session(
+        &self,
+        stored: StoredSession,
+    ) -> (Box<SessionState>, Vec<(Key, Entry)>, Vec<Change>) {
+        let StoredSession {
+            number,
+            record,
+            subscriptions,
+            entries,
+            sent,
+            released,
+            received,
+        } = stored;
+        let client = self
+            .routes
+            .add_client(Arc::clone(&record.client_id), Some(number));
+        let mut state = SessionState::new(client);
+        for (text, subscription) in subscriptions {
+            if let Ok(filter) = TopicFilter::new(&text)
+                && state.subscriptions.insert(&text, usize::MAX)
+            {
+                self.routes.subscribe(&state.client, filter, subscription);
+            }
+        }
+        let now = self.now();
+        state.expiry_interval = record.expiry_interval;
+        // A session that had a connection when the broker stopped loses it now.
+        state.expires_at = match (record.expires_at, record.expiry_interval) {
+            (_, u32::MAX) => None,
+            (Some(end), _) => self.time(end),
+            (None, interval) => Some(now + Duration::from_secs(interval.into())),
+        };
+        state.will = record.will.and_then(|will| {
+            let due = match will.due {
+                Some(due) => self.time(due)?,
+                None => now + Duration::from_secs(will.delay.into()),
+            };
+            Some((StoredWill::from_record(&will)?, due))
+        });
+        let mut changes = Vec::new();
+        for (packet_id, key) in sent {
+            if let Some(stored) = &mut state.stored {
+                stored.restore_sent(packet_id, key);
+            }
+            changes.push(Change::Sent {
+                packet_id,
+                qos: QoS::ExactlyOnce,
+                key,
+            });
+        }
+        let released = released
+            .into_iter()
+            .map(|packet_id| Change::PubRecReceived { packet_id });
+        changes.extend(released);
+        let received = received
+            .into_iter()
+            .map(|packet_id| Change::InboundReceived { packet_id });
+        changes.extend(received);
+        (Box::new(state), entries, changes)
+    }
+
+    fn restore_messages(
+        &self,
+        state: &mut SessionState,
+        entries: Vec<(Key, Entry)>,
+        changes: &[Change],
+    ) {
+        let Some(session) = &mut state.session else {
+            return;
+        };
+        session.set_established();
+        for (key, entry) in entries {
+            let Entry {
+                message,
+                body,
+                qos,
+                retain,
+                identifiers,
+                group,
+                expires_at: _,
+            } = entry;
+            let delivery = Delivery {
+                message,
+                qos,
+                retain,
+                identifiers,
+                group: group
+                    .and_then(|filter| self.routes.group(&filter))
+                    .map(|group| Arc::downgrade(&group)),
+                key,
+                body,
+            };
+            state.client.skip_keys(key);
+            state.client.queue_grows(delivery.size());
+            if let Some(stored) = &mut state.stored {
+                stored.note(&delivery);
+            }
+            session.push(delivery);
+        }
+        changes.iter().for_each(|change| session.apply(change));
+    }
+}

@@ -1,0 +1,185 @@
+//! Cuts a damaged tail off the newest journal of fjall, which by itself cuts only what is visibly incomplete
+//! and refuses to open when a block in the middle of the last batch did not reach the disk.
+//!
+//! A journal is a sequence of batches: a start (`01`, items:4, sequence number:8), so many items (`02`,
+//! type:1, compression:1, keyspace:8, key length:2, value length:4, stored length:4, key, value) or clears
+//! (`04`, keyspace:8), and an end (`03`, hash of the items:8, a trailer:4). Zeros follow. Little-endian.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::Xxh3;
+
+const START: u8 = 1;
+const ITEM: u8 = 2;
+const END: u8 = 3;
+const CLEAR: u8 = 4;
+const TRAILER: [u8; 4] = *b"FJL\x03";
+/// Type, compression, keyspace, the three lengths.
+const ITEM_HEAD: usize = 1 + 1 + 8 + 2 + 4 + 4;
+
+/// What was cut off.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Cut {
+    pub(super) journal: PathBuf,
+    /// Bytes of whole batches.
+    pub(super) kept: u64,
+    /// Bytes behind them up to the last that is not zero.
+    pub(super) lost: u64,
+}
+
+/// Cuts the newest journal in the directory of a database, if there is more than zeros behind its last
+/// whole batch.
+pub(super) fn cut_damaged_tail(directory: &Path) -> io::Result<Option<Cut>> {
+    let Some(journal) = newest(directory)? else {
+        return Ok(None);
+    };
+    let mut file = File::open(&journal)?;
+    let kept = whole_batches(&file)?;
+    file.seek(SeekFrom::Start(kept))?;
+    let lost = last_of_content(&file)?;
+    if lost == 0 {
+        return Ok(None);
+    }
+    let cut = Cut {
+        journal,
+        kept,
+        lost,
+    };
+    let file = OpenOptions::new().write(true).open(&cut.journal)?;
+    file.set_len(cut.kept)?;
+    file.sync_all()?;
+    sync_directory(directory)?;
+    Ok(Some(cut))
+}
+
+/// Makes the names in a directory durable, where the system has a way to ask for it.
+pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
+    if cfg!(windows) {
+        return Ok(());
+    }
+    File::open(directory)?.sync_all()
+}
+
+fn newest(directory: &Path) -> io::Result<Option<PathBuf>> {
+    let mut newest = None;
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let number = path
+            .file_name()
+            .and_then(|name| name.to_str()?.strip_suffix(".jnl")?.parse::<u64>().ok());
+        if let Some(number) = number {
+            newest = newest.max(Some((number, path)));
+        }
+    }
+    Ok(newest.map(|(_, path)| path))
+}
+
+/// Length of the whole batches that the file begins with.
+fn whole_batches(file: &File) -> io::Result<u64> {
+    let mut scan = Scan {
+        left: file.metadata()?.len(),
+        reader: BufReader::new(file),
+        buffer: Vec::new(),
+    };
+    let length = scan.left;
+    let mut whole = 0;
+    while scan.batch()? {
+        whole = length - scan.left;
+    }
+    Ok(whole)
+}
+
+/// How far it is from where the file is to behind its last byte that is not zero.
+fn last_of_content(file: &File) -> io::Result<u64> {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let mut reader = BufReader::new(file);
+    let mut block = Vec::with_capacity(ZEROS.len());
+    let (mut read, mut content) = (0, 0);
+    while reader
+        .by_ref()
+        .take(ZEROS.len() as u64)
+        .read_to_end(&mut block)?
+        > 0
+    {
+        if !ZEROS.starts_with(&block) {
+            let last = block.iter().rposition(|byte| *byte != 0).unwrap_or(0);
+            content = read + last as u64 + 1;
+        }
+        read += block.len() as u64;
+        block.clear();
+    }
+    Ok(content)
+}
+
+/// Reads batches. Where a function returns `false` or `None`, what is there is no part of a whole batch.
+struct Scan<'f> {
+    reader: BufReader<&'f File>,
+    left: u64,
+    buffer: Vec<u8>,
+}
+
+impl Scan<'_> {
+    fn batch(&mut self) -> io::Result<bool> {
+        let Some([START, items @ ..]) = self.array::<5>()? else {
+            return Ok(false);
+        };
+        if self.array::<8>()?.is_none() {
+            return Ok(false);
+        }
+        let mut hash = Xxh3::new();
+        for _ in 0..u32::from_le_bytes(items) {
+            if !self.item(&mut hash)? {
+                return Ok(false);
+            }
+        }
+        let Some([END, expected @ ..]) = self.array::<9>()? else {
+            return Ok(false);
+        };
+        let whole = hash.digest() == u64::from_le_bytes(expected);
+        Ok(whole && self.array()? == Some(TRAILER))
+    }
+
+    fn item(&mut self, hash: &mut Xxh3) -> io::Result<bool> {
+        let Some(tag) = self.array::<1>()? else {
+            return Ok(false);
+        };
+        hash.update(&tag);
+        let rest = match tag {
+            [ITEM] => {
+                let Some(head) = self.array::<ITEM_HEAD>()? else {
+                    return Ok(false);
+                };
+                hash.update(&head);
+                let [.., k0, k1, _, _, _, _, v0, v1, v2, v3] = head;
+                let key = u64::from(u16::from_le_bytes([k0, k1]));
+                key + u64::from(u32::from_le_bytes([v0, v1, v2, v3]))
+            }
+            [CLEAR] => 8,
+            _ => return Ok(false),
+        };
+        if rest > self.left {
+            return Ok(false);
+        }
+        self.left -= rest;
+        self.buffer.clear();
+        let read = self
+            .reader
+            .by_ref()
+            .take(rest)
+            .read_to_end(&mut self.buffer)?;
+        hash.update(&self.buffer);
+        Ok(read as u64 == rest)
+    }
+
+    fn array<const N: usize>(&mut self) -> io::Result<Option<[u8; N]>> {
+        if self.left < N as u64 {
+            return Ok(None);
+        }
+        self.left -= N as u64;
+        let mut bytes = [0; N];
+        self.reader.read_exact(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+}

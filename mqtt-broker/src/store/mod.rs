@@ -1,0 +1,294 @@
+//! What outlives the process: changes of all connections, gathered and made durable together.
+//!
+//! Whoever changes something submits it and gets a [`Ticket`]; what may not leave before the change is durable
+//! waits for the ticket. One thread commits: while it writes one batch, the next one gathers.
+
+mod changes;
+mod codec;
+mod engine;
+mod fjall;
+mod input;
+mod journal;
+mod record;
+#[cfg(test)]
+mod tests;
+
+use core::fmt;
+use core::future::poll_fn;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::task::{Poll, Waker};
+use core::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use crate::config::Durability;
+pub(crate) use crate::store::engine::{Engine, EngineError};
+pub(crate) use crate::store::fjall::FjallEngine;
+pub(crate) use crate::store::record::{
+    BodyNumber, Clock, Contents, Entry, Key, Op, SessionNumber, SessionRecord, StoredSession,
+    WallTime, WillRecord,
+};
+
+/// Bytes of changes that may wait to be committed before those who cause them are no longer read.
+const PENDING_BYTES: usize = 16 << 20;
+/// How long a store that failed rests before it is opened again.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Names the batch that a change is in. All changes up to a ticket are durable, or none of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ticket(u64);
+
+/// Opens the engine, at the start and again after it has failed.
+pub(crate) type Open = Box<dyn FnMut() -> Result<Box<dyn Engine>, EngineError> + Send>;
+
+/// Changes that wait for the committing thread.
+#[derive(Default)]
+struct Gathering {
+    ops: Vec<Op>,
+    bytes: usize,
+    waiting: Vec<(Ticket, Waker)>,
+    closing: bool,
+}
+
+struct Shared {
+    gathering: Mutex<Gathering>,
+    changed: Condvar,
+    /// The ticket of the batch that gathers. Changed under the lock.
+    current: AtomicU64,
+    /// The last ticket that is durable.
+    durable: AtomicU64,
+    /// Bytes that were submitted and are not durable.
+    pending: AtomicUsize,
+}
+
+impl Shared {
+    fn gathering(&self) -> MutexGuard<'_, Gathering> {
+        self.gathering
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The store of one broker.
+pub(crate) struct Store {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    clock: Clock,
+    next_session: AtomicU64,
+    next_body: AtomicU64,
+}
+
+impl Store {
+    /// Opens a store and reads back what is in it. `now` is the wall clock; one that runs behind the last commit
+    /// counts as if no time had passed.
+    pub(crate) fn open(
+        mut open: Open,
+        durability: Durability,
+        now: WallTime,
+    ) -> Result<(Self, Contents), EngineError> {
+        let mut engine = open()?;
+        let origin = engine.last_commit_at().map_or(now, |last| last.max(now));
+        let clock = Clock { origin };
+        let contents = engine.load(clock)?;
+        let shared = Arc::new(Shared {
+            gathering: Mutex::default(),
+            changed: Condvar::new(),
+            current: AtomicU64::new(1),
+            durable: AtomicU64::new(0),
+            pending: AtomicUsize::new(0),
+        });
+        let committer = Committer {
+            shared: Arc::clone(&shared),
+            open,
+            engine: Some(engine),
+            durability,
+            clock,
+            started: std::time::Instant::now(),
+        };
+        let thread = thread::Builder::new()
+            .name("store".into())
+            .spawn(move || committer.run())?;
+        let store = Self {
+            shared,
+            thread: Mutex::new(Some(thread)),
+            clock,
+            next_session: AtomicU64::new(contents.next_session),
+            next_body: AtomicU64::new(contents.next_body),
+        };
+        Ok((store, contents))
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    pub(crate) fn new_session(&self) -> SessionNumber {
+        self.next_session.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn new_body(&self) -> BodyNumber {
+        self.next_body.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Adds changes, in order and as one unit, to the batch that gathers; empties `ops`.
+    pub(crate) fn submit(&self, ops: &mut Vec<Op>) -> Ticket {
+        let bytes = ops.iter().map(Op::size).sum();
+        self.shared.pending.fetch_add(bytes, Ordering::Relaxed);
+        let mut gathering = self.shared.gathering();
+        let was_empty = gathering.ops.is_empty();
+        gathering.bytes += bytes;
+        if was_empty {
+            core::mem::swap(&mut gathering.ops, ops);
+        } else {
+            gathering.ops.append(ops);
+        }
+        let ticket = Ticket(self.shared.current.load(Ordering::Relaxed));
+        drop(gathering);
+        if was_empty {
+            self.shared.changed.notify_one();
+        }
+        ticket
+    }
+
+    pub(crate) fn is_durable(&self, ticket: Ticket) -> bool {
+        self.shared.durable.load(Ordering::Acquire) >= ticket.0
+    }
+
+    /// Has `waker` woken when the ticket is durable; false if it is already.
+    pub(crate) fn wake_when_durable(&self, ticket: Ticket, waker: &Waker) -> bool {
+        let mut gathering = self.shared.gathering();
+        if self.is_durable(ticket) {
+            return false;
+        }
+        gathering.waiting.push((ticket, waker.clone()));
+        true
+    }
+
+    /// Resolves when the ticket is durable.
+    pub(crate) async fn durable(&self, ticket: Ticket) {
+        poll_fn(|cx| {
+            if self.is_durable(ticket) || !self.wake_when_durable(ticket, cx.waker()) {
+                return Poll::Ready(());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// The batch that gathers, if so much waits that no more should be caused.
+    pub(crate) fn congestion(&self) -> Option<Ticket> {
+        let pending = self.shared.pending.load(Ordering::Relaxed);
+        (pending > PENDING_BYTES).then(|| {
+            // The batch before it is being written; when that is done there is room.
+            Ticket(self.shared.durable.load(Ordering::Acquire) + 1)
+        })
+    }
+
+    /// Commits what was submitted and ends the thread. Blocks.
+    pub(crate) fn close(&self) {
+        self.shared.gathering().closing = true;
+        self.shared.changed.notify_one();
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread of the store panicked");
+        }
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("clock", &self.clock)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The thread that commits.
+struct Committer {
+    shared: Arc<Shared>,
+    open: Open,
+    /// `None` after it has failed.
+    engine: Option<Box<dyn Engine>>,
+    durability: Durability,
+    clock: Clock,
+    started: std::time::Instant,
+}
+
+impl Committer {
+    fn run(mut self) {
+        let mut ops = Vec::new();
+        while let Some((ticket, bytes)) = self.take(&mut ops) {
+            while let Err(error) = self.commit(&ops) {
+                tracing::error!(%error, "the store failed; nothing is acknowledged that depends on it");
+                // Never written again in the state that it is in now.
+                self.engine = None;
+                if self.rest() {
+                    return;
+                }
+            }
+            ops.clear();
+            self.announce(ticket, bytes);
+        }
+    }
+
+    /// Waits for changes and takes all there are; `None` when there will be none.
+    fn take(&self, ops: &mut Vec<Op>) -> Option<(Ticket, usize)> {
+        let mut gathering = self.shared.gathering();
+        while gathering.ops.is_empty() {
+            if gathering.closing {
+                return None;
+            }
+            gathering = self
+                .shared
+                .changed
+                .wait(gathering)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        core::mem::swap(&mut gathering.ops, ops);
+        let bytes = core::mem::take(&mut gathering.bytes);
+        let ticket = Ticket(self.shared.current.fetch_add(1, Ordering::Relaxed));
+        Some((ticket, bytes))
+    }
+
+    fn commit(&mut self, ops: &[Op]) -> Result<(), EngineError> {
+        let engine = match &mut self.engine {
+            Some(engine) => engine,
+            None => {
+                let mut engine = (self.open)()?;
+                engine.load(self.clock)?;
+                tracing::warn!("the store is open again");
+                self.engine.insert(engine)
+            }
+        };
+        let at = WallTime(self.clock.origin.0 + self.started.elapsed().as_millis() as u64);
+        engine.commit(ops, at, self.durability)
+    }
+
+    /// Waits a while after a failure; true if there is nobody left to try again for.
+    fn rest(&self) -> bool {
+        let gathering = self.shared.gathering();
+        let waited = self
+            .shared
+            .changed
+            .wait_timeout_while(gathering, RETRY, |gathering| !gathering.closing);
+        let (gathering, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        gathering.closing
+    }
+
+    /// Tells everybody who waits that a batch is durable.
+    fn announce(&self, ticket: Ticket, bytes: usize) {
+        let woken: Vec<Waker> = {
+            let mut gathering = self.shared.gathering();
+            self.shared.durable.store(ticket.0, Ordering::Release);
+            let waiting = &mut gathering.waiting;
+            let due = waiting.extract_if(.., |(wanted, _)| *wanted <= ticket);
+            due.map(|(_, waker)| waker).collect()
+        };
+        self.shared.pending.fetch_sub(bytes, Ordering::Relaxed);
+        woken.into_iter().for_each(Waker::wake);
+    }
+}

@@ -1,0 +1,260 @@
+//! The engine, against damage too.
+
+mod codec;
+mod model;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mqtt_codec::{PacketId, QoS, SubscriptionOptions};
+use mqtt_router::Subscription;
+use proptest::prelude::*;
+
+use crate::config::Durability;
+use crate::message::{Message, Parts};
+use crate::store::engine::Engine;
+use crate::store::fjall::{FjallEngine, OpenError};
+use crate::store::record::{
+    BodyNumber, Clock, Contents, Entry, Key, Op, SessionNumber, SessionRecord, WallTime,
+};
+
+const CLOCK: Clock = Clock {
+    origin: WallTime(1_000_000),
+};
+
+fn message(topic: &str, payload: &str) -> Arc<Message> {
+    let parts = Parts {
+        topic,
+        properties: b"",
+        payload: payload.as_bytes(),
+    };
+    Arc::new(Message::new(parts, QoS::ExactlyOnce, None))
+}
+
+fn session(number: SessionNumber, expiry: u32) -> Op {
+    let record = SessionRecord {
+        client_id: format!("client-{number}").into(),
+        expiry_interval: expiry,
+        expires_at: None,
+        will: None,
+    };
+    Op::Session(number, Box::new(record))
+}
+
+fn queued(session: SessionNumber, key: Key, body: Option<BodyNumber>) -> Op {
+    let payload = body.map_or_else(|| format!("own {key}"), |body| format!("body {body}"));
+    let entry = Entry {
+        message: message("t", &payload),
+        expires_at: None,
+        body,
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        identifiers: None,
+        group: None,
+    };
+    Op::Queued(session, key, Box::new(entry))
+}
+
+fn body(number: BodyNumber) -> Op {
+    Op::Body(number, message("t", &format!("body {number}")), None)
+}
+
+fn packet(id: u16) -> PacketId {
+    PacketId::new(id).unwrap()
+}
+
+fn commit(engine: &mut FjallEngine, ops: &[Op]) {
+    engine.commit(ops, WallTime(1), Durability::Os).unwrap();
+}
+
+fn open(directory: &Path) -> (FjallEngine, Contents) {
+    let mut engine = FjallEngine::open(directory).unwrap();
+    let contents = engine.load(CLOCK).unwrap();
+    assert_eq!(contents.skipped, 0);
+    (engine, contents)
+}
+
+#[test]
+fn what_comes_and_goes_in_one_commit_costs_no_write() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut engine = open(directory.path()).0;
+    commit(&mut engine, &[session(1, 1)]);
+    let before = engine.records();
+    let ops = [
+        body(1),
+        queued(1, 1, Some(1)),
+        Op::Received(1, packet(1)),
+        Op::Sent(1, packet(1), 1),
+        Op::Dequeued(1, 1, Some(1)),
+        Op::Forgotten(1, packet(1)),
+        Op::Completed(1, packet(1)),
+    ];
+    assert_eq!(engine.writes(&ops), 1, "the time of the commit");
+    assert_eq!(engine.records(), before);
+}
+
+#[test]
+fn a_long_queue_goes_in_portions() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut engine = open(directory.path()).0;
+    let mut ops = vec![session(1, 1), session(2, 1), body(0), queued(2, 0, Some(0))];
+    ops.extend((0..10_000).map(|key| queued(1, key, (key == 9_999).then_some(0))));
+    commit(&mut engine, &ops);
+    commit(&mut engine, &[Op::SessionEnded(1)]);
+    drop(engine);
+    let (mut engine, contents) = open(directory.path());
+    assert_eq!(contents.sessions.len(), 1);
+    assert_ne!(engine.records(), [1, 1]);
+    for _ in 0..2 {
+        commit(&mut engine, &[]);
+    }
+    assert_eq!(engine.records(), [1, 1]);
+    commit(&mut engine, &[Op::Dequeued(2, 0, Some(0))]);
+    assert_eq!(engine.records(), [0, 0]);
+}
+
+#[test]
+fn names_may_be_as_long_as_the_protocol_allows() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut engine = open(directory.path()).0;
+    let long = "x".repeat(65_535);
+    let subscription = Subscription::new(SubscriptionOptions::default());
+    let ops = [
+        session(1, 1),
+        Op::Subscribed(1, long.as_str().into(), subscription),
+        Op::Subscribed(1, long[1..].into(), subscription),
+        Op::Retained(message(&long, "v"), None),
+    ];
+    commit(&mut engine, &ops);
+    drop(engine);
+    let (_, contents) = open(directory.path());
+    assert_eq!(contents.sessions[0].subscriptions.len(), 2);
+    assert_eq!(contents.retained[0].topic(), long);
+}
+
+#[test]
+fn retained_messages_expire_while_the_store_is_closed() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut engine = open(directory.path()).0;
+    let at = |millis| Some(WallTime(CLOCK.origin.0 + millis));
+    let ops = [
+        Op::Retained(message("gone", "v"), at(0)),
+        Op::Retained(message("again", "v"), at(0)),
+        Op::Retained(message("there", "v"), at(1)),
+    ];
+    commit(&mut engine, &ops);
+    drop(engine);
+    let (mut engine, contents) = open(directory.path());
+    assert_eq!(contents.retained.len(), 1);
+    assert_eq!(
+        contents.retained[0].expires_at,
+        Some(CLOCK.time(at(1).unwrap()))
+    );
+    commit(&mut engine, &[Op::Retained(message("again", "v"), None)]);
+    drop(engine);
+    let clock = Clock {
+        origin: WallTime(0),
+    };
+    let contents = FjallEngine::open(directory.path()).unwrap().load(clock);
+    assert_eq!(contents.unwrap().retained.len(), 2);
+}
+
+#[test]
+fn the_time_of_the_last_commit_does_not_go_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut engine = FjallEngine::open(directory.path()).unwrap();
+    assert_eq!(engine.last_commit_at(), None);
+    assert!(engine.commit(&[], WallTime(7), Durability::Disk).is_err());
+    engine.load(CLOCK).unwrap();
+    engine.commit(&[], WallTime(7), Durability::Disk).unwrap();
+    engine.commit(&[], WallTime(5), Durability::Disk).unwrap();
+    drop(engine);
+    let engine = FjallEngine::open(directory.path()).unwrap();
+    assert_eq!(engine.last_commit_at(), Some(WallTime(7)));
+}
+
+#[test]
+fn a_second_broker_and_another_format_are_refused() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("a/b");
+    let mut engine = open(&directory).0;
+    let error = FjallEngine::open(&directory).unwrap_err();
+    let shown = format!("{} is in use by another broker", directory.display());
+    assert_eq!(error.to_string(), shown);
+    engine.set_format(&[0, 9]);
+    drop(engine);
+    let error = FjallEngine::open(&directory).unwrap_err();
+    assert!(matches!(error, OpenError::Format(_, 9, 1)), "{error}");
+    let file = parent.path().join("file");
+    fs::write(&file, "").unwrap();
+    let error = FjallEngine::open(&file).unwrap_err();
+    assert!(matches!(error, OpenError::Create(..)), "{error}");
+}
+
+#[test]
+fn a_damaged_record_costs_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut engine = open(directory.path()).0;
+    commit(
+        &mut engine,
+        &[session(1, 1), queued(1, 1, None), queued(1, 2, None)],
+    );
+    engine.damage(1, 1);
+    drop(engine);
+    let mut engine = FjallEngine::open(directory.path()).unwrap();
+    let contents = engine.load(CLOCK).unwrap();
+    assert_eq!(contents.skipped, 1);
+    let keys: Vec<_> = contents.sessions[0].entries.iter().map(|it| it.0).collect();
+    assert_eq!(keys, [2]);
+}
+
+fn journal(directory: &Path) -> PathBuf {
+    let mut journals: Vec<_> = fs::read_dir(directory.join("store"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|it| it == "jnl"))
+        .collect();
+    journals.sort();
+    journals.pop().unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn a_damaged_tail_costs_whole_commits_at_the_end(
+        back in 1..400_usize,
+        length in 1..50_usize,
+        fill in proptest::option::of(any::<u8>()),
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        let mut engine = open(directory.path()).0;
+        commit(&mut engine, &[session(1, 1)]);
+        for key in 0..20 {
+            let first = key * 2;
+            commit(&mut engine, &[queued(1, first, None), queued(1, first + 1, None)]);
+        }
+        drop(engine);
+        // This cuts the zeros behind the last commit.
+        drop(open(directory.path()));
+        let path = journal(directory.path());
+        let mut bytes = fs::read(&path).unwrap();
+        let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        if let Some(fill) = fill {
+            let end = bytes.len().min(end - back + length);
+            bytes[end - length..end].fill(fill);
+        } else {
+            bytes.truncate(end - back);
+        }
+        fs::write(&path, bytes).unwrap();
+        for _ in 0..2 {
+            let (mut engine, contents) = open(directory.path());
+            let entries = &contents.sessions[0].entries;
+            let keys: Vec<_> = entries.iter().map(|it| it.0).collect();
+            prop_assert!(keys.iter().copied().eq(0..keys.len() as u64), "{:?}", keys);
+            prop_assert!(keys.len().is_multiple_of(2) && keys.len() >= 20, "{:?}", keys);
+            let next = keys.len() as u64;
+            commit(&mut engine, &[queued(1, next, None), queued(1, next + 1, None)]);
+        }
+    }
+}
