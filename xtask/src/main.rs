@@ -8,6 +8,7 @@
 mod abuse;
 mod ci;
 mod conformance;
+mod crash;
 mod fuzz;
 mod install;
 mod interop;
@@ -38,6 +39,8 @@ enum Chore {
     Interop(interop::Args),
     /// Attack the broker and watch what its other clients notice
     Abuse(abuse::Args),
+    /// Kill the broker amid traffic again and again, and look for what it lost
+    Crash(crash::Args),
     /// List the tests of each normative statement, and run them
     Conformance(conformance::Args),
     /// Run the fuzz targets
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Chore::Tidy(args) => tidy::run(&args),
         Chore::Interop(args) => interop::run(&args),
         Chore::Abuse(args) => abuse::run(&args),
+        Chore::Crash(args) => crash::run(&args),
         Chore::Conformance(args) => conformance::run(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
     };
