@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Result, bail, ensure};
 
 use crate::{
-    conformance, fuzz, install, interop,
+    conformance, crash, fuzz, install, interop,
     step::{Steps, Verdict, execute},
     tidy,
     workspace::{cargo, fuzz_manifest},
@@ -19,7 +19,10 @@ const NEXTEST: &str = "^0.9";
 const STRESS_COUNT: &str = "20";
 /// Seconds for each fuzz target, without and with `--full`.
 const FUZZ_SECONDS: (u32, u32) = (20, 300);
-const STEPS: [&str; 11] = [
+/// Rounds of the crash test, without and with `--full`; before it, those in which losses must be found.
+const CRASH_ROUNDS: (u32, u32) = (10, 50);
+const FORGETFUL_ROUNDS: u32 = 2;
+const STEPS: [&str; 12] = [
     "format",
     "tidy",
     "clippy",
@@ -29,6 +32,7 @@ const STEPS: [&str; 11] = [
     "no-std",
     "fuzz",
     "interop",
+    "crash",
     "breaks",
     "stress",
 ];
@@ -43,7 +47,8 @@ pub(crate) struct Args {
     /// Run this step and no other (repeatable)
     #[arg(long, value_name = "STEP", value_parser = STEPS, conflicts_with = "skip")]
     only: Vec<String>,
-    /// Add what takes long: the tests 20 times, 5 minutes for each fuzz target, every broken statement
+    /// Add what takes long: the tests 20 times, 5 minutes for each fuzz target, every broken statement, 50
+    /// crashes
     #[arg(long)]
     full: bool,
 }
@@ -95,6 +100,11 @@ fn step(name: &str, full: bool) -> Result<Verdict> {
             fuzz::run(&fuzz::Args::all(seconds))
         }
         "interop" => interop::run(&interop::Args::default()),
+        "crash" => {
+            let rounds = if full { CRASH_ROUNDS.1 } else { CRASH_ROUNDS.0 };
+            let caught = crash::run(&crash::Args::forgetful(FORGETFUL_ROUNDS))?;
+            Ok(caught.max(crash::run(&crash::Args::rounds(rounds))?))
+        }
         "breaks" => conformance::run(&conformance::Args::breaks()),
         "stress" => stress().map(Verdict::from),
         _ => bail!("no step {name}"),

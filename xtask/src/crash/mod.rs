@@ -66,6 +66,31 @@ pub(crate) struct Args {
     mosquitto: Option<PathBuf>,
 }
 
+impl Args {
+    /// So many rounds of this broker with a seed of their own.
+    pub(crate) fn rounds(rounds: u32) -> Self {
+        Self {
+            rounds,
+            seed: None,
+            seconds_per_round: 1.5,
+            stop: Stop::Kill,
+            profile: "release".to_owned(),
+            in_memory: false,
+            in_memory_must_fail: false,
+            mosquitto: None,
+        }
+    }
+
+    /// The same of one that keeps nothing, which must be found: with a seed whose rounds are long enough.
+    pub(crate) fn forgetful(rounds: u32) -> Self {
+        Self {
+            seed: Some(1),
+            in_memory_must_fail: true,
+            ..Self::rounds(rounds)
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Stop {
     /// SIGKILL
