@@ -419,7 +419,13 @@ impl Hub {
         loop {
             interval.tick().await;
             let expired = self.retained.sweep(self.now());
-            self.count_drop(None, DropReason::Expired, expired);
+            self.count_drop(None, DropReason::Expired, expired.len() as u64);
+            if let Some(store) = &self.store
+                && !expired.is_empty()
+            {
+                let mut ops = expired.into_iter().map(Op::RetainedCleared).collect();
+                store.submit(&mut ops);
+            }
         }
     }
 

@@ -126,16 +126,16 @@ impl Retained {
         }
     }
 
-    /// Removes what has expired; returns how many messages that were.
-    pub(crate) fn sweep(&self, now: Time) -> u64 {
-        let mut expired = 0;
+    /// Removes what has expired; returns the topics.
+    pub(crate) fn sweep(&self, now: Time) -> Vec<Box<str>> {
+        let mut expired = Vec::new();
         for shard in &self.shards {
             let mut store = shard.write().unwrap_or_else(PoisonError::into_inner);
             store.retain(|topic, RetainedMessage { message, .. }| {
                 let keep = !message.is_expired(now);
                 if !keep && let Ok(topic) = TopicName::new(topic) {
                     self.forget(topic, message);
-                    expired += 1;
+                    expired.push(topic.as_str().into());
                 }
                 keep
             });

@@ -32,7 +32,11 @@ pub(crate) use crate::store::record::{
 /// Bytes of changes that may wait to be committed before those who cause them are no longer read.
 const PENDING_BYTES: usize = 16 << 20;
 /// How long a store that failed rests before it is opened again.
-const RETRY: Duration = Duration::from_secs(2);
+const RETRY: Duration = if cfg!(test) {
+    Duration::from_millis(1)
+} else {
+    Duration::from_secs(2)
+};
 
 /// Names the batch that a change is in. All changes up to a ticket are durable, or none of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -196,6 +200,13 @@ impl Store {
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the thread of the store panicked");
         }
+    }
+}
+
+impl Drop for Store {
+    /// A store that nobody closed is closed.
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

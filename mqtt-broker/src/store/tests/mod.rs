@@ -1,6 +1,7 @@
 //! The engine, against damage too.
 
 mod codec;
+mod committer;
 mod model;
 
 use std::fs;

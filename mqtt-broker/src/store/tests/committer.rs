@@ -1,0 +1,162 @@
+//! The thread that commits, with an engine that fails when it is told to.
+
+use std::sync::{Arc, Mutex};
+
+use mqtt_session::Time;
+
+use crate::config::Durability;
+use crate::store::engine::{Engine, EngineError};
+use crate::store::record::{Clock, Contents, Op, WallTime};
+use crate::store::{Open, Store};
+
+/// What the disk is asked, and what it answers.
+#[derive(Debug, Default)]
+struct Disk {
+    /// Commits that succeeded: the topics that each cleared.
+    commits: Vec<Vec<String>>,
+    /// How many of the next commits fail, and whether they were kept all the same.
+    failures: usize,
+    keeps_failed: bool,
+    /// How many of the next attempts to open fail.
+    closed: usize,
+    opened: usize,
+    /// Commits on an engine that has failed, or was not loaded: there must be none.
+    misused: usize,
+}
+
+#[derive(Debug)]
+struct Fake {
+    disk: Arc<Mutex<Disk>>,
+    loaded: bool,
+    failed: bool,
+}
+
+impl Engine for Fake {
+    fn last_commit_at(&self) -> Option<WallTime> {
+        Some(WallTime(5_000))
+    }
+
+    fn load(&mut self, _: Clock) -> Result<Contents, EngineError> {
+        self.loaded = true;
+        Ok(Contents::default())
+    }
+
+    fn commit(&mut self, ops: &[Op], _: WallTime, _: Durability) -> Result<(), EngineError> {
+        let mut disk = self.disk.lock().unwrap();
+        disk.misused += usize::from(self.failed || !self.loaded);
+        let fails = disk.failures > 0;
+        if !fails || disk.keeps_failed {
+            let topics = ops.iter().map(|op| match op {
+                Op::RetainedCleared(topic) => topic.to_string(),
+                other => panic!("{other:?}"),
+            });
+            let topics = topics.collect();
+            disk.commits.push(topics);
+        }
+        if fails {
+            disk.failures -= 1;
+            self.failed = true;
+            return Err("the disk fails".into());
+        }
+        Ok(())
+    }
+}
+
+fn open(disk: &Arc<Mutex<Disk>>) -> Open {
+    let disk = Arc::clone(disk);
+    Box::new(move || {
+        let mut state = disk.lock().unwrap();
+        state.opened += 1;
+        if state.closed > 0 {
+            state.closed -= 1;
+            return Err("the disk is not there".into());
+        }
+        Ok(Box::new(Fake {
+            disk: Arc::clone(&disk),
+            loaded: false,
+            failed: false,
+        }))
+    })
+}
+
+fn clear(topic: &str) -> Vec<Op> {
+    vec![Op::RetainedCleared(topic.into())]
+}
+
+/// What was submitted becomes durable in its order, though commits fail and the store must be opened again; nothing
+/// is announced before, and an engine that has failed is not used again.
+#[tokio::test]
+async fn a_failure_delays_and_loses_nothing() {
+    for keeps_failed in [false, true] {
+        let disk = Arc::new(Mutex::new(Disk {
+            failures: 3,
+            keeps_failed,
+            ..Disk::default()
+        }));
+        let (store, _) = Store::open(open(&disk), Durability::Disk, WallTime(9_000)).unwrap();
+        disk.lock().unwrap().closed = 2;
+        let mut last = None;
+        for number in 0..100 {
+            last = Some(store.submit(&mut clear(&number.to_string())));
+        }
+        let last = last.unwrap();
+        store.durable(last).await;
+        assert!(store.is_durable(last));
+        let disk = disk.lock().unwrap();
+        assert_eq!((disk.failures, disk.closed, disk.misused), (0, 0, 0));
+        assert_eq!(disk.opened, 1 + 3 + 2);
+        // A commit that was kept though it failed is made again: that is harmless.
+        let mut seen = Vec::new();
+        for topic in disk.commits.iter().flatten() {
+            if !seen.contains(topic) {
+                seen.push(topic.clone());
+            }
+        }
+        let expected: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+        assert_eq!(seen, expected);
+        assert!(keeps_failed || disk.commits.iter().flatten().count() == 100);
+    }
+}
+
+/// While the disk fails nothing counts as durable, and what is submitted is not lost: it is there when the store
+/// closes, or was never announced.
+#[tokio::test]
+async fn nothing_is_announced_that_is_not_kept() {
+    let disk = Arc::new(Mutex::new(Disk {
+        failures: usize::MAX,
+        ..Disk::default()
+    }));
+    let (store, _) = Store::open(open(&disk), Durability::Disk, WallTime(0)).unwrap();
+    let ticket = store.submit(&mut clear("a"));
+    while disk.lock().unwrap().opened < 5 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!store.is_durable(ticket));
+    store.close();
+    assert!(!store.is_durable(ticket));
+    assert_eq!(disk.lock().unwrap().misused, 0);
+}
+
+/// What was submitted before the store closes is durable when it has closed.
+#[tokio::test]
+async fn closing_commits_what_gathers() {
+    let disk = Arc::default();
+    let (store, _) = Store::open(open(&disk), Durability::Disk, WallTime(0)).unwrap();
+    let tickets: Vec<_> = (0..50)
+        .map(|number| store.submit(&mut clear(&number.to_string())))
+        .collect();
+    store.close();
+    assert!(tickets.into_iter().all(|ticket| store.is_durable(ticket)));
+    assert_eq!(disk.lock().unwrap().commits.iter().flatten().count(), 50);
+}
+
+/// A wall clock that runs behind the last commit counts as no time passed.
+#[test]
+fn time_does_not_run_backwards() {
+    for (system, origin) in [(1_000, 5_000), (9_000, 9_000)] {
+        let disk = Arc::default();
+        let (store, _) = Store::open(open(&disk), Durability::Disk, WallTime(system)).unwrap();
+        assert_eq!(store.clock().wall(Time::ZERO), WallTime(origin));
+        store.close();
+    }
+}
