@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use core::task::Waker;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crate::config::Config;
 use crate::counters::{Counters, DropReason};
 use crate::delivery::Delivery;
 use crate::frames::Frames;
@@ -221,6 +222,16 @@ impl Client {
     pub(crate) fn end(&self) -> (u64, Vec<Delivery>) {
         let frames = self.set_link(Link::Ended);
         (frames, core::mem::take(&mut self.outbox().deliveries))
+    }
+
+    /// Bytes of QoS 1 and 2 messages that the session can still take.
+    pub(crate) fn room(&self, config: &Config) -> usize {
+        let bound = if self.stored.is_some() {
+            config.stored_queue_bytes
+        } else {
+            config.queue_bytes
+        };
+        bound.saturating_sub(self.queued())
     }
 
     /// Bytes of QoS 1 and 2 messages that wait for this session's acknowledgement.

@@ -33,8 +33,11 @@ pub struct Config {
     pub topic_alias_maximum: u16,
     /// Unsent bytes of one connection beyond which QoS 0 messages to it are dropped. Default 1 MiB.
     pub outbox_bytes: usize,
-    /// Bytes of QoS 1 and 2 messages that one session may hold, in flight ones included. Default 16 MiB.
+    /// Bytes of QoS 1 and 2 messages that one session in memory may hold, in flight ones included. Default
+    /// 16 MiB.
     pub queue_bytes: usize,
+    /// The same of a session that is stored on disk. Default 1 GiB.
+    pub stored_queue_bytes: usize,
     /// Bytes that the subscriptions of one session may take, by a rough count: 128 for each, its filter twice,
     /// and 128 for each level of the filter. Default 96 MiB, which is about 180,000 of three
     /// levels.
@@ -96,6 +99,7 @@ impl Default for Config {
             topic_alias_maximum: 16,
             outbox_bytes: 1024 * 1024,
             queue_bytes: 16 * 1024 * 1024,
+            stored_queue_bytes: 1024 * 1024 * 1024,
             subscription_bytes: 96 * 1024 * 1024,
             retained_messages: usize::MAX,
             retained_bytes: 256 * 1024 * 1024,

@@ -58,8 +58,7 @@ impl Candidate<'_> {
         let has_room = if at_most_once {
             client.backlog() < config.outbox_bytes
         } else {
-            let size = Delivery::cost(Message::size_of(&self.parts));
-            client.queued().saturating_add(size) <= config.queue_bytes
+            Delivery::cost(Message::size_of(&self.parts)) <= client.room(config)
         };
         if !has_room {
             return Readiness::Unavailable;

@@ -182,7 +182,7 @@ impl Staging {
                     frame_bound: config.outbox_bytes.saturating_sub(client.backlog()),
                     deliveries: self.spare.pop().unwrap_or_default(),
                     delivery_bytes: 0,
-                    room: config.queue_bytes.saturating_sub(client.queued()),
+                    room: client.room(config),
                 });
                 self.numbers[key] = self.slots.len() as u32;
                 self.slots.len()
