@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::config::Config;
 use crate::counters::{Counters, DropReason};
 use crate::delivery::Delivery;
+use crate::expiring::Expiring;
 use crate::frames::Frames;
 use crate::message::Layout;
 use crate::store::{Key, SessionNumber};
@@ -77,6 +78,8 @@ pub(crate) enum Kick {
 pub(crate) struct Outbox {
     /// Finished QoS 0 packets.
     pub(crate) frames: Frames,
+    /// Those of them that expire, in order.
+    pub(crate) expiring: Expiring,
     /// QoS 1 and 2 messages, to be turned into packets by the session.
     pub(crate) deliveries: Vec<Delivery>,
     pub(crate) kick: Option<Kick>,
@@ -212,6 +215,7 @@ impl Client {
         outbox.waker = None;
         outbox.dirty = false;
         let mut lost = core::mem::take(&mut outbox.frames);
+        outbox.expiring = Expiring::default();
         self.set_backlog(&outbox);
         lost.count_frames()
     }

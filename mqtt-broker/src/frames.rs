@@ -188,8 +188,43 @@ impl Frames {
         dropped
     }
 
+    /// Asks for each frame, given where it begins and its bytes as far as they are not shared, whether to keep it;
+    /// it may be changed.
+    ///
+    /// Only for a queue of which nothing was written yet.
+    pub(crate) fn revise_frames(&mut self, mut revise: impl FnMut(usize, &mut [u8]) -> bool) {
+        let mut head = Vec::new();
+        let mut position = 0;
+        self.rebuild(|kept, frame, payload| {
+            head.clear();
+            head.extend_from_slice(frame);
+            let at = position;
+            position += frame.len() + payload.as_ref().map_or(0, Bytes::len);
+            if revise(at, &mut head) {
+                kept.push(&head, payload);
+            }
+        });
+    }
+
     /// Asks for each frame, given the bytes kept so far and its first byte, whether to keep it.
     fn retain_frames(&mut self, mut keep: impl FnMut(usize, u8) -> bool) {
+        self.rebuild(|kept, frame, payload| {
+            if keep(kept.len, frame.first().copied().unwrap_or_default()) {
+                kept.push(frame, payload);
+            }
+        });
+    }
+
+    /// Appends one frame, whose last part may be shared.
+    fn push(&mut self, head: &[u8], payload: Option<Bytes>) {
+        match payload {
+            Some(payload) => self.extend_shared(head, payload),
+            None => self.extend(head),
+        }
+    }
+
+    /// Passes each frame, in its two parts, to whoever fills the queue anew.
+    fn rebuild(&mut self, mut each: impl FnMut(&mut Self, &[u8], Option<Bytes>)) {
         let mut kept = Self::default();
         let sealed = core::mem::take(&mut self.sealed);
         let tail = Chunk {
@@ -209,16 +244,11 @@ impl Frames {
                     None
                 };
                 at = end;
-                if !keep(kept.len, head.first().copied().unwrap_or_default()) {
-                    continue;
-                }
-                match shared {
-                    Some(Chunk {
-                        bytes: Body::Shared(payload),
-                        ..
-                    }) => kept.extend_shared(head, payload),
-                    _ => kept.extend(head),
-                }
+                let payload = shared.and_then(|chunk| match chunk.bytes {
+                    Body::Shared(payload) => Some(payload),
+                    Body::Copied(_) => None,
+                });
+                each(&mut kept, head, payload);
             }
         }
         *self = kept;

@@ -6,6 +6,7 @@ mod config;
 mod connection;
 mod counters;
 mod delivery;
+mod expiring;
 mod frames;
 mod hub;
 mod listener;

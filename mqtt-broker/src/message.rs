@@ -207,12 +207,9 @@ impl Message {
         parts.topic.len() + parts.properties.len() + parts.payload.len() + size_of::<Self>()
     }
 
-    /// Remaining Message Expiry Interval in whole seconds, rounded up, so that a message does not expire
-    /// early by rounding. `None`: it never expires.
+    /// Remaining Message Expiry Interval in whole seconds. `None`: it never expires.
     pub(crate) fn remaining(&self, now: Time) -> Option<u32> {
-        let left = self.expires_at?.saturating_since(now);
-        let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
-        Some(u32::try_from(seconds).unwrap_or(u32::MAX))
+        Some(seconds_until(self.expires_at?, now))
     }
 
     /// Whether the Message Expiry Interval has passed.
@@ -256,6 +253,31 @@ pub(crate) fn forwarded_properties<'p>(
     let (_, width) = varint_at(out, start);
     out.drain(..start + width);
     Ok(())
+}
+
+/// Whole seconds until `end`, rounded up, so that a message does not expire early by rounding.
+pub(crate) fn seconds_until(end: Time, now: Time) -> u32 {
+    let left = end.saturating_since(now);
+    let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+    u32::try_from(seconds).unwrap_or(u32::MAX)
+}
+
+/// Writes another Message Expiry Interval into a packet of [`Parts::encode`], where it comes first among the
+/// properties. A packet without one stays as it is.
+pub(crate) fn set_expiry(packet: &mut [u8], seconds: u32) {
+    let header = 1 + varint_at(packet, 1).1;
+    let Some([high, low]) = packet.get(header..header + 2) else {
+        return;
+    };
+    let properties = header + 2 + usize::from(u16::from_be_bytes([*high, *low]));
+    let (len, width) = varint_at(packet, properties);
+    let at = properties + width;
+    if len >= 5
+        && packet.get(at) == Some(&0x02)
+        && let Some(value) = packet.get_mut(at + 1..at + 5)
+    {
+        value.copy_from_slice(&seconds.to_be_bytes());
+    }
 }
 
 fn varint_len(value: usize) -> usize {

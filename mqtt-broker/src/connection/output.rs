@@ -146,6 +146,9 @@ impl Driver {
             }
             if roomy && !outbox.frames.is_empty() {
                 frames = outbox.frames.take_front(DELIVERY_BYTES);
+                let expired = outbox.expiring.take(&mut frames, now);
+                self.hub
+                    .count_drop(Some(&self.client), DropReason::Expired, expired);
                 outbox_left = !outbox.frames.is_empty();
                 self.client.set_backlog(&outbox);
             }

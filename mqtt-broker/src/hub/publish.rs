@@ -277,6 +277,7 @@ impl Batch {
         self.work += 1 + self.cache.take_walked();
         if publish.qos == QoS::AtMostOnce
             && !publish.retain
+            && publish.properties.message_expiry_interval.is_none()
             && route.is_plain()
             && let Some(frame) = &inbound.frame
         {
@@ -463,31 +464,36 @@ impl Batch {
         }
         let parts = passage.parts;
         if passage.receivers == 1 {
-            return self.staging.send(client, config, len, 1, |frames| {
-                frames.extend_with(|out| parts.encode(&envelope, out));
-            });
+            let expires_at = passage.expires_at;
+            return self
+                .staging
+                .send(client, config, len, 1, expires_at, |frames| {
+                    frames.extend_with(|out| parts.encode(&envelope, out));
+                });
         }
         let shares = parts.payload.len() >= SHARED_PAYLOAD;
         let copied = len - if shares { parts.payload.len() } else { 0 };
         let scratch = &mut self.scratch;
-        self.staging.send(client, config, copied, 1, |frames| {
-            // The same bytes for all who read the same, except where identifiers make them differ.
-            let kind = identifiers.is_empty().then_some((layout, retain));
-            if kind.is_none() || passage.encoded != kind {
-                scratch.clear();
-                if shares {
-                    parts.encode_head(&envelope, scratch);
-                } else {
-                    parts.encode(&envelope, scratch);
+        let expires_at = passage.expires_at;
+        self.staging
+            .send(client, config, copied, 1, expires_at, |frames| {
+                // The same bytes for all who read the same, except where identifiers make them differ.
+                let kind = identifiers.is_empty().then_some((layout, retain));
+                if kind.is_none() || passage.encoded != kind {
+                    scratch.clear();
+                    if shares {
+                        parts.encode_head(&envelope, scratch);
+                    } else {
+                        parts.encode(&envelope, scratch);
+                    }
+                    passage.encoded = kind;
                 }
-                passage.encoded = kind;
-            }
-            if shares {
-                frames.extend_shared(scratch, passage.shared_payload());
-            } else {
-                frames.extend(scratch);
-            }
-        })
+                if shares {
+                    frames.extend_shared(scratch, passage.shared_payload());
+                } else {
+                    frames.extend(scratch);
+                }
+            })
     }
 }
 

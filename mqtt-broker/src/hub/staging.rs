@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use mqtt_session::Outgoing;
+use mqtt_session::{Outgoing, Time};
 
 use crate::client::{Client, Link};
 use crate::config::Config;
 use crate::counters::DropReason;
 use crate::delivery::Delivery;
+use crate::expiring::Expiring;
 use crate::frames::Frames;
 use crate::hub::Hub;
 use crate::hub::publish::Fate;
@@ -25,6 +26,7 @@ pub(crate) struct Slot {
     link: Link,
     frames: Frames,
     frame_count: u64,
+    expiring: Expiring,
     /// Bytes of QoS 0 frames beyond which the outbox would drop them.
     frame_bound: usize,
     deliveries: Vec<Delivery>,
@@ -81,6 +83,8 @@ impl Slot {
             }
             Some(_) => {}
             None => {
+                let (len, kept) = (outbox.frames.len(), self.frames.len());
+                outbox.expiring.append(len, &mut self.expiring, kept);
                 outbox.frames.append(&mut self.frames);
                 self.client.set_backlog(&outbox);
             }
@@ -179,6 +183,7 @@ impl Staging {
                     link: client.link(),
                     frames: Frames::default(),
                     frame_count: 0,
+                    expiring: Expiring::default(),
                     frame_bound: config.outbox_bytes.saturating_sub(client.backlog()),
                     deliveries: self.spare.pop().unwrap_or_default(),
                     delivery_bytes: 0,
@@ -200,17 +205,18 @@ impl Staging {
         count: u64,
     ) -> Fate {
         let write = |slot: &mut Frames| slot.extend(frames);
-        self.send(client, config, frames.len(), count, write)
+        self.send(client, config, frames.len(), count, None, write)
     }
 
     /// Lets `write` append `count` QoS 0 frames for `client`, which is connected, unless its outbox is full.
-    /// `copied` is what `write` copies, in bytes.
+    /// `copied` is what `write` copies, in bytes; with `expires_at` it is one frame that expires then.
     pub(crate) fn send(
         &mut self,
         client: &Arc<Client>,
         config: &Config,
         copied: usize,
         count: u64,
+        expires_at: Option<Time>,
         write: impl FnOnce(&mut Frames),
     ) -> Fate {
         let slot = self.slot(client, config);
@@ -218,6 +224,9 @@ impl Staging {
             return Fate::Dropped(DropReason::OutboxFull);
         }
         slot.frame_count += count;
+        if let Some(expires_at) = expires_at {
+            slot.expiring.mark(slot.frames.len(), expires_at);
+        }
         write(&mut slot.frames);
         self.bytes += copied;
         Fate::Sent

@@ -211,3 +211,45 @@ async fn acknowledgements_keep_their_order() {
         }
     }
 }
+
+/// [MQTT-3.3.2-5] [MQTT-3.3.2-6]: a QoS 0 message that waits for a slow reader expires like any other, and says how
+/// long it still has.
+#[tokio::test(start_paused = true)]
+async fn messages_expire_while_they_wait() {
+    for sender_version in [V3_1_1, V5] {
+        let broker = broker();
+        let mut receiver = slow(&broker, &hello(V5, "receiver"), "t/#", QoS::AtMostOnce).await;
+        let mut sender = Peer::new(&broker, sender_version, "sender").await;
+        let mut timed = Peer::new(&broker, V5, "timed").await;
+        for _ in 0..2 {
+            flood(&mut sender).await;
+        }
+        // What has left the outbox makes room for these.
+        let mut read = 0;
+        while read < 300_000 {
+            read += receiver.receive().await.bytes().len();
+        }
+        for (text, seconds) in [("short", 10), ("long", 100)] {
+            let mut publish = message("t/timed", text, QoS::AtMostOnce);
+            publish.properties.message_expiry_interval = Some(seconds);
+            timed.send_publish(&publish).await;
+        }
+        timed.expect_nothing().await;
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        loop {
+            let received = receiver.receive().await;
+            let publish = received.publish();
+            if publish.payload != b"long" {
+                assert_ne!(publish.payload, b"short");
+                continue;
+            }
+            assert_eq!(publish.properties.message_expiry_interval, Some(70));
+            break;
+        }
+        receiver.expect_nothing().await;
+        assert_eq!(
+            broker.client_dropped("receiver", DropReason::Expired),
+            Some(1)
+        );
+    }
+}
