@@ -85,6 +85,8 @@ impl Driver {
             .take()
             .unwrap_or_else(SessionState::no_session);
         let held = session.held_size();
+        let stored = state.stored.as_mut();
+        let unfinished = stored.and_then(|stored| stored.unfinished.take());
         let mut output = Output::default();
         let now = hub.now();
         let connection = packet.with_connect(|connect| {
@@ -116,7 +118,7 @@ impl Driver {
             connection,
             state: Some(state),
             will: stay.will,
-            waits: Waits::default(),
+            waits: Waits::resume(unfinished),
             expiry_interval: negotiated.session_expiry_interval,
             output,
             held,
@@ -154,6 +156,9 @@ impl Driver {
         // The last packets may have changed what the session holds after it was counted.
         self.client.queue_changes(self.held, session.held_size());
         state.session = Some(session);
+        if let Some(stored) = &mut state.stored {
+            stored.unfinished = self.waits.unfinished();
+        }
         let will = self.will.take().filter(|_| end.publishes_will());
         self.hub.detach(
             state,

@@ -21,6 +21,12 @@ struct Wait {
 /// What waits for the store, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Waits {
+    // Boxed: most connections never wait.
+    some: Option<Box<SomeWaits>>,
+}
+
+#[derive(Debug, Default)]
+struct SomeWaits {
     waiting: VecDeque<Wait>,
     /// The last change of the session that is in a batch of the store, or will be.
     changes: ChangeNumber,
@@ -37,12 +43,35 @@ pub(crate) struct Waits {
 impl Waits {
     /// Bytes of answers that wait.
     pub(crate) fn len(&self) -> usize {
-        self.bytes
+        self.some.as_ref().map_or(0, |some| some.bytes)
+    }
+
+    /// What an earlier connection of the session left.
+    pub(crate) fn resume(unfinished: Option<(Ticket, ChangeNumber)>) -> Self {
+        let mut waits = Self::default();
+        if let Some((ticket, changes)) = unfinished {
+            let some = waits.some.get_or_insert_default();
+            some.changes = changes;
+            some.submitted = changes;
+            some.waiting.push_back(Wait {
+                ticket,
+                changes,
+                answers: Vec::new(),
+            });
+        }
+        waits
+    }
+
+    /// What the next connection of the session has to wait for.
+    pub(crate) fn unfinished(&self) -> Option<(Ticket, ChangeNumber)> {
+        let last = self.some.as_ref()?.waiting.back()?;
+        Some((last.ticket, last.changes))
     }
 
     /// What leaves may have to wait for this change of the session.
     pub(crate) fn note(&mut self, number: ChangeNumber) {
-        self.changes = self.changes.max(number);
+        let some = self.some.get_or_insert_default();
+        some.changes = some.changes.max(number);
     }
 }
 
@@ -55,9 +84,10 @@ impl Driver {
         if self.client.stored.is_none() {
             return self.output.control_with(encode);
         }
-        let before = self.waits.answers.len();
-        let outcome = encode(&mut self.waits.answers);
-        self.waits.bytes += self.waits.answers.len() - before;
+        let waits = self.waits.some.get_or_insert_default();
+        let before = waits.answers.len();
+        let outcome = encode(&mut waits.answers);
+        waits.bytes += waits.answers.len() - before;
         outcome
     }
 
@@ -73,7 +103,9 @@ impl Driver {
 
     /// What was noted since the last time is in the batch of `ticket`; without one it needs no store.
     pub(crate) fn submitted(&mut self, ticket: Option<Ticket>) {
-        let waits = &mut self.waits;
+        let Some(waits) = &mut self.waits.some else {
+            return;
+        };
         if waits.changes == waits.submitted && waits.answers.is_empty() {
             return;
         }
@@ -89,13 +121,15 @@ impl Driver {
 
     /// Lets go what has become durable.
     pub(crate) fn release_durable(&mut self) {
-        let Some(store) = &self.hub.store else { return };
-        while let Some(wait) = self.waits.waiting.front()
+        let (Some(store), Some(waits)) = (&self.hub.store, &mut self.waits.some) else {
+            return;
+        };
+        while let Some(wait) = waits.waiting.front()
             && store.is_durable(wait.ticket)
-            && let Some(wait) = self.waits.waiting.pop_front()
+            && let Some(wait) = waits.waiting.pop_front()
         {
             self.connection.session_mut().durable(wait.changes);
-            self.waits.bytes -= wait.answers.len();
+            waits.bytes -= wait.answers.len();
             self.output
                 .control_with(|out| out.extend_from_slice(&wait.answers));
         }
@@ -103,13 +137,16 @@ impl Driver {
 
     /// Has the task woken when the next of what waits becomes durable; false if it is already.
     pub(crate) fn await_durable(&mut self, cx: &Context<'_>) -> bool {
-        let (Some(store), Some(wait)) = (&self.hub.store, self.waits.waiting.front()) else {
+        let (Some(store), Some(waits)) = (&self.hub.store, &mut self.waits.some) else {
             return true;
         };
-        if self.waits.registered == Some(wait.ticket) {
+        let Some(wait) = waits.waiting.front() else {
+            return true;
+        };
+        if waits.registered == Some(wait.ticket) {
             return true;
         }
-        self.waits.registered = Some(wait.ticket);
+        waits.registered = Some(wait.ticket);
         store.wake_when_durable(wait.ticket, cx.waker())
     }
 }
