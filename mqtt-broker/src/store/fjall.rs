@@ -414,9 +414,22 @@ fn create(directory: &Path, path: &Path) -> Result<(), EngineError> {
     batch.insert(&keyspaces.state, codec::FORMAT_KEY, format);
     batch.commit()?;
     drop((keyspaces, database));
+    // The database has not done it for the directories of its keyspaces.
+    sync_directories(&beside)?;
     fs::rename(&beside, path)?;
     journal::sync_directory(directory)?;
     Ok(())
+}
+
+/// Makes the names in a directory and in all below it durable.
+fn sync_directories(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_directories(&entry.path())?;
+        }
+    }
+    journal::sync_directory(directory)
 }
 
 fn open_database(path: &Path) -> Result<(Database, Keyspaces), EngineError> {
