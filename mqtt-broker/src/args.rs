@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 use mqtt_broker::Durability;
 
+use crate::store_command::StoreCommand;
+
 /// An MQTT broker for versions 3.1, 3.1.1 and 5.0.
 #[derive(Debug, Parser)]
 #[command(
@@ -59,6 +61,11 @@ pub(crate) enum Command {
         /// Configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+    },
+    /// See, copy or compact a data directory while no broker uses it.
+    Store {
+        #[command(subcommand)]
+        command: StoreCommand,
     },
 }
 

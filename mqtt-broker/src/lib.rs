@@ -14,6 +14,7 @@ mod message;
 mod server;
 mod shown;
 mod store;
+pub mod tools;
 mod will;
 
 pub use config::{Config, Durability};

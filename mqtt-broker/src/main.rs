@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 mod args;
+mod store_command;
 
 use core::fmt::Display;
 use core::time::Duration;
@@ -13,10 +14,11 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use mqtt_broker::{Broker, Config, Listener};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Args, LogFormat};
+use crate::args::{Args, Command, LogFormat};
 
 /// Messages are allocated by one thread and freed by another, which this allocator is good at.
 #[global_allocator]
@@ -32,14 +34,21 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const BAD_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let mut args = Args::parse();
     if let Some(problem) = args.problem() {
         complain(problem);
         return ExitCode::from(BAD_USAGE);
     }
+    if args.command.is_some() {
+        args.log_level = LevelFilter::WARN;
+    }
     // What is logged last is written when this is dropped.
     let _writer = log_to_standard_error(&args);
-    match serve(&args) {
+    let done = match &args.command {
+        Some(Command::Store { command }) => command.run(),
+        _ => serve(&args),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(format_args!("{error:#}"));

@@ -31,7 +31,7 @@ use crate::store::record::{
 };
 
 /// The format that is written, and the only one that is read.
-pub(super) const FORMAT: u16 = 1;
+pub(crate) const FORMAT: u16 = 1;
 pub(super) const FORMAT_KEY: [u8; 1] = [0];
 pub(super) const MARKS_KEY: [u8; 1] = [1];
 /// So much of a filter is in the key, which cannot hold the longest one; a hash stands for the rest.

@@ -72,14 +72,14 @@ enum Stage {
 
 /// A store in a directory.
 pub(crate) struct FjallEngine {
-    keyspaces: Keyspaces,
-    known: Known,
+    pub(super) keyspaces: Keyspaces,
+    pub(super) known: Known,
     stage: Stage,
     /// Records that could not be decoded.
     skipped: u64,
     database: Database,
     /// Held as long as the database is open.
-    _lock: File,
+    lock: File,
 }
 
 impl fmt::Debug for FjallEngine {
@@ -94,9 +94,11 @@ impl fmt::Debug for FjallEngine {
 impl FjallEngine {
     /// Opens the store in `directory`, which is created if it is missing.
     pub(crate) fn open(directory: &Path) -> Result<Self, OpenError> {
-        fs::create_dir_all(directory)
-            .map_err(|error| OpenError::Create(directory.to_owned(), error))?;
-        let lock = lock(directory)?;
+        Self::open_locked(directory, lock_directory(directory)?)
+    }
+
+    /// The same with the lock of the directory.
+    pub(super) fn open_locked(directory: &Path, lock: File) -> Result<Self, OpenError> {
         let failed = |error| OpenError::Open(directory.to_owned(), error);
         let path = directory.join("store");
         if !path.try_exists().map_err(|error| failed(error.into()))? {
@@ -137,8 +139,14 @@ impl FjallEngine {
             stage: Stage::Opened,
             skipped: 0,
             database,
-            _lock: lock,
+            lock,
         })
+    }
+
+    /// Closes the database and keeps the lock.
+    pub(super) fn close(self) -> File {
+        let Self { lock, .. } = self;
+        lock
     }
 
     fn skip(&mut self, keyspace: &Keyspace, key: &[u8], error: Undecodable) {
@@ -388,7 +396,10 @@ fn note_ended(known: &mut Known, session: SessionNumber) {
     known.ended.insert(session, 0);
 }
 
-fn lock(directory: &Path) -> Result<File, OpenError> {
+/// Keeps other brokers out of a directory, which is created if it is missing, as long as the file is open.
+pub(crate) fn lock_directory(directory: &Path) -> Result<File, OpenError> {
+    fs::create_dir_all(directory)
+        .map_err(|error| OpenError::Create(directory.to_owned(), error))?;
     let path = directory.join("lock");
     let failed = |error| OpenError::Lock(directory.to_owned(), error);
     let mut options = OpenOptions::new();

@@ -32,7 +32,7 @@ pub(super) struct Cut {
 /// Cuts the newest journal in the directory of a database, if there is more than zeros behind its last
 /// whole batch.
 pub(super) fn cut_damaged_tail(directory: &Path) -> io::Result<Option<Cut>> {
-    let Some(journal) = newest(directory)? else {
+    let Some((_, journal)) = newest(directory)? else {
         return Ok(None);
     };
     let mut file = File::open(&journal)?;
@@ -55,14 +55,26 @@ pub(super) fn cut_damaged_tail(directory: &Path) -> io::Result<Option<Cut>> {
 }
 
 /// Makes the names in a directory durable, where the system has a way to ask for it.
-pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
     if cfg!(windows) {
         return Ok(());
     }
     File::open(directory)?.sync_all()
 }
 
-fn newest(directory: &Path) -> io::Result<Option<PathBuf>> {
+/// Has the database begin a new journal when it is opened the next time. It removes the others, as it does when it
+/// begins one itself, once all that is in them is in tables.
+pub(super) fn begin(directory: &Path) -> io::Result<()> {
+    let Some((number, path)) = newest(directory)? else {
+        return Ok(());
+    };
+    File::open(path)?.sync_all()?;
+    File::create_new(directory.join(format!("{}.jnl", number + 1)))?.sync_all()?;
+    sync_directory(directory)
+}
+
+/// With its number.
+fn newest(directory: &Path) -> io::Result<Option<(u64, PathBuf)>> {
     let mut newest = None;
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
@@ -73,7 +85,7 @@ fn newest(directory: &Path) -> io::Result<Option<PathBuf>> {
             newest = newest.max(Some((number, path)));
         }
     }
-    Ok(newest.map(|(_, path)| path))
+    Ok(newest)
 }
 
 /// Length of the whole batches that the file begins with.

@@ -5,6 +5,7 @@
 
 mod changes;
 mod codec;
+mod compaction;
 mod engine;
 mod fjall;
 mod input;
@@ -22,8 +23,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use crate::config::Durability;
+pub(crate) use crate::store::codec::FORMAT as STORE_FORMAT;
+pub(crate) use crate::store::compaction::compact;
 pub(crate) use crate::store::engine::{Engine, EngineError};
-pub(crate) use crate::store::fjall::FjallEngine;
+pub(crate) use crate::store::fjall::{FjallEngine, OpenError, lock_directory};
+pub(crate) use crate::store::journal::sync_directory;
 pub(crate) use crate::store::record::{
     BodyNumber, Clock, Contents, Entry, Key, Op, SessionNumber, SessionRecord, StoredSession,
     WallTime, WillRecord,

@@ -28,6 +28,7 @@ mod shutdown;
 mod sizes;
 mod slow_reader;
 mod store;
+mod store_command;
 mod subscribe;
 mod topics;
 mod unsubscribe;

@@ -11,14 +11,14 @@ use crate::harness::{
 };
 
 /// A data directory and the broker that uses it at the moment.
-struct Place {
-    directory: TempDir,
+pub(crate) struct Place {
+    pub(crate) directory: TempDir,
     config: Config,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             directory: TempDir::new().unwrap(),
             config: Config::default(),
@@ -26,7 +26,7 @@ impl Place {
         }
     }
 
-    async fn start(&mut self) -> Broker {
+    pub(crate) async fn start(&mut self) -> Broker {
         let broker = Broker::open(self.config.clone(), self.directory.path()).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let run = broker.clone().run(Vec::new(), async move {
@@ -38,7 +38,7 @@ impl Place {
     }
 
     /// Ends the broker; `peers` are gone before, so that nobody waits for them.
-    async fn stop(&mut self, broker: Broker, peers: impl Sized) {
+    pub(crate) async fn stop(&mut self, broker: Broker, peers: impl Sized) {
         drop(peers);
         let (stop, running) = self.running.take().unwrap();
         stop.send(()).unwrap();
@@ -52,7 +52,7 @@ impl Place {
     }
 }
 
-async fn resumed(broker: &Broker, version: ProtocolVersion, id: &str) -> Peer {
+pub(crate) async fn resumed(broker: &Broker, version: ProtocolVersion, id: &str) -> Peer {
     let (peer, present) = Peer::lasting(broker, version, id).await;
     assert_eq!(present, version.has_session_present(), "{version} {id}");
     peer
