@@ -41,6 +41,8 @@ enum Chore {
     Abuse(abuse::Args),
     /// Kill the broker amid traffic again and again, and look for what it lost
     Crash(crash::Args),
+    /// Let the disk of the broker fail or fill up, cut its power, and look for what it lost
+    Disk(crash::disk::Args),
     /// List the tests of each normative statement, and run them
     Conformance(conformance::Args),
     /// Run the fuzz targets
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Chore::Interop(args) => interop::run(&args),
         Chore::Abuse(args) => abuse::run(&args),
         Chore::Crash(args) => crash::run(&args),
+        Chore::Disk(args) => crash::disk::run(&args),
         Chore::Conformance(args) => conformance::run(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
     };

@@ -1,6 +1,7 @@
 //! The broker under test: a process that is started again and again on the same directory.
 
 use std::{
+    ffi::OsString,
     fs::{self, File, OpenOptions},
     io::{Read, Seek, SeekFrom},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -23,8 +24,12 @@ const POLL: Duration = Duration::from_millis(1);
 
 /// What is started.
 pub(super) enum Program {
-    /// This broker; without `stored` its state is in memory.
-    Ours { path: PathBuf, stored: bool },
+    /// This broker; without `stored` its state is in memory. Started by `tracer` where that names one.
+    Ours {
+        path: PathBuf,
+        stored: bool,
+        tracer: Vec<OsString>,
+    },
     /// Mosquitto, which writes its state when it ends and every second.
     Mosquitto(PathBuf),
 }
@@ -86,6 +91,11 @@ impl Broker {
         Ok(())
     }
 
+    /// Its process identifier.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGKILL; returns when the process is gone and its connections with it.
     pub(super) fn kill(mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
@@ -132,8 +142,15 @@ fn spawn(program: &Program, folder: &Path) -> Result<(Child, Option<SocketAddr>)
         .append(true)
         .open(folder.join("log"))?;
     let (mut command, known) = match program {
-        Program::Ours { path, stored } => {
-            let mut command = Command::new(path);
+        Program::Ours {
+            path,
+            stored,
+            tracer,
+        } => {
+            let mut line = tracer.iter().map(OsString::as_os_str);
+            let mut line = line.by_ref().chain([path.as_os_str()]);
+            let mut command = Command::new(line.next().unwrap_or(path.as_os_str()));
+            command.args(line);
             command.args(["--listen", "127.0.0.1:0"]);
             if *stored {
                 command.arg("--data-dir").arg(&data);
@@ -188,7 +205,7 @@ fn serving(
     }
 }
 
-fn printed(log: &Path, from: u64) -> Result<String> {
+pub(super) fn printed(log: &Path, from: u64) -> Result<String> {
     let mut file = File::open(log)?;
     file.seek(SeekFrom::Start(from))?;
     let mut bytes = Vec::new();

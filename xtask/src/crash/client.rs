@@ -210,7 +210,10 @@ impl Client {
                 code: 0,
                 receive_maximum,
             } => {
-                journal.tick();
+                let now = journal.tick();
+                if !self.established {
+                    journal.established.push((self.name.clone(), now));
+                }
                 if self.established && !present {
                     journal.fail(Promise::Session, format!("{} has no session", self.name));
                 }

@@ -1,7 +1,7 @@
 //! What the clients of a run did and saw, each with the number of its instant: one thread drives them
 //! all, so that a lower number was earlier. The judge reads it when the run is over.
 
-use std::{collections::BTreeMap, fmt, rc::Rc};
+use std::{collections::BTreeMap, fmt, rc::Rc, time::SystemTime};
 
 /// A message: its publisher and its number there, from 0 on without a gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,6 +54,7 @@ pub(super) struct Interest {
 pub(super) struct Delivery {
     pub(super) message: MessageId,
     pub(super) qos: u8,
+    pub(super) at: u64,
 }
 
 /// What one subscriber did and saw.
@@ -62,6 +63,8 @@ pub(super) struct Session {
     pub(super) name: String,
     pub(super) interests: Vec<Interest>,
     pub(super) deliveries: Vec<Delivery>,
+    /// Messages whose PUBREL came, and when: their identifiers are forgotten.
+    pub(super) released: Vec<(MessageId, u64)>,
 }
 
 /// What the broker promised and did not keep.
@@ -95,9 +98,13 @@ pub(super) struct Failure {
 }
 
 /// Everything of one run.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Journal {
     now: u64,
+    /// The wall clock at each instant, in microseconds since 1970.
+    clock: Vec<u64>,
+    /// Clients by name, and when their first CONNACK came.
+    pub(super) established: Vec<(String, u64)>,
     /// By publisher and number.
     pub(super) sent: Vec<Vec<Sent>>,
     pub(super) sessions: Vec<Session>,
@@ -111,8 +118,16 @@ pub(super) struct Journal {
 impl Journal {
     /// The number of this instant; the next one is higher.
     pub(super) fn tick(&mut self) -> u64 {
+        let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        self.clock
+            .push(time.map_or(0, |time| time.as_micros() as u64));
         self.now += 1;
         self.now
+    }
+
+    /// The last instant at which the wall clock was below `micros`.
+    pub(super) fn instant_before(&self, micros: u64) -> u64 {
+        self.clock.partition_point(|time| *time < micros) as u64
     }
 
     /// The number of the last instant: it stands still where nothing happens.
@@ -188,7 +203,7 @@ impl Journal {
 
     /// A subscriber took a message; what is not known for one of this run is a failure.
     pub(super) fn deliver(&mut self, session: usize, topic: &str, payload: &[u8], qos: u8) {
-        self.tick();
+        let at = self.tick();
         let id = identify(payload);
         let known = id.and_then(|id| self.message(id));
         let (Some(message), Some(sent)) = (id, known) else {
@@ -203,7 +218,7 @@ impl Journal {
             return self.fail(Promise::Altered, text);
         }
         self.delivered += 1;
-        let delivery = Delivery { message, qos };
+        let delivery = Delivery { message, qos, at };
         self.sessions[session].deliveries.push(delivery);
     }
 

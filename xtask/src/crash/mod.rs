@@ -3,6 +3,7 @@
 
 mod broker;
 mod client;
+pub(crate) mod disk;
 mod journal;
 mod judge;
 mod publisher;
@@ -113,6 +114,7 @@ pub(crate) fn run(args: &Args) -> Result<Verdict> {
         None => Program::Ours {
             path: broker::build(&args.profile)?,
             stored: !args.in_memory && !args.in_memory_must_fail,
+            tracer: Vec::new(),
         },
     };
     let folder = broker::target()?

@@ -224,8 +224,11 @@ impl Subscriber {
             Packet::Ack {
                 first: PUBREL, id, ..
             } => {
-                journal.tick();
-                self.unreleased.remove(&id);
+                let at = journal.tick();
+                if let Some(message) = self.unreleased.remove(&id).flatten() {
+                    let released = &mut journal.sessions[self.session].released;
+                    released.push((message, at));
+                }
                 self.answer(ack(PUBCOMP, id), now, lively);
             }
             Packet::Suback { id, code } => self.answered(id, Some(code), journal),

@@ -38,6 +38,8 @@ const TOPICS: usize = 3;
 pub(super) const RETAINED_FILTER: &str = "kept/#";
 /// Between two looks at connections on which nothing happens.
 const POLL: Duration = Duration::from_micros(300);
+/// Between two looks at what ends the traffic.
+const LOOK: Duration = Duration::from_millis(20);
 /// Draining has failed when nothing has come for so long.
 const STALLED: Duration = Duration::from_secs(5);
 /// Draining has failed after so long.
@@ -88,6 +90,36 @@ impl Traffic {
         while Instant::now() < end {
             self.step(address, true);
         }
+    }
+
+    /// Traffic until `done` says so; false if it has not by `end`.
+    pub(super) fn run_until(
+        &mut self,
+        address: SocketAddr,
+        end: Instant,
+        mut done: impl FnMut(&Journal) -> bool,
+    ) -> bool {
+        let mut next_look = Instant::now();
+        while Instant::now() < end {
+            self.step(address, true);
+            if Instant::now() >= next_look {
+                if done(&self.journal) {
+                    return true;
+                }
+                next_look = Instant::now() + LOOK;
+            }
+        }
+        false
+    }
+
+    /// Everybody with a session: name, version, and the number of the session in the journal.
+    pub(super) fn clients(&self) -> Vec<(String, Version, Option<usize>)> {
+        let publishers = self.publishers.iter().map(|it| (&it.client, None));
+        let subscribers = self.subscribers.iter().enumerate();
+        let subscribers = subscribers.map(|(session, it)| (&it.client, Some(session)));
+        let all = publishers.chain(subscribers);
+        all.map(|(client, session)| (client.name.clone(), client.version, session))
+            .collect()
     }
 
     /// The connections break: what was sent on them before is still read.

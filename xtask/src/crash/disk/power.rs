@@ -1,0 +1,296 @@
+//! Power cuts: a run is recorded, and what the disk held at each of its syncs is built anew in a folder
+//! of its own. A broker that is started on it must have all that was acknowledged by then.
+
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{
+    super::{
+        broker::{Broker, Program},
+        journal::{Failure, Journal, Promise},
+        look,
+        random::Random,
+        retained,
+        traffic::{RETAINED_FILTER, Traffic},
+    },
+    conclude,
+    past::past,
+    replay::{Cut, Disk},
+    restored::{self, Name},
+    trace::{self, Line},
+};
+use crate::step::{Steps, quiet, seconds};
+
+/// Starts of the broker in a recorded run.
+const STARTS: usize = 2;
+/// Traffic of each.
+const TRAFFIC: Duration = Duration::from_millis(600);
+/// With a failed sync: long enough for the store to be opened again and to go on.
+const WITH_FAILURE: Duration = Duration::from_secs(6);
+/// The sync of each thread that fails, in the second start, is one of these.
+const FAILED_SYNC: (usize, usize) = (30, 60);
+/// The clock of strace may differ by so much, in microseconds.
+const CLOCK: u64 = 50;
+/// How long strace may take to write its last line.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The disk does what it is told.
+    Honest,
+    /// One sync fails.
+    FailedSync,
+    /// The disk keeps nothing of a file that it was told to sync: the losses must be found.
+    Lying,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Honest => "power cut",
+            Self::FailedSync => "power cut after a failed sync",
+            Self::Lying => "power cut of a disk that lies",
+        }
+    }
+}
+
+struct Recorded {
+    traces: Vec<PathBuf>,
+    clients: Vec<Name>,
+    journal: Journal,
+}
+
+/// Records a run and cuts the power at `points` of its syncs, or all.
+pub(super) fn run(
+    program: &Path,
+    folder: &Path,
+    seed: u64,
+    points: Option<usize>,
+    kind: Kind,
+    steps: &mut Steps,
+) {
+    let name = kind.name();
+    let folder = folder.join(name.replace(' ', "-"));
+    steps.run(name, || {
+        let mut random = Random::new(seed);
+        let recorded = record(program, &folder, &mut random, kind)?;
+        cut(program, &folder, &recorded, points, kind, &mut random)
+    });
+}
+
+fn record(program: &Path, folder: &Path, random: &mut Random, kind: Kind) -> Result<Recorded> {
+    fs::create_dir_all(folder)?;
+    let mut traffic = Traffic::new(random, true);
+    let mut traces = Vec::new();
+    for start in 0..STARTS {
+        let path = folder.join(format!("trace-{start}"));
+        // With -D the broker is our child, and strace ends with it.
+        let words = [
+            "strace",
+            "-D",
+            "-f",
+            "-y",
+            "-ttt",
+            "-T",
+            "-xx",
+            "-s",
+            "100000000",
+            "-o",
+        ];
+        let mut tracer: Vec<OsString> = words.map(OsString::from).into();
+        tracer.push(path.clone().into());
+        tracer.extend(["-e", trace::CALLS].map(OsString::from));
+        let fails = kind == Kind::FailedSync && start + 1 == STARTS;
+        if fails {
+            let number = FAILED_SYNC.0 + random.below(FAILED_SYNC.1 - FAILED_SYNC.0);
+            println!("sync {number} fails");
+            tracer.push("-e".into());
+            tracer.push(format!("inject=fdatasync:error=EIO:when={number}").into());
+        }
+        let program = Program::Ours {
+            path: program.to_owned(),
+            stored: true,
+            tracer,
+        };
+        let broker = Broker::start(&program, folder)?;
+        look(&mut traffic, &broker, "while it is recorded")?;
+        let time = if fails { WITH_FAILURE } else { TRAFFIC };
+        traffic.run(broker.address, Instant::now() + time);
+        // Not killed: what a call did that was cut off is not in the trace.
+        broker.terminate()?;
+        traffic.crash();
+        wait_for_end(&path)?;
+        traces.push(path);
+    }
+    Ok(Recorded {
+        traces,
+        clients: traffic.clients(),
+        journal: traffic.journal,
+    })
+}
+
+/// Waits until strace has written how the broker ended.
+fn wait_for_end(path: &Path) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let text = fs::read(path)?;
+        let tail = &text[text.len().saturating_sub(200)..];
+        let tail = String::from_utf8_lossy(tail);
+        let process = text.split(|byte| *byte == b' ').next().unwrap_or_default();
+        let end = format!("{} ", String::from_utf8_lossy(process));
+        let ended = tail
+            .lines()
+            .any(|line| line.starts_with(&end) && line.ends_with("+++"));
+        if ended && tail.ends_with('\n') {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "strace does not end");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Replays the run and looks at the chosen syncs, just before each took effect, and at the end.
+fn cut(
+    program: &Path,
+    folder: &Path,
+    recorded: &Recorded,
+    points: Option<usize>,
+    kind: Kind,
+    random: &mut Random,
+) -> Result<()> {
+    let mut runs = Vec::new();
+    for path in &recorded.traces {
+        runs.push(trace::read(&String::from_utf8_lossy(&fs::read(path)?))?);
+    }
+    let root = folder.join("data");
+    let lines = runs.iter().flatten();
+    let probe = Disk::new(root.clone(), false);
+    let total = lines
+        .filter(|it| matches!(it, Line::Done(call) if probe.is_sync(call)))
+        .count();
+    let wanted = chosen(total, points, random);
+    let (mut disk, mut number, mut failures) =
+        (Disk::new(root, kind == Kind::Lying), 0, Vec::new());
+    let begun = Instant::now();
+    let mut looks = 0;
+    let mut look_at = |disk: &Disk, number: usize, until: u64| -> Result<()> {
+        let instant = recorded.journal.instant_before(until);
+        for how in Cut::ALL {
+            let found = look_after(program, folder, recorded, disk, how, instant);
+            let found = found.unwrap_or_else(|error| {
+                vec![Failure {
+                    promise: Promise::Session,
+                    text: format!("{error:#}"),
+                }]
+            });
+            looks += 1;
+            failures.extend(found.into_iter().map(|failure| Failure {
+                text: format!("{how:?} at sync {number} of {total}: {}", failure.text),
+                ..failure
+            }));
+        }
+        Ok(())
+    };
+    for run in &runs {
+        for line in run {
+            match line {
+                Line::Begun { thread, name, on } if name.ends_with("sync") => {
+                    disk.begin_sync(*thread, *on);
+                }
+                Line::Begun { .. } => {}
+                Line::Done(call) => {
+                    if disk.is_sync(call) {
+                        if wanted[number] {
+                            look_at(&disk, number, call.ended.saturating_sub(CLOCK))?;
+                        }
+                        number += 1;
+                    }
+                    disk.apply(call)?;
+                }
+            }
+        }
+        disk.close_all();
+    }
+    look_at(&disk, total, u64::MAX)?;
+    println!(
+        "{total} syncs, {looks} brokers started after a power cut in {}; {} messages acknowledged",
+        seconds(begun.elapsed()),
+        recorded.journal.acknowledged
+    );
+    if kind == Kind::Lying {
+        let lost = failures.iter().filter(|it| it.promise == Promise::Lost);
+        let count = lost.count();
+        println!("{count} losses found");
+        ensure!(count > 0, "the losses of a disk that lies were not found");
+        return Ok(());
+    }
+    conclude(failures, folder)?;
+    if kind == Kind::FailedSync {
+        // What the sync should have written is in the recorded folder, which is read from the cache.
+        return Ok(());
+    }
+    let whole = folder.join("whole");
+    disk.dump(Cut::Whole, &whole)?;
+    quiet(
+        Command::new("diff")
+            .arg("-r")
+            .args([&folder.join("data"), &whole]),
+    )
+    .context("the replay is not what was recorded")?;
+    Ok(())
+}
+
+/// Which of so many syncs are looked at.
+fn chosen(total: usize, points: Option<usize>, random: &mut Random) -> Vec<bool> {
+    let Some(points) = points.filter(|points| *points < total) else {
+        return vec![true; total];
+    };
+    let mut wanted = vec![false; total];
+    let mut left = points;
+    while left > 0 {
+        let at = random.below(total);
+        if !wanted[at] {
+            wanted[at] = true;
+            left -= 1;
+        }
+    }
+    wanted
+}
+
+/// Starts a broker on what is left after a power cut, and judges it by what was known then.
+fn look_after(
+    program: &Path,
+    folder: &Path,
+    recorded: &Recorded,
+    disk: &Disk,
+    how: Cut,
+    instant: u64,
+) -> Result<Vec<Failure>> {
+    let folder = folder.join("cut");
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    fs::create_dir_all(&folder)?;
+    disk.dump(how, &folder.join("data"))?;
+    let program = Program::Ours {
+        path: program.to_owned(),
+        stored: true,
+        tracer: Vec::new(),
+    };
+    let broker = Broker::start(&program, &folder)?;
+    let mut journal = past(&recorded.journal, instant);
+    let owed = journal.owed_retained();
+    let found = retained::look(broker.address, RETAINED_FILTER, owed)?;
+    journal.check_retained(&found, "then");
+    let failures = restored::judge(broker.address, &recorded.clients, journal)?;
+    broker.kill()?;
+    Ok(failures)
+}
