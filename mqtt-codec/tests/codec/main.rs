@@ -7,6 +7,7 @@
 
 mod allocation;
 mod chunking;
+mod client;
 mod generate;
 mod hex;
 mod roundtrip;
