@@ -14,7 +14,7 @@ use crate::connection;
 use crate::counters::{Counters, DropReason};
 use crate::hub::Hub;
 use crate::listener::Listener;
-use crate::store::{Engine, EngineError, FjallEngine, Store, WallTime};
+use crate::store::{Engine, EngineError, FjallEngine, Store, Synced, WallTime};
 
 /// How long a listener rests when the system has no more sockets.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -54,8 +54,9 @@ impl Broker {
             source,
         };
         let place = directory.to_owned();
+        let synced = Synced::default();
         let open = move || -> Result<Box<dyn Engine>, EngineError> {
-            Ok(Box::new(FjallEngine::open(&place)?))
+            Ok(Box::new(FjallEngine::open_again(&place, &synced)?))
         };
         let (store, contents) =
             Store::open(Box::new(open), config.durability, WallTime::now()).map_err(failed)?;

@@ -4,6 +4,7 @@
 //! batch of the journal. Its settings are for a small device: they bound the memory and not the data.
 
 use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -70,6 +71,24 @@ enum Stage {
     Failed,
 }
 
+/// Up to where the journal is known to be durable, for the process that writes it. It outlives an engine that
+/// fails.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Synced {
+    /// The sequence number that follows the last durable batch; 0: not known.
+    next: Arc<AtomicU64>,
+}
+
+impl Synced {
+    fn up_to(&self, database: &Database) {
+        self.next.store(database.seqno(), Ordering::Relaxed);
+    }
+
+    fn next(&self) -> Option<u64> {
+        Some(self.next.load(Ordering::Relaxed)).filter(|next| *next > 0)
+    }
+}
+
 /// A store in a directory.
 pub(crate) struct FjallEngine {
     pub(super) keyspaces: Keyspaces,
@@ -78,6 +97,7 @@ pub(crate) struct FjallEngine {
     /// Records that could not be decoded.
     skipped: u64,
     database: Database,
+    synced: Synced,
     /// Held as long as the database is open.
     lock: File,
 }
@@ -97,6 +117,19 @@ impl FjallEngine {
         Self::open_locked(directory, lock_directory(directory)?)
     }
 
+    /// The same for a process that had it open before: what was written when its last commit failed is removed.
+    pub(crate) fn open_again(directory: &Path, synced: &Synced) -> Result<Self, OpenError> {
+        let lock = lock_directory(directory)?;
+        if let Some(next) = synced.next() {
+            journal::cut_unsynced(&directory.join("store"), next)
+                .map_err(|error| OpenError::Open(directory.to_owned(), error.into()))?;
+        }
+        let mut engine = Self::open_locked(directory, lock)?;
+        engine.synced = synced.clone();
+        engine.synced.up_to(&engine.database);
+        Ok(engine)
+    }
+
     /// The same with the lock of the directory.
     pub(super) fn open_locked(directory: &Path, lock: File) -> Result<Self, OpenError> {
         let failed = |error| OpenError::Open(directory.to_owned(), error);
@@ -113,6 +146,7 @@ impl FjallEngine {
                 "cut the damaged tail of the store's journal (kept and lost in bytes)"
             );
         }
+        journal::sync(&path).map_err(|error| failed(error.into()))?;
         let (database, keyspaces) = open_database(&path).map_err(failed)?;
         let value = keyspaces.state.get(codec::FORMAT_KEY);
         let value = value.map_err(|error| failed(error.into()))?;
@@ -139,6 +173,7 @@ impl FjallEngine {
             stage: Stage::Opened,
             skipped: 0,
             database,
+            synced: Synced::default(),
             lock,
         })
     }
@@ -304,6 +339,7 @@ impl Engine for FjallEngine {
         let mut batch = self.database.batch().durability(Some(mode));
         changes::write(ops, at, &mut self.known, &self.keyspaces, &mut batch)?;
         batch.commit()?;
+        self.synced.up_to(&self.database);
         self.stage = Stage::Loaded;
         Ok(())
     }

@@ -54,6 +54,30 @@ pub(super) fn cut_damaged_tail(directory: &Path) -> io::Result<Option<Cut>> {
     Ok(Some(cut))
 }
 
+/// Removes the batches from a sequence number on, which were written before a sync failed. What the system shows of
+/// them is what it remembers, not what the disk has, and it does not try to write that again.
+pub(super) fn cut_unsynced(directory: &Path, first: u64) -> io::Result<()> {
+    for (_, path) in all(directory)? {
+        let file = File::open(&path)?;
+        let length = file.metadata()?.len();
+        let kept = batches(&file, |number| number < first)?;
+        if kept < length {
+            let file = OpenOptions::new().write(true).open(&path)?;
+            file.set_len(kept)?;
+            file.sync_all()?;
+        }
+    }
+    sync_directory(directory)
+}
+
+/// Makes the newest journal durable: what the broker before wrote last may be with the system only.
+pub(super) fn sync(directory: &Path) -> io::Result<()> {
+    match newest(directory)? {
+        Some((_, path)) => File::open(path)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
 /// Makes the names in a directory durable, where the system has a way to ask for it.
 pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
     if cfg!(windows) {
@@ -75,21 +99,31 @@ pub(super) fn begin(directory: &Path) -> io::Result<()> {
 
 /// With its number.
 fn newest(directory: &Path) -> io::Result<Option<(u64, PathBuf)>> {
-    let mut newest = None;
+    Ok(all(directory)?.into_iter().max())
+}
+
+/// With their numbers.
+fn all(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let mut all = Vec::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         let number = path
             .file_name()
             .and_then(|name| name.to_str()?.strip_suffix(".jnl")?.parse::<u64>().ok());
         if let Some(number) = number {
-            newest = newest.max(Some((number, path)));
+            all.push((number, path));
         }
     }
-    Ok(newest)
+    Ok(all)
 }
 
 /// Length of the whole batches that the file begins with.
 fn whole_batches(file: &File) -> io::Result<u64> {
+    batches(file, |_| true)
+}
+
+/// Length of the whole batches that the file begins with, as far as their sequence numbers are wanted.
+fn batches(file: &File, wanted: impl Fn(u64) -> bool) -> io::Result<u64> {
     let mut scan = Scan {
         left: file.metadata()?.len(),
         reader: BufReader::new(file),
@@ -97,7 +131,7 @@ fn whole_batches(file: &File) -> io::Result<u64> {
     };
     let length = scan.left;
     let mut whole = 0;
-    while scan.batch()? {
+    while scan.batch()?.is_some_and(&wanted) {
         whole = length - scan.left;
     }
     Ok(whole)
@@ -133,24 +167,26 @@ struct Scan<'f> {
 }
 
 impl Scan<'_> {
-    fn batch(&mut self) -> io::Result<bool> {
+    /// The sequence number of the next one.
+    fn batch(&mut self) -> io::Result<Option<u64>> {
         let Some([START, items @ ..]) = self.array::<5>()? else {
-            return Ok(false);
+            return Ok(None);
         };
-        if self.array::<8>()?.is_none() {
-            return Ok(false);
-        }
+        let Some(number) = self.array::<8>()? else {
+            return Ok(None);
+        };
         let mut hash = Xxh3::new();
         for _ in 0..u32::from_le_bytes(items) {
             if !self.item(&mut hash)? {
-                return Ok(false);
+                return Ok(None);
             }
         }
         let Some([END, expected @ ..]) = self.array::<9>()? else {
-            return Ok(false);
+            return Ok(None);
         };
         let whole = hash.digest() == u64::from_le_bytes(expected);
-        Ok(whole && self.array()? == Some(TRAILER))
+        let whole = whole && self.array()? == Some(TRAILER);
+        Ok(whole.then_some(u64::from_le_bytes(number)))
     }
 
     fn item(&mut self, hash: &mut Xxh3) -> io::Result<bool> {

@@ -26,7 +26,7 @@ use crate::config::Durability;
 pub(crate) use crate::store::codec::FORMAT as STORE_FORMAT;
 pub(crate) use crate::store::compaction::compact;
 pub(crate) use crate::store::engine::{Engine, EngineError};
-pub(crate) use crate::store::fjall::{FjallEngine, OpenError, lock_directory};
+pub(crate) use crate::store::fjall::{FjallEngine, OpenError, Synced, lock_directory};
 pub(crate) use crate::store::journal::sync_directory;
 pub(crate) use crate::store::record::{
     BodyNumber, Clock, Contents, Entry, Key, Op, SessionNumber, SessionRecord, StoredSession,

@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use crate::config::Durability;
 use crate::message::{Message, Parts};
 use crate::store::engine::Engine;
-use crate::store::fjall::{FjallEngine, OpenError};
+use crate::store::fjall::{FjallEngine, OpenError, Synced};
 use crate::store::record::{
     BodyNumber, Clock, Contents, Entry, Key, Op, SessionNumber, SessionRecord, WallTime,
 };
@@ -257,5 +257,32 @@ proptest! {
             let next = keys.len() as u64;
             commit(&mut engine, &[queued(1, next, None), queued(1, next + 1, None)]);
         }
+    }
+}
+
+/// After a failed sync the system shows what it was given, and the disk may not have it: nothing of that is built on.
+#[test]
+fn what_was_not_synced_is_removed_before_the_store_is_opened_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let synced = Synced::default();
+    let keys = |engine: &mut FjallEngine| -> Vec<Key> {
+        let contents = engine.load(CLOCK).unwrap();
+        let sessions = contents.sessions.iter();
+        sessions.flat_map(|it| &it.entries).map(|it| it.0).collect()
+    };
+    let mut engine = FjallEngine::open_again(directory.path(), &synced).unwrap();
+    assert!(keys(&mut engine).is_empty());
+    commit(&mut engine, &[session(1, 1), queued(1, 1, None)]);
+    commit(&mut engine, &[queued(1, 2, None)]);
+    drop(engine);
+    // What another process wrote is not known to have failed.
+    let mut other = FjallEngine::open(directory.path()).unwrap();
+    assert_eq!(keys(&mut other), [1, 2]);
+    commit(&mut other, &[queued(1, 3, None)]);
+    commit(&mut other, &[queued(1, 4, None)]);
+    drop(other);
+    for _ in 0..2 {
+        let mut engine = FjallEngine::open_again(directory.path(), &synced).unwrap();
+        assert_eq!(keys(&mut engine), [1, 2]);
     }
 }
