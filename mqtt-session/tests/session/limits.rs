@@ -227,3 +227,42 @@ fn qos_0_is_reported_on_request() {
     assert_eq!(end.connection.poll_event(), None);
     assert_eq!(end.completes(PacketType::PubAck, 1), Some(2));
 }
+
+/// [MQTT-3.3.2-9]: a client uses no alias above what the server announced, and none if it announced none.
+#[test]
+fn a_client_uses_the_aliases_of_the_server() {
+    for maximum in [None, Some(0), Some(1), Some(3)] {
+        let mut connack = ConnAck::new(ReasonCode::SUCCESS);
+        connack.properties.topic_alias_maximum = maximum;
+        let mut end = End::client(session(), ClientConfig::new(V5), &connack);
+        for number in 0..6 {
+            end.connection.push(Message {
+                topic: format!("topic/{number}").into(),
+                ..Message::new(1, QoS::AtMostOnce)
+            });
+        }
+        let aliases = publishes(&mut end, |publish| {
+            publish.properties.topic_alias.map_or(0, NonZeroU16::get)
+        });
+        assert_eq!(aliases.iter().max(), Some(&maximum.unwrap_or(0)));
+    }
+}
+
+/// [MQTT-3.3.4-8]: a client whose send quota is used up still acknowledges, releases and pings.
+#[test]
+fn other_packets_do_not_wait_for_the_quota() {
+    let mut connack = ConnAck::new(ReasonCode::SUCCESS);
+    connack.properties.receive_maximum = NonZeroU16::new(1);
+    let mut end = End::client(session(), ClientConfig::new(V5), &connack);
+    end.push(1, QoS::ExactlyOnce);
+    end.push(2, QoS::AtLeastOnce);
+    assert_eq!(end.written(), ["PUBLISH 1 q2 #1"]);
+    let token = end.publish(7, QoS::AtLeastOnce).unwrap().unwrap();
+    end.connection.accept(token, mqtt_session::Durability::Now);
+    end.connection.ping();
+    assert_eq!(end.written(), ["PUBACK 7", "PINGREQ"]);
+    end.ack(PacketType::PubRec, 1).unwrap();
+    assert_eq!(end.written(), ["PUBREL 1"]);
+    end.completes(PacketType::PubComp, 1);
+    assert_eq!(end.written(), ["PUBLISH 2 q1 #2"]);
+}
