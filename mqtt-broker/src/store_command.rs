@@ -1,7 +1,7 @@
 //! The commands `mqtt-broker store`: a data directory that no broker uses.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Write};
+use std::io::{self, BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -37,11 +37,6 @@ pub(crate) enum StoreCommand {
         #[arg(value_name = "FILE")]
         input: Option<PathBuf>,
     },
-    /// Rewrite the store without what was replaced or removed.
-    Compact {
-        #[command(flatten)]
-        place: Place,
-    },
 }
 
 #[derive(Debug, Args)]
@@ -73,11 +68,6 @@ impl StoreCommand {
                 }
                 None => tools::import(&place.data_dir, &mut io::stdin().lock())?,
             },
-            Self::Compact { place } => {
-                let sizes = tools::compact(&place.data_dir)?;
-                writeln!(out, "{} bytes before, {} after", sizes.before, sizes.after)?;
-                out.flush()?;
-            }
         }
         Ok(())
     }

@@ -91,15 +91,15 @@ impl Synced {
 
 /// A store in a directory.
 pub(crate) struct FjallEngine {
-    pub(super) keyspaces: Keyspaces,
-    pub(super) known: Known,
+    keyspaces: Keyspaces,
+    known: Known,
     stage: Stage,
     /// Records that could not be decoded.
     skipped: u64,
     database: Database,
     synced: Synced,
     /// Held as long as the database is open.
-    lock: File,
+    _lock: File,
 }
 
 impl fmt::Debug for FjallEngine {
@@ -131,7 +131,7 @@ impl FjallEngine {
     }
 
     /// The same with the lock of the directory.
-    pub(super) fn open_locked(directory: &Path, lock: File) -> Result<Self, OpenError> {
+    fn open_locked(directory: &Path, lock: File) -> Result<Self, OpenError> {
         let failed = |error| OpenError::Open(directory.to_owned(), error);
         let path = directory.join("store");
         if !path.try_exists().map_err(|error| failed(error.into()))? {
@@ -174,14 +174,8 @@ impl FjallEngine {
             skipped: 0,
             database,
             synced: Synced::default(),
-            lock,
+            _lock: lock,
         })
-    }
-
-    /// Closes the database and keeps the lock.
-    pub(super) fn close(self) -> File {
-        let Self { lock, .. } = self;
-        lock
     }
 
     fn skip(&mut self, keyspace: &Keyspace, key: &[u8], error: Undecodable) {

@@ -86,17 +86,6 @@ pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Has the database begin a new journal when it is opened the next time. It removes the others, as it does when it
-/// begins one itself, once all that is in them is in tables.
-pub(super) fn begin(directory: &Path) -> io::Result<()> {
-    let Some((number, path)) = newest(directory)? else {
-        return Ok(());
-    };
-    File::open(path)?.sync_all()?;
-    File::create_new(directory.join(format!("{}.jnl", number + 1)))?.sync_all()?;
-    sync_directory(directory)
-}
-
 /// With its number.
 fn newest(directory: &Path) -> io::Result<Option<(u64, PathBuf)>> {
     Ok(all(directory)?.into_iter().max())

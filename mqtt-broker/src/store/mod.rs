@@ -5,7 +5,6 @@
 
 mod changes;
 mod codec;
-mod compaction;
 mod engine;
 mod fjall;
 mod input;
@@ -24,7 +23,6 @@ use std::thread::{self, JoinHandle};
 
 use crate::config::Durability;
 pub(crate) use crate::store::codec::FORMAT as STORE_FORMAT;
-pub(crate) use crate::store::compaction::compact;
 pub(crate) use crate::store::engine::{Engine, EngineError};
 pub(crate) use crate::store::fjall::{FjallEngine, OpenError, Synced, lock_directory};
 pub(crate) use crate::store::journal::sync_directory;

@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 
 use crate::message::Message;
 use crate::store::{
-    Clock, Contents, Engine, EngineError, FjallEngine, OpenError, WallTime,
-    compact as compact_store, lock_directory, sync_directory,
+    Clock, Contents, Engine, EngineError, FjallEngine, OpenError, WallTime, lock_directory,
+    sync_directory,
 };
 
 /// What was stored is shown as it is: nothing has expired, and times convert to and fro.
@@ -79,15 +79,6 @@ pub enum Form {
     Json,
 }
 
-/// Bytes on disk before and after [`compact`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Compacted {
-    /// When it began.
-    pub before: u64,
-    /// When it was done.
-    pub after: u64,
-}
-
 /// Shows the sessions of a data directory, a line each, and totals.
 ///
 /// # Errors
@@ -132,24 +123,6 @@ pub fn import(directory: &Path, input: &mut dyn BufRead) -> Result<(), ToolError
     });
     let removed = remove(&unfinished);
     done.and(removed)
-}
-
-/// Rewrites the store without what was replaced or removed.
-///
-/// # Errors
-/// There is no store, or it cannot be used, read or written.
-pub fn compact(directory: &Path) -> Result<Compacted, ToolError> {
-    check_store(directory)?;
-    let before = size_on_disk(directory).map_err(failed)?;
-    compact_store(directory, WallTime::now()).map_err(|error| {
-        if error.is::<OpenError>() {
-            ToolError::Open(error)
-        } else {
-            ToolError::Store(error)
-        }
-    })?;
-    let after = size_on_disk(directory).map_err(failed)?;
-    Ok(Compacted { before, after })
 }
 
 fn load(directory: &Path) -> Result<(FjallEngine, Contents), ToolError> {

@@ -49,7 +49,7 @@ async fn a_broker_goes_on_with_what_was_imported() {
         sender.publish(&publish).await;
     }
     let directory = place.directory.path().to_owned();
-    for command in ["inspect", "export", "compact", "import"] {
+    for command in ["inspect", "export", "import"] {
         refused(
             store(&directory, command, &[]),
             match command {
@@ -64,8 +64,6 @@ async fn a_broker_goes_on_with_what_was_imported() {
     assert!(table.contains("\naway    never "), "{table}");
     assert!(table.contains("\nqueued         2 (13 bytes)\n"), "{table}");
     assert!(table.contains("\nretained       1 (7 bytes)\n"), "{table}");
-    let sizes = succeeded(store(&directory, "compact", &[]));
-    assert!(sizes.contains(" bytes before, "), "{sizes}");
 
     let mut copy = Place::new();
     let lines = directory.join("lines");
@@ -99,7 +97,7 @@ async fn a_broker_goes_on_with_what_was_imported() {
 fn what_cannot_be_done_is_told() {
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("missing");
-    for command in ["inspect", "export", "compact"] {
+    for command in ["inspect", "export"] {
         refused(store(&missing, command, &[]), "there is no store in ");
     }
     let file = directory.path().join("lines");

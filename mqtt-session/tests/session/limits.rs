@@ -237,7 +237,7 @@ fn a_client_uses_the_aliases_of_the_server() {
         let mut end = End::client(session(), ClientConfig::new(V5), &connack);
         for number in 0..6 {
             end.connection.push(Message {
-                topic: format!("topic/{number}").into(),
+                topic: format!("topic/{number}"),
                 ..Message::new(1, QoS::AtMostOnce)
             });
         }

@@ -255,28 +255,3 @@ retained       2 (31 bytes)
     assert_eq!(totals["queued_bytes"], 51);
     assert!(totals["size_on_disk"].as_u64().unwrap() > 0);
 }
-
-#[test]
-fn a_store_is_the_same_and_no_larger_when_it_was_compacted() {
-    let directory = filled();
-    let mut engine = FjallEngine::open(directory.path()).unwrap();
-    engine.load(CLOCK).unwrap();
-    for round in 0..20_u8 {
-        let ops = (0..50).map(|number| {
-            let message = message("big", &[round; 10_000], None);
-            Op::Queued(3, 100 + number, Box::new(entry(&message, None)))
-        });
-        let ops: Vec<_> = ops.collect();
-        engine.commit(&ops, COMMITTED, Durability::Os).unwrap();
-        let ops: Vec<_> = (0..50)
-            .map(|number| Op::Dequeued(3, 100 + number, None))
-            .collect();
-        engine.commit(&ops, COMMITTED, Durability::Os).unwrap();
-    }
-    drop(engine);
-    let before = told(directory.path());
-    let sizes = compact(directory.path()).unwrap();
-    assert_eq!(told(directory.path()), before);
-    // By how much depends on what the engine had done by itself, and on when it removes old tables.
-    assert!(sizes.after <= sizes.before, "{sizes:?}");
-}

@@ -4,7 +4,7 @@ use std::fs;
 
 use tempfile::TempDir;
 
-use super::super::{Form, ToolError, compact, export, import, inspect, lock_directory};
+use super::super::{Form, ToolError, export, import, inspect, lock_directory};
 use super::{exported, filled};
 use crate::store::FjallEngine;
 
@@ -186,8 +186,6 @@ fn a_directory_that_cannot_be_used_is_refused() {
     for directory in [nothing.path(), &missing] {
         let error = export(directory, &mut Vec::new()).unwrap_err();
         assert!(matches!(error, ToolError::NoStore(_)), "{error}");
-        let error = compact(directory).unwrap_err();
-        assert!(matches!(error, ToolError::NoStore(_)), "{error}");
         assert_eq!(fs::read_dir(nothing.path()).unwrap().count(), 0);
     }
     let used = filled();
@@ -196,7 +194,6 @@ fn a_directory_that_cannot_be_used_is_refused() {
     for error in [
         inspect(path, Form::Table, &mut Vec::new()).unwrap_err(),
         export(path, &mut Vec::new()).unwrap_err(),
-        compact(path).unwrap_err(),
     ] {
         assert!(
             error.to_string().ends_with("is in use by another broker"),
