@@ -3,8 +3,11 @@
 use core::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpSocket};
+
+use crate::policy::ListenerOptions;
 
 /// Connections that may wait for the broker to accept them.
 const BACKLOG: u32 = 1_024;
@@ -13,6 +16,7 @@ const BACKLOG: u32 = 1_024;
 #[derive(Debug)]
 pub struct Listener {
     pub(crate) tcp: TcpListener,
+    pub(crate) options: Arc<ListenerOptions>,
     address: SocketAddr,
 }
 
@@ -31,7 +35,18 @@ impl Listener {
         socket.bind(address)?;
         let tcp = socket.listen(BACKLOG)?;
         let address = tcp.local_addr()?;
-        Ok(Self { tcp, address })
+        Ok(Self {
+            tcp,
+            options: Arc::default(),
+            address,
+        })
+    }
+
+    /// The same listener with these options for its connections.
+    #[must_use]
+    pub fn with_options(mut self, options: ListenerOptions) -> Self {
+        self.options = Arc::new(options);
+        self
     }
 
     /// The address that clients connect to.

@@ -14,6 +14,7 @@ use crate::connection;
 use crate::counters::{Counters, DropReason};
 use crate::hub::Hub;
 use crate::listener::Listener;
+use crate::policy::{ListenerOptions, Peer};
 use crate::store::{Engine, EngineError, FjallEngine, Store, Synced, WallTime};
 
 /// How long a listener rests when the system has no more sockets.
@@ -105,14 +106,22 @@ impl Broker {
     /// Serves one client on a stream that is open already, in a task of its own.
     ///
     /// `peer` names the other end in the log. Must be called within a tokio runtime.
-    pub fn serve<S>(&self, stream: S, peer: impl fmt::Display + Send + Sync + 'static)
+    pub fn serve<S>(&self, stream: S, peer: impl fmt::Display)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        self.serve_with(stream, Peer::named(&peer.to_string()), Arc::default());
+    }
+
+    /// The same for a peer of which more is known, as through a listener with these options.
+    pub fn serve_with<S>(&self, stream: S, peer: Peer, options: Arc<ListenerOptions>)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let hub = Arc::clone(&self.hub);
         let presence = hub.presence.enter();
         tokio::spawn(async move {
-            connection::serve(hub, stream, &peer).await;
+            connection::serve(hub, stream, &peer, options).await;
             drop(presence);
         });
     }
@@ -168,7 +177,7 @@ async fn accept(broker: Broker, listener: Listener) {
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
                 }
-                broker.serve(stream, peer);
+                broker.serve_with(stream, peer.into(), Arc::clone(&listener.options));
             }
             Err(error) => {
                 tracing::warn!(%listener, %error, "cannot accept a connection");

@@ -21,6 +21,7 @@ use crate::connection::output::Output;
 use crate::delivery::Delivery;
 use crate::hub::{Batch, Hub, SessionState, Stay, packet_limit, with_worker};
 use crate::message::Layout;
+use crate::policy::ListenerOptions;
 use crate::will::StoredWill;
 
 /// Step by which the buffer of a packet that is gathered grows, at least.
@@ -36,6 +37,8 @@ const ROUNDS: usize = 32;
 /// A connection whose CONNECT was accepted.
 pub(crate) struct Driver {
     pub(crate) hub: Arc<Hub>,
+    /// What holds at the listener that the client came through.
+    pub(crate) options: Arc<ListenerOptions>,
     pub(crate) client: Arc<Client>,
     pub(crate) connection: Connection<Delivery>,
     /// Taken on release.
@@ -64,7 +67,11 @@ pub(crate) struct Driver {
 
 impl Driver {
     /// Takes the session, accepts the client and opens its link.
-    pub(crate) async fn attach(hub: Arc<Hub>, handshake: Handshake) -> Self {
+    pub(crate) async fn attach(
+        hub: Arc<Hub>,
+        options: Arc<ListenerOptions>,
+        handshake: Handshake,
+    ) -> Self {
         let Handshake {
             client_id,
             assigned,
@@ -72,7 +79,7 @@ impl Driver {
             will,
             packet,
         } = handshake;
-        let limits = handshake::limits(&hub);
+        let limits = handshake::limits(&hub.config, &options);
         let stay = Stay {
             expiry_interval: packet.with_connect(|connect| {
                 Negotiated::server(&limits, connect).session_expiry_interval
@@ -114,6 +121,7 @@ impl Driver {
         );
         Self {
             hub,
+            options,
             client,
             connection,
             state: Some(state),

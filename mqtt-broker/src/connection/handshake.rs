@@ -1,6 +1,7 @@
 //! From the open stream to a CONNECT that may be accepted.
 
 use core::fmt;
+use core::num::NonZeroU32;
 use std::io;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use tokio::time::timeout;
 use crate::config::Config;
 use crate::connection::Stream;
 use crate::hub::Hub;
+use crate::policy::ListenerOptions;
 use crate::will::StoredWill;
 
 /// Bytes read at once while CONNECT is awaited.
@@ -175,6 +177,7 @@ impl fmt::Display for Refusal {
 /// Reads CONNECT and checks what can be checked without the session.
 pub(crate) async fn receive_connect<S: Stream>(
     hub: &Hub,
+    options: &ListenerOptions,
     stream: &mut S,
 ) -> Result<Handshake, Refusal> {
     let read = tokio::select! {
@@ -188,9 +191,11 @@ pub(crate) async fn receive_connect<S: Stream>(
             .answer_version()
             .or(packet.is_of_5().then_some(ProtocolVersion::V5)),
     })?;
+    check_version(options, &connect)?;
     let (client_id, assigned) = client_id(&connect)?;
-    check_will(&hub.config, &connect)?;
-    check_connack(hub, &connect, assigned.then_some(&client_id))?;
+    let limits = limits(&hub.config, options);
+    check_will(&limits, &connect)?;
+    check_connack(&limits, &connect, assigned.then_some(&client_id))?;
     let clean_start = connect.clean_start;
     let will = connect
         .will
@@ -228,21 +233,32 @@ async fn read_connect<S: Stream>(hub: &Hub, stream: &mut S) -> Result<ConnectPac
 }
 
 /// What clients are granted.
-pub(crate) fn limits(hub: &Hub) -> ServerLimits {
-    let config = &hub.config;
+pub(crate) fn limits(config: &Config, options: &ListenerOptions) -> ServerLimits {
     let mut limits = ServerLimits::default();
     limits.receive_maximum = config.receive_maximum;
     limits.send_maximum_v3 = config.receive_maximum_v3;
-    limits.maximum_packet_size = core::num::NonZeroU32::new(config.max_packet_size);
+    limits.maximum_packet_size = NonZeroU32::new(options.max_packet_size(config));
     limits.topic_alias_maximum = config.topic_alias_maximum;
     limits.keep_alive_maximum = config.keep_alive_maximum;
     limits.session_expiry_maximum = config.session_expiry_maximum;
-    limits.maximum_qos = config.maximum_qos;
+    limits.maximum_qos = options.maximum_qos(config);
     limits.retain_available = config.retain_available;
     limits.wildcard_subscription_available = config.wildcard_subscription_available;
     limits.subscription_identifiers_available = config.subscription_identifiers_available;
     limits.shared_subscription_available = config.shared_subscription_available;
     limits
+}
+
+/// A listener may serve some versions only.
+fn check_version(options: &ListenerOptions, connect: &Connect<'_>) -> Result<(), Refusal> {
+    if options.versions.contains(&connect.version) {
+        return Ok(());
+    }
+    Err(Refusal::of(
+        connect,
+        ReasonCode::UNSUPPORTED_PROTOCOL_VERSION,
+        "version of the protocol not served by this listener",
+    ))
 }
 
 /// The identifier that the session goes by, and whether the client must be told about it.
@@ -284,14 +300,14 @@ pub(crate) fn accepting<'a>(
 
 /// [MQTT-3.1.2-24]: a client that takes no packet of the size of its CONNACK cannot be accepted.
 fn check_connack(
-    hub: &Hub,
+    limits: &ServerLimits,
     connect: &Connect<'_>,
     assigned: Option<&Arc<str>>,
 ) -> Result<(), Refusal> {
     let Some(maximum) = connect.properties.maximum_packet_size else {
         return Ok(());
     };
-    let negotiated = Negotiated::server(&limits(hub), connect);
+    let negotiated = Negotiated::server(limits, connect);
     let connack = accepting(&negotiated, connect, assigned.map(|id| &**id));
     match connack.encoded_len(connect.version) {
         Ok(len) if len <= maximum.get() as usize => Ok(()),
@@ -304,18 +320,18 @@ fn check_connack(
 }
 
 /// [MQTT-3.2.2-12] and [MQTT-3.2.2-13]: a will that could not be published as it is.
-fn check_will(config: &Config, connect: &Connect<'_>) -> Result<(), Refusal> {
+fn check_will(limits: &ServerLimits, connect: &Connect<'_>) -> Result<(), Refusal> {
     let Some(will) = &connect.will else {
         return Ok(());
     };
-    if will.qos > config.maximum_qos {
+    if will.qos > limits.maximum_qos {
         return Err(Refusal::of(
             connect,
             ReasonCode::QOS_NOT_SUPPORTED,
             "QoS of the will not supported",
         ));
     }
-    if will.retain && !config.retain_available {
+    if will.retain && !limits.retain_available {
         return Err(Refusal::of(
             connect,
             ReasonCode::RETAIN_NOT_SUPPORTED,

@@ -28,7 +28,7 @@ impl Driver {
     }
 
     fn handle_packets(&mut self, now: Time, bytes: &[u8], batch: &mut Batch) -> Result<usize, End> {
-        let limit = self.hub.config.max_packet_size;
+        let limit = self.options.max_packet_size(&self.hub.config);
         let mut at = 0;
         while let Some(rest) = bytes.get(at..)
             && let Some(header) = FixedHeader::parse(rest)?

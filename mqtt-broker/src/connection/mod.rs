@@ -8,7 +8,6 @@ mod input;
 mod output;
 mod subscribe;
 
-use core::fmt::Display;
 use core::future::poll_fn;
 use core::pin::Pin;
 use core::time::Duration;
@@ -20,6 +19,7 @@ use tokio::task::unconstrained;
 use crate::connection::driver::Driver;
 use crate::connection::handshake::{Handshake, Refusal};
 use crate::hub::Hub;
+use crate::policy::{ListenerOptions, Peer};
 use crate::shown::Shown;
 
 /// How long, and for how many bytes, a closed connection is read so that the peer sees our last packet
@@ -33,10 +33,15 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// Serves one client until its connection ends.
-pub(crate) async fn serve<S: Stream>(hub: Arc<Hub>, mut stream: S, peer: &(impl Display + Sync)) {
+pub(crate) async fn serve<S: Stream>(
+    hub: Arc<Hub>,
+    mut stream: S,
+    peer: &Peer,
+    options: Arc<ListenerOptions>,
+) {
     // Boxed, so that its buffers and states are gone while the connection lives.
     let handshake: Pin<Box<dyn Future<Output = Result<Handshake, Refusal>> + Send + '_>> =
-        Box::pin(handshake::receive_connect(&hub, &mut stream));
+        Box::pin(handshake::receive_connect(&hub, &options, &mut stream));
     let handshake = match handshake.await {
         Ok(handshake) => handshake,
         Err(refusal) => {
@@ -47,7 +52,7 @@ pub(crate) async fn serve<S: Stream>(hub: Arc<Hub>, mut stream: S, peer: &(impl 
             return;
         }
     };
-    let mut driver = Driver::attach(hub, handshake).await;
+    let mut driver = Driver::attach(hub, options, handshake).await;
     tracing::info!(
         %peer,
         client_id = %Shown(driver.client_id()),

@@ -70,7 +70,7 @@ impl Driver {
         if let Some(reason) = self.lacks(wanted, identifier) {
             return reason;
         }
-        options.qos = options.qos.min(self.hub.config.maximum_qos);
+        options.qos = options.qos.min(self.connection.negotiated().maximum_qos);
         let Some(state) = &mut self.state else {
             return ReasonCode::UNSPECIFIED_ERROR;
         };

@@ -4,9 +4,10 @@
 
 use core::time::Duration;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use futures_util::FutureExt;
-use mqtt_broker::{Broker, Config};
+use mqtt_broker::{Broker, Config, ListenerOptions, Peer as Address};
 use mqtt_codec::{
     Ack, ConnAck, Connect, Disconnect, Frame, Packet, PacketId, PacketType, ProtocolVersion,
     Publish, QoS, ReasonCode, Subscribe, SubscribeFilter, SubscriptionIdentifier, TopicFilter,
@@ -133,6 +134,21 @@ impl Peer {
     pub(crate) fn open_with(broker: &Broker, version: ProtocolVersion, pipe: usize) -> Self {
         let (stream, other) = tokio::io::duplex(pipe);
         broker.serve(other, "test");
+        Self::on(stream, version)
+    }
+
+    /// The same through a listener with options.
+    pub(crate) fn open_through(
+        broker: &Broker,
+        options: &Arc<ListenerOptions>,
+        version: ProtocolVersion,
+    ) -> Self {
+        let (stream, other) = tokio::io::duplex(PIPE);
+        broker.serve_with(other, Address::named("test"), Arc::clone(options));
+        Self::on(stream, version)
+    }
+
+    fn on(stream: DuplexStream, version: ProtocolVersion) -> Self {
         Self {
             stream,
             version,
@@ -140,6 +156,18 @@ impl Peer {
             aside: VecDeque::new(),
             next_id: 0,
         }
+    }
+
+    /// Sends CONNECT through a listener with options and returns the peer and CONNACK.
+    pub(crate) async fn connect_through(
+        broker: &Broker,
+        options: &Arc<ListenerOptions>,
+        connect: &Connect<'_>,
+    ) -> (Self, Received) {
+        let mut peer = Self::open_through(broker, options, connect.version);
+        peer.send(&Packet::Connect(Box::new(connect.clone()))).await;
+        let connack = peer.receive().await;
+        (peer, connack)
     }
 
     /// Sends CONNECT and returns the peer and CONNACK.

@@ -13,6 +13,7 @@ mod harness;
 mod hostile;
 mod keep_alive;
 mod limits;
+mod listener_options;
 mod malformed;
 mod options;
 mod panics;

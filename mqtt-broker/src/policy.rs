@@ -1,0 +1,111 @@
+//! What holds for the connections of one listener, and what a transport knows of a peer.
+
+use core::fmt;
+use core::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use mqtt_codec::{ProtocolVersion, QoS};
+
+use crate::config::{Config, Durability};
+
+/// What holds for the connections that come through one listener. What is not said here is as in [`Config`].
+///
+/// A connection keeps those that held when it was accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListenerOptions {
+    /// Versions of the protocol that are served. Default: all.
+    pub versions: Vec<ProtocolVersion>,
+    /// Highest QoS of a PUBLISH and of a subscription, where it is lower than [`Config::maximum_qos`].
+    pub maximum_qos: Option<QoS>,
+    /// Largest packet accepted from a client, in bytes, where it is less than [`Config::max_packet_size`].
+    pub max_packet_size: Option<u32>,
+    /// What the acknowledgement of a message waits for that a session of this listener takes, where it is not
+    /// [`Config::durability`].
+    pub durability: Option<Durability>,
+}
+
+impl Default for ListenerOptions {
+    fn default() -> Self {
+        Self {
+            versions: ProtocolVersion::ALL.to_vec(),
+            maximum_qos: None,
+            max_packet_size: None,
+            durability: None,
+        }
+    }
+}
+
+impl ListenerOptions {
+    /// The highest QoS that clients may use here.
+    pub(crate) fn maximum_qos(&self, config: &Config) -> QoS {
+        let own = self.maximum_qos.unwrap_or(config.maximum_qos);
+        own.min(config.maximum_qos)
+    }
+
+    /// The largest packet that is accepted here.
+    pub(crate) fn max_packet_size(&self, config: &Config) -> u32 {
+        let own = self.max_packet_size.unwrap_or(config.max_packet_size);
+        own.min(config.max_packet_size)
+    }
+}
+
+/// The other end of a stream, as far as its transport knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Peer {
+    /// Where it is.
+    pub address: PeerAddress,
+    /// The certificate that the client proved to own, in DER, checked against the listener's authorities.
+    pub certificate: Option<Arc<[u8]>>,
+}
+
+/// Where a peer is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerAddress {
+    /// On a network; the address that a trusted proxy names, where there is one.
+    Socket(SocketAddr),
+    /// In another process of this machine.
+    Local(Arc<str>),
+}
+
+impl Peer {
+    /// A peer at this address, without a certificate.
+    #[must_use]
+    pub fn new(address: PeerAddress) -> Self {
+        Self {
+            address,
+            certificate: None,
+        }
+    }
+
+    /// A peer that is known by a name only.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self::new(PeerAddress::Local(name.into()))
+    }
+
+    /// Its address, if it is on a network.
+    #[must_use]
+    pub fn ip(&self) -> Option<IpAddr> {
+        match &self.address {
+            PeerAddress::Socket(address) => Some(address.ip().to_canonical()),
+            PeerAddress::Local(_) => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(address: SocketAddr) -> Self {
+        Self::new(PeerAddress::Socket(address))
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.address {
+            PeerAddress::Socket(address) => write!(f, "{address}"),
+            PeerAddress::Local(name) => f.write_str(name),
+        }
+    }
+}
