@@ -1,6 +1,7 @@
-//! What the broker counts: every message that did not reach a receiver, with the reason.
+//! What the broker counts: every message that did not reach a receiver, with the reason, and what its store
+//! wrote.
 
-use core::fmt;
+use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Why a message did not reach a receiver. Whoever drops a message must name one of these.
@@ -79,6 +80,18 @@ impl fmt::Display for DropReason {
 #[derive(Debug, Default)]
 pub struct Counters {
     dropped: [AtomicU64; DropReason::ALL.len()],
+    commits: [Commits; SIZES],
+    records: AtomicU64,
+}
+
+/// Sizes of commits that are counted apart: with from 1, 2, 4, 8... changes.
+const SIZES: usize = 20;
+
+/// The commits of about one size.
+#[derive(Debug, Default)]
+struct Commits {
+    count: AtomicU64,
+    changes: AtomicU64,
 }
 
 impl Counters {
@@ -96,12 +109,56 @@ impl Counters {
                 0 => None,
                 count => Some(format!("dropped, {reason}: {count}\n")),
             });
-        lines.collect()
+        let mut report: String = lines.collect();
+        for (size, commits) in self.commits.iter().enumerate() {
+            let count = commits.count.load(Ordering::Relaxed);
+            if count > 0 {
+                let changes = commits.changes.load(Ordering::Relaxed);
+                let least = 1_u64 << size;
+                _ = writeln!(
+                    report,
+                    "store, commits of {least} or more changes: {count}, with {changes}"
+                );
+            }
+        }
+        match self.records.load(Ordering::Relaxed) {
+            0 => {}
+            records => _ = writeln!(report, "store, records written: {records}"),
+        }
+        report
+    }
+
+    pub(crate) fn count_commit(&self, changes: usize, records: usize) {
+        let size = changes.max(1).ilog2() as usize;
+        if let Some(commits) = self.commits.get(size.min(SIZES - 1)) {
+            commits.count.fetch_add(1, Ordering::Relaxed);
+            commits.changes.fetch_add(changes as u64, Ordering::Relaxed);
+        }
+        self.records.fetch_add(records as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn count_drop(&self, reason: DropReason, messages: u64) {
         if messages > 0 {
             self.dropped[reason as usize].fetch_add(messages, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commits_are_reported_by_their_size() {
+        let counters = Counters::default();
+        assert_eq!(counters.report(), "");
+        for changes in [0, 1, 4, 7, 1 << 30] {
+            counters.count_commit(changes, 1);
+        }
+        let report = "store, commits of 1 or more changes: 2, with 1\n\
+            store, commits of 4 or more changes: 2, with 11\n\
+            store, commits of 524288 or more changes: 1, with 1073741824\n\
+            store, records written: 5\n";
+        assert_eq!(counters.report(), report);
     }
 }

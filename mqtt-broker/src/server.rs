@@ -39,7 +39,7 @@ impl Broker {
     /// A broker with no sessions and no retained messages, which keeps everything in memory.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self::with_store(config, None)
+        Self::with_store(config, Arc::default(), None)
     }
 
     /// A broker that keeps sessions, their messages and retained messages in a directory, with what is there.
@@ -59,13 +59,19 @@ impl Broker {
         let open = move || -> Result<Box<dyn Engine>, EngineError> {
             Ok(Box::new(FjallEngine::open_again(&place, &synced)?))
         };
-        let (store, contents) =
-            Store::open(Box::new(open), config.durability, WallTime::now()).map_err(failed)?;
+        let counters = Arc::new(Counters::default());
+        let (store, contents) = Store::open(
+            Box::new(open),
+            Arc::clone(&counters),
+            config.durability,
+            WallTime::now(),
+        )
+        .map_err(failed)?;
         let sessions = contents.sessions.len();
         let messages: usize = contents.sessions.iter().map(|one| one.entries.len()).sum();
         let retained = contents.retained.len();
         let skipped = contents.skipped;
-        let broker = Self::with_store(config, Some(store));
+        let broker = Self::with_store(config, counters, Some(store));
         broker.hub.restore(contents);
         tracing::info!(
             directory = %directory.display(),
@@ -79,8 +85,7 @@ impl Broker {
         Ok(broker)
     }
 
-    fn with_store(config: Config, store: Option<Store>) -> Self {
-        let counters = Arc::new(Counters::default());
+    fn with_store(config: Config, counters: Arc<Counters>, store: Option<Store>) -> Self {
         let hub = Arc::new(Hub::new(config, Arc::clone(&counters), store));
         Self { hub, counters }
     }

@@ -1,12 +1,15 @@
 //! The commands `mqtt-broker store`: a data directory that no broker uses.
 
+use core::time::Duration;
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter};
+use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
-use mqtt_broker::tools::{self, Form};
+use mqtt_broker::tools::{self, Form, Load};
+
+use crate::args::DurabilityLevel;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum StoreCommand {
@@ -37,6 +40,70 @@ pub(crate) enum StoreCommand {
         #[arg(value_name = "FILE")]
         input: Option<PathBuf>,
     },
+    /// Measure how many messages a second the disk takes, with a store of its own that is removed at the end.
+    Bench {
+        #[command(flatten)]
+        place: Place,
+
+        #[command(flatten)]
+        load: BenchLoad,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchLoad {
+    /// Messages of a commit; repeat for commits of several sizes, each with its share.
+    #[arg(long, value_name = "MESSAGES[:SHARE]", default_value = "100", value_parser = parse_commit)]
+    commit: Vec<(usize, u64)>,
+
+    /// Bytes of a message.
+    #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = clap::value_parser!(u32).range(..=MESSAGE))]
+    payload: u32,
+
+    /// How long.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    seconds: u32,
+
+    /// What a commit waits for.
+    #[arg(long, value_enum, value_name = "LEVEL", default_value = "disk")]
+    durability: DurabilityLevel,
+}
+
+/// Messages of a commit, and bytes of a message, that are measured at most.
+const COMMIT: usize = 100_000;
+const MESSAGE: i64 = 1_000_000;
+
+fn parse_commit(text: &str) -> Result<(usize, u64), String> {
+    let (size, share) = text.split_once(':').unwrap_or((text, "1"));
+    let size = size.parse().ok().filter(|size| (1..=COMMIT).contains(size));
+    let size = size.ok_or_else(|| format!("1 to {COMMIT} messages"))?;
+    let share: u32 = share.parse().map_err(|_| "a share is a number")?;
+    Ok((size, share.into()))
+}
+
+impl BenchLoad {
+    fn run(&self, place: &Place, out: &mut dyn Write) -> Result<()> {
+        let mut load = Load::default();
+        load.commits.clone_from(&self.commit);
+        load.payload = self.payload as usize;
+        load.time = Duration::from_secs(self.seconds.into());
+        load.durability = self.durability.into();
+        let taken = tools::measure(&place.data_dir, &load)?;
+        let seconds = taken.time.as_secs_f64();
+        writeln!(out, "commits: {}", taken.commits)?;
+        writeln!(out, "messages: {}", taken.messages)?;
+        writeln!(out, "seconds: {seconds:.3}")?;
+        writeln!(
+            out,
+            "messages a second: {:.0}",
+            taken.messages as f64 / seconds
+        )?;
+        if let Some(processor) = taken.processor {
+            writeln!(out, "processor seconds: {:.2}", processor.as_secs_f64())?;
+        }
+        out.flush()?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Args)]
@@ -68,6 +135,7 @@ impl StoreCommand {
                 }
                 None => tools::import(&place.data_dir, &mut io::stdin().lock())?,
             },
+            Self::Bench { place, load } => load.run(place, &mut out)?,
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod abuse;
+mod bench;
 mod ci;
 mod conformance;
 mod crash;
@@ -35,6 +36,8 @@ enum Chore {
     Ci(ci::Args),
     /// Check the layers, manifests, file sizes and house rules
     Tidy(tidy::Args),
+    /// Measure how fast it is
+    Bench(bench::Args),
     /// Exchange messages with other MQTT clients through the broker
     Interop(interop::Args),
     /// Attack the broker and watch what its other clients notice
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
     let outcome = match Args::parse().chore {
         Chore::Ci(args) => ci::run(&args),
         Chore::Tidy(args) => tidy::run(&args),
+        Chore::Bench(args) => bench::run(&args),
         Chore::Interop(args) => interop::run(&args),
         Chore::Abuse(args) => abuse::run(&args),
         Chore::Crash(args) => crash::run(&args),

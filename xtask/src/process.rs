@@ -1,6 +1,7 @@
 //! Child processes whose output is read line by line with a deadline, killed when dropped.
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Read, Write},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::mpsc::{self, Receiver, RecvTimeoutError},
@@ -20,6 +21,8 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 const SHOWN_LINE: usize = 200;
 /// How many of the last lines are kept for messages.
 const SHOWN_LINES: usize = 8;
+/// Ticks a second in /proc/PID/stat.
+const TICKS: f64 = 100.0;
 
 /// A running child; dropping it kills and reaps it.
 pub(crate) struct Running {
@@ -126,6 +129,16 @@ impl Running {
             .collect()
     }
 
+    /// All that it prints from now on until it closes its output, as it does when it ends.
+    pub(crate) fn last_lines(&mut self, deadline: Instant) -> Vec<String> {
+        let mut lines = Vec::new();
+        let left = || deadline.saturating_duration_since(Instant::now());
+        while let Ok(line) = self.lines.recv_timeout(left()) {
+            lines.push(line);
+        }
+        lines
+    }
+
     /// Waits for its end, which must be with exit code 0.
     pub(crate) fn succeed(&mut self, deadline: Instant) -> Result<()> {
         let status = self.end(deadline)?;
@@ -194,6 +207,16 @@ impl Drop for Running {
         _ = self.child.kill();
         _ = self.child.wait();
     }
+}
+
+/// User and system time of a process.
+pub(crate) fn processor_time(process: u32) -> Result<Duration> {
+    let text = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    let (_, after) = text.rsplit_once(')').context("/proc/PID/stat")?;
+    let fields: Vec<&str> = after.split_whitespace().collect();
+    let ticks =
+        |index: usize| -> Result<f64> { Ok(fields.get(index).context("/proc/PID/stat")?.parse()?) };
+    Ok(Duration::from_secs_f64((ticks(11)? + ticks(12)?) / TICKS))
 }
 
 fn forward(output: impl Read + Send + 'static, sender: mpsc::Sender<String>) {

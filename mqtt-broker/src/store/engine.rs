@@ -16,12 +16,12 @@ pub(crate) trait Engine: fmt::Debug + Send {
     /// Reads everything back. Called once, before the first commit.
     fn load(&mut self, clock: Clock) -> Result<Contents, EngineError>;
 
-    /// Makes changes durable, all or none, in order. After an error the engine is not used again; the same
+    /// Makes changes durable, all or none, in order, and says how many records it wrote for them. After an error the engine is not used again; the same
     /// changes are given to the one that is opened in its place, whether this one kept them or not.
     fn commit(
         &mut self,
         ops: &[Op],
         at: WallTime,
         durability: Durability,
-    ) -> Result<(), EngineError>;
+    ) -> Result<usize, EngineError>;
 }

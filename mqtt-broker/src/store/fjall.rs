@@ -318,7 +318,7 @@ impl Engine for FjallEngine {
         ops: &[Op],
         at: WallTime,
         durability: Durability,
-    ) -> Result<(), EngineError> {
+    ) -> Result<usize, EngineError> {
         match self.stage {
             Stage::Opened => return Err(MisuseError::NotLoaded.into()),
             Stage::Failed => return Err(MisuseError::Failed.into()),
@@ -332,10 +332,11 @@ impl Engine for FjallEngine {
         self.stage = Stage::Failed;
         let mut batch = self.database.batch().durability(Some(mode));
         changes::write(ops, at, &mut self.known, &self.keyspaces, &mut batch)?;
+        let records = batch.len();
         batch.commit()?;
         self.synced.up_to(&self.database);
         self.stage = Stage::Loaded;
-        Ok(())
+        Ok(records)
     }
 }
 

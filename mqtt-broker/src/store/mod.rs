@@ -22,6 +22,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use crate::config::Durability;
+use crate::counters::Counters;
 pub(crate) use crate::store::codec::FORMAT as STORE_FORMAT;
 pub(crate) use crate::store::engine::{Engine, EngineError};
 pub(crate) use crate::store::fjall::{FjallEngine, OpenError, Synced, lock_directory};
@@ -89,6 +90,7 @@ impl Store {
     /// counts as if no time had passed.
     pub(crate) fn open(
         mut open: Open,
+        counters: Arc<Counters>,
         durability: Durability,
         now: WallTime,
     ) -> Result<(Self, Contents), EngineError> {
@@ -107,6 +109,7 @@ impl Store {
             shared: Arc::clone(&shared),
             open,
             engine: Some(engine),
+            counters,
             durability,
             clock,
             started: std::time::Instant::now(),
@@ -226,6 +229,7 @@ struct Committer {
     open: Open,
     /// `None` after it has failed.
     engine: Option<Box<dyn Engine>>,
+    counters: Arc<Counters>,
     durability: Durability,
     clock: Clock,
     started: std::time::Instant,
@@ -278,7 +282,9 @@ impl Committer {
             }
         };
         let at = WallTime(self.clock.origin.0 + self.started.elapsed().as_millis() as u64);
-        engine.commit(ops, at, self.durability)
+        let records = engine.commit(ops, at, self.durability)?;
+        self.counters.count_commit(ops.len(), records);
+        Ok(())
     }
 
     /// Waits a while after a failure; true if there is nobody left to try again for.

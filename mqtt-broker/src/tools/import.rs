@@ -81,9 +81,8 @@ impl Importer {
     fn commit(&mut self, engine: &mut dyn Engine) -> Result<(), ToolError> {
         let at = self.header.as_ref().and_then(|header| header.last_commit);
         let at = WallTime(at.unwrap_or_default());
-        engine
-            .commit(&self.ops, at, Durability::Disk)
-            .map_err(ToolError::Store)?;
+        let committed = engine.commit(&self.ops, at, Durability::Disk);
+        committed.map_err(ToolError::Store)?;
         self.ops.clear();
         self.bytes = 0;
         Ok(())

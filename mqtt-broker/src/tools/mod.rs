@@ -1,5 +1,5 @@
 //! What can be done with a data directory while no broker uses it: see what is in it, copy it as JSON lines,
-//! make it smaller.
+//! measure how fast it is.
 //!
 //! Each function holds the lock of the directory while it works, and needs about as much memory as a broker that
 //! serves it.
@@ -7,6 +7,7 @@
 mod export;
 mod import;
 mod line;
+mod measure;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,8 @@ use std::fs;
 use std::io::{self, BufRead, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+pub use crate::tools::measure::{Load, Taken};
 
 use crate::message::Message;
 use crate::store::{
@@ -123,6 +126,20 @@ pub fn import(directory: &Path, input: &mut dyn BufRead) -> Result<(), ToolError
     });
     let removed = remove(&unfinished);
     done.and(removed)
+}
+
+/// Commits queued messages to a store of its own in a directory, which exists or is created, and says how many it
+/// took. The store is removed again; one that is there is not touched.
+///
+/// # Errors
+/// A broker uses the directory, or the system fails.
+pub fn measure(directory: &Path, load: &Load) -> Result<Taken, ToolError> {
+    let _lock = lock_directory(directory)?;
+    let unfinished = directory.join(UNFINISHED);
+    remove(&unfinished)?;
+    let taken = measure::run(&unfinished, load);
+    remove(&unfinished)?;
+    taken
 }
 
 fn load(directory: &Path) -> Result<(FjallEngine, Contents), ToolError> {

@@ -113,6 +113,10 @@ fn what_cannot_be_done_is_told() {
         store(&missing, "import", &[absent.as_ref()]),
         "cannot open ",
     );
+    refused(
+        store(&missing, "bench", &["--commit=0".as_ref()]),
+        "1 to 100000 messages",
+    );
     // Standard input is empty.
     refused(store(&missing, "import", &[]), "line 1: ");
     refused(store(&missing, "inspect", &[]), "there is no store in ");

@@ -35,7 +35,7 @@ pub(super) enum Program {
 }
 
 /// Builds the broker and returns its path.
-pub(super) fn build(profile: &str) -> Result<PathBuf> {
+pub(crate) fn build(profile: &str) -> Result<PathBuf> {
     let line = ["build", "--locked", "--bin", "mqtt-broker", "--profile"];
     execute(cargo().args(line).arg(profile))?;
     let folder = match profile {
@@ -47,7 +47,7 @@ pub(super) fn build(profile: &str) -> Result<PathBuf> {
 }
 
 /// The folder that cargo builds in.
-pub(super) fn target() -> Result<PathBuf> {
+pub(crate) fn target() -> Result<PathBuf> {
     Ok(Metadata::read(&root().join("Cargo.toml"), false)?.target_directory)
 }
 

@@ -24,6 +24,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
+pub(crate) use self::broker::{build, target};
 use self::{
     broker::{Broker, Program},
     journal::{Failure, Promise},
@@ -112,12 +113,12 @@ pub(crate) fn run(args: &Args) -> Result<Verdict> {
     let program = match &args.mosquitto {
         Some(path) => Program::Mosquitto(path.clone()),
         None => Program::Ours {
-            path: broker::build(&args.profile)?,
+            path: build(&args.profile)?,
             stored: !args.in_memory && !args.in_memory_must_fail,
             tracer: Vec::new(),
         },
     };
-    let folder = broker::target()?
+    let folder = target()?
         .join("crash")
         .join(format!("{seed}-{}", std::process::id()));
     fs::create_dir_all(&folder)?;

@@ -41,7 +41,7 @@ impl Engine for Fake {
         Ok(Contents::default())
     }
 
-    fn commit(&mut self, ops: &[Op], _: WallTime, _: Durability) -> Result<(), EngineError> {
+    fn commit(&mut self, ops: &[Op], _: WallTime, _: Durability) -> Result<usize, EngineError> {
         let mut disk = self.disk.lock().unwrap();
         disk.misused += usize::from(self.failed || !self.loaded);
         let fails = disk.failures > 0;
@@ -58,7 +58,7 @@ impl Engine for Fake {
             self.failed = true;
             return Err("the disk fails".into());
         }
-        Ok(())
+        Ok(ops.len())
     }
 }
 
@@ -93,7 +93,13 @@ async fn a_failure_delays_and_loses_nothing() {
             keeps_failed,
             ..Disk::default()
         }));
-        let (store, _) = Store::open(open(&disk), Durability::Disk, WallTime(9_000)).unwrap();
+        let (store, _) = Store::open(
+            open(&disk),
+            Arc::default(),
+            Durability::Disk,
+            WallTime(9_000),
+        )
+        .unwrap();
         disk.lock().unwrap().closed = 2;
         let mut last = None;
         for number in 0..100 {
@@ -126,7 +132,8 @@ async fn nothing_is_announced_that_is_not_kept() {
         failures: usize::MAX,
         ..Disk::default()
     }));
-    let (store, _) = Store::open(open(&disk), Durability::Disk, WallTime(0)).unwrap();
+    let (store, _) =
+        Store::open(open(&disk), Arc::default(), Durability::Disk, WallTime(0)).unwrap();
     let ticket = store.submit(&mut clear("a"));
     while disk.lock().unwrap().opened < 5 {
         tokio::task::yield_now().await;
@@ -141,7 +148,8 @@ async fn nothing_is_announced_that_is_not_kept() {
 #[tokio::test]
 async fn closing_commits_what_gathers() {
     let disk = Arc::default();
-    let (store, _) = Store::open(open(&disk), Durability::Disk, WallTime(0)).unwrap();
+    let (store, _) =
+        Store::open(open(&disk), Arc::default(), Durability::Disk, WallTime(0)).unwrap();
     let tickets: Vec<_> = (0..50)
         .map(|number| store.submit(&mut clear(&number.to_string())))
         .collect();
@@ -155,7 +163,13 @@ async fn closing_commits_what_gathers() {
 fn time_does_not_run_backwards() {
     for (system, origin) in [(1_000, 5_000), (9_000, 9_000)] {
         let disk = Arc::default();
-        let (store, _) = Store::open(open(&disk), Durability::Disk, WallTime(system)).unwrap();
+        let (store, _) = Store::open(
+            open(&disk),
+            Arc::default(),
+            Durability::Disk,
+            WallTime(system),
+        )
+        .unwrap();
         assert_eq!(store.clock().wall(Time::ZERO), WallTime(origin));
         store.close();
     }

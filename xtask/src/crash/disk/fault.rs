@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     install::NotInstalled,
+    process::processor_time,
     step::{Steps, quiet, seconds},
 };
 
@@ -38,8 +39,6 @@ const SETTLED: Duration = Duration::from_millis(300);
 const FAILING: Duration = Duration::from_secs(5);
 /// The processor is watched for so long, and may be busy for so much of it.
 const WATCHED: (Duration, f64) = (Duration::from_secs(1), 0.4);
-/// Ticks a second in /proc/PID/stat.
-const TICKS: f64 = 100.0;
 /// The tmpfs, and what of it is free at first.
 const SPACE: (u64, u64) = (64 << 20, 3 << 20);
 /// A single failure is one of the first so many calls.
@@ -317,16 +316,6 @@ fn files(data: &Path) -> Result<Vec<PathBuf>> {
     found.sort();
     found.dedup();
     Ok(found)
-}
-
-/// User and system time of a process.
-fn processor_time(process: u32) -> Result<Duration> {
-    let text = fs::read_to_string(format!("/proc/{process}/stat"))?;
-    let (_, after) = text.rsplit_once(')').context("/proc/PID/stat")?;
-    let fields: Vec<&str> = after.split_whitespace().collect();
-    let ticks =
-        |index: usize| -> Result<f64> { Ok(fields.get(index).context("/proc/PID/stat")?.parse()?) };
-    Ok(Duration::from_secs_f64((ticks(11)? + ticks(12)?) / TICKS))
 }
 
 /// Bytes that are free, as `df` says.

@@ -1,0 +1,26 @@
+//! `cargo xtask bench`: what the parts of the workspace take, measured on this machine.
+
+mod store;
+
+use anyhow::Result;
+
+use crate::step::Verdict;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Bench {
+    /// Messages into a stored session, against what the store takes by itself
+    Store(store::Args),
+}
+
+/// Runs the benchmark that is asked for.
+pub(crate) fn run(args: &Args) -> Result<Verdict> {
+    match &args.bench {
+        Bench::Store(args) => store::run(args),
+    }
+}
