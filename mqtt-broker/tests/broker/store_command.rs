@@ -113,10 +113,9 @@ fn what_cannot_be_done_is_told() {
         store(&missing, "import", &[absent.as_ref()]),
         "cannot open ",
     );
-    refused(
-        store(&missing, "bench", &["--commit=0".as_ref()]),
-        "1 to 100000 messages",
-    );
+    refused(store(&file, "bench", &[]), "lines cannot be created: ");
+    let commit = store(&missing, "bench", &["--commit=0".as_ref()]);
+    assert_eq!(commit.status.code(), Some(2));
     // Standard input is empty.
     refused(store(&missing, "import", &[]), "line 1: ");
     refused(store(&missing, "inspect", &[]), "there is no store in ");
