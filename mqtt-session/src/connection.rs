@@ -151,9 +151,9 @@ impl<H: Outgoing> Connection<H> {
         self.keep_alive.set_interval(self.negotiated.keep_alive);
         self.keep_alive.received(now);
         if !self.negotiated.session_present {
-            for handle in self.session.discard() {
+            for (handle, state) in self.session.discard() {
                 self.link
-                    .report(Event::Dropped(handle, DropReason::SessionLost));
+                    .report(Event::Dropped(handle, DropReason::SessionLost(state)));
             }
         }
         self.session.is_established = true;

@@ -2,6 +2,8 @@
 
 use mqtt_codec::{PacketId, Publish, QoS, ReasonCode, TopicName};
 
+use crate::InFlightState;
+
 /// What to do with an inbound PUBLISH.
 #[derive(Debug)]
 pub enum Verdict<'p> {
@@ -85,8 +87,10 @@ pub enum DropReason {
     QosNotSupported,
     /// [`Outgoing::encode`](crate::Outgoing::encode) wrote nothing.
     NotEncoded,
-    /// The server no longer has the session under which it was sent. It may have been delivered.
-    SessionLost,
+    /// The server no longer has the session that the message was in flight in. How far it was tells
+    /// whether the server has it: not if [`Assigned`](InFlightState::Assigned), perhaps if
+    /// [`Published`](InFlightState::Published), and surely if [`Released`](InFlightState::Released).
+    SessionLost(InFlightState),
 }
 
 /// What `handle_timeout` found.

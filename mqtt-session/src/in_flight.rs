@@ -35,7 +35,10 @@ pub enum InFlightState {
 
 impl<H: Outgoing> Outbound<H> {
     /// Ends all that is in flight without the peer; the messages, oldest first.
-    pub(crate) fn discard(&mut self, journal: &mut Journal) -> impl Iterator<Item = H> {
+    pub(crate) fn discard(
+        &mut self,
+        journal: &mut Journal,
+    ) -> impl Iterator<Item = (H, InFlightState)> {
         self.ids = PacketIdMap::new();
         self.in_flight_size = 0;
         let mut handles = Vec::new();
@@ -43,13 +46,15 @@ impl<H: Outgoing> Outbound<H> {
             journal.record(Change::Completed {
                 packet_id: message.packet_id,
             });
-            handles.extend(message.handle);
+            let handle = message.handle;
+            handles.extend(handle.map(|handle| (handle, InFlightState::Released)));
         }
         for message in self.published.drain() {
             journal.record(Change::Completed {
                 packet_id: message.packet_id,
             });
-            handles.extend(message.handle);
+            let state = message.state();
+            handles.extend(message.handle.map(|handle| (handle, state)));
         }
         self.begin();
         handles.into_iter()
@@ -74,11 +79,7 @@ impl<H: Outgoing> Outbound<H> {
         let published = self.published.iter().map(|(_, message)| InFlight {
             packet_id: message.packet_id,
             handle: message.handle.as_ref(),
-            state: if message.sent {
-                InFlightState::Published
-            } else {
-                InFlightState::Assigned
-            },
+            state: message.state(),
         });
         released.chain(published)
     }

@@ -12,7 +12,7 @@
 use mqtt_codec::{Ack, PacketId, PacketType, QoS, ReasonCode};
 
 use crate::{
-    Change, ChangeNumber, Completed, Error, Outgoing,
+    Change, ChangeNumber, Completed, Error, InFlightState, Outgoing,
     change::Journal,
     packet_ids::{PacketIdMap, next_free},
     queue::Queue,
@@ -30,6 +30,16 @@ pub(crate) struct Published<H> {
     pub(crate) qos: QoS,
     /// It may have been sent, on this or an earlier connection.
     pub(crate) sent: bool,
+}
+
+impl<H> Published<H> {
+    pub(crate) const fn state(&self) -> InFlightState {
+        if self.sent {
+            InFlightState::Published
+        } else {
+            InFlightState::Assigned
+        }
+    }
 }
 
 /// A QoS 2 message that the peer owns: PUBREL is sent or to be sent.

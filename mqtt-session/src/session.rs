@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use mqtt_codec::PacketId;
 
 use crate::{
-    Change, ChangeNumber, InFlight, Outgoing, Persistence, change::Journal, inbound::Inbound,
-    outbound::Outbound,
+    Change, ChangeNumber, InFlight, InFlightState, Outgoing, Persistence, change::Journal,
+    inbound::Inbound, outbound::Outbound,
 };
 
 /// The state of a session, of either end: the queue of messages to send, what is in flight, and the
@@ -205,8 +205,8 @@ impl<H: Outgoing> Session<H> {
     }
 
     /// Forgets what the peer no longer knows: identifiers and what is in flight, whose messages are
-    /// given back, oldest first. The queue stays.
-    pub fn discard(&mut self) -> impl Iterator<Item = H> {
+    /// given back, oldest first, with how far they were. The queue stays.
+    pub fn discard(&mut self) -> impl Iterator<Item = (H, InFlightState)> {
         self.is_established = false;
         self.inbound.discard(&mut self.journal);
         self.outbound.discard(&mut self.journal)

@@ -126,11 +126,20 @@ fn a_client_discards_what_the_server_has_forgotten() {
     let mut lost = Vec::new();
     while let Some(event) = end.connection.poll_event() {
         match event {
-            Event::Dropped(message, DropReason::SessionLost) => lost.push(message.key),
+            Event::Dropped(message, DropReason::SessionLost(state)) => {
+                lost.push((message.key, state));
+            }
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(lost, [3, 1, 2]);
+    assert_eq!(
+        lost,
+        [
+            (3, InFlightState::Released),
+            (1, InFlightState::Published),
+            (2, InFlightState::Published),
+        ]
+    );
     let changes = end.changes();
     assert_eq!(
         changes
