@@ -13,17 +13,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let host = arguments.next().unwrap_or_else(|| "localhost".to_owned());
     let port = arguments.next().map_or(Ok(1883), |port| port.parse())?;
 
-    let (client, mut incoming) = Client::connect(Options::new(host, port)).await?;
+    let client = Client::connect(Options::new(host, port)).await?;
     println!("connected as {}", client.server().client_id);
 
-    client
-        .subscribe([Filter::new("hello/#")?.qos(QoS::ExactlyOnce)])
-        .await?;
+    let filter = Filter::new("hello/#")?.qos(QoS::ExactlyOnce);
+    let mut greetings = client.subscribe(filter).await?;
     let message = Message::new("hello/world", "hello")?.qos(QoS::ExactlyOnce);
     let receipt = client.publish(message).await?;
     println!("published: {}", receipt.await?.name());
 
-    if let Some(message) = incoming.recv().await {
+    if let Some(message) = greetings.recv().await {
         println!(
             "received {}: {}",
             message.topic(),

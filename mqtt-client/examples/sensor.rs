@@ -20,7 +20,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .session_expiry_interval(3600)
         .will(will, Some(10))
         .reconnect(Backoff::default());
-    let (client, _incoming) = Client::connect(options).await?;
+    let client = Client::connect(options).await?;
 
     let mut events = client.events();
     tokio::spawn(async move {

@@ -1,6 +1,9 @@
 //! The handle of a connection: publish, subscribe, disconnect.
 
+use std::future::Future;
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mqtt_codec::ReasonCode;
 use mqtt_session::Time;
@@ -8,13 +11,21 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::event_loop::{self, Control, EventLoop, Inputs, Outputs, State};
-use crate::link::{Link, new_session};
+use crate::control::{Control, Handle, HandleId, Reply};
+use crate::event_loop::{self, EventLoop, Inputs, Outputs, Phase, Start, State};
+use crate::mailbox::{Mailbox, Post};
 use crate::outbound::{self, Outbound};
+use crate::reconnect::new_session;
+use crate::registry::Registry;
+use crate::requester::Requester;
+use crate::transport::{Connect, Custom, Network, Once};
 use crate::{
-    Backoff, DisconnectOptions, Error, Event, Filter, Incoming, Message, Options, Receipt,
-    ServerInfo, SubscribeOptions, TryPublishError, transport,
+    Acknowledge, DisconnectOptions, Error, Event, Filter, Incoming, Message, Options, Receipt,
+    Received, ServerInfo, SubscribeOptions, Subscription, Target, TryPublishError,
 };
+
+/// Requests that wait for the event loop.
+const REQUESTS: usize = 64;
 
 /// How a connection ended: `Ok` after [`Client::disconnect`], else why it was lost.
 pub type Ended = Result<(), Error>;
@@ -23,26 +34,43 @@ pub type Ended = Result<(), Error>;
 ///
 /// All methods can be called from any task, and every future can be dropped: a publication that
 /// still waited for room is then not made; any other request is carried out, only its answer is
-/// not told. When the last clone is dropped the client disconnects.
+/// not told. When the last clone is dropped the client disconnects, as [`disconnect`](Self::disconnect)
+/// does; a [`Subscription`] or a [`Receipt`] does not hold it.
 #[derive(Debug, Clone)]
 pub struct Client {
     publishes: mpsc::Sender<Outbound>,
-    control: mpsc::UnboundedSender<Control>,
-    state: watch::Receiver<State>,
-    events: broadcast::Sender<Event>,
-    origin: Instant,
+    control: mpsc::Sender<Control>,
+    shared: Arc<Shared>,
 }
 
-/// The events of a connection, from the call of [`Client::events`] on.
+/// What the clones share.
 #[derive(Debug)]
-pub struct Events(broadcast::Receiver<Event>);
+struct Shared {
+    dropped: mpsc::UnboundedSender<HandleId>,
+    state: watch::Receiver<State>,
+    events: broadcast::WeakSender<Event>,
+    first_events: std::sync::Mutex<Option<broadcast::Receiver<Event>>>,
+    origin: Instant,
+    post: Arc<Post>,
+    held: Arc<Mailbox>,
+    acknowledge: Acknowledge,
+    unreliable_capacity: usize,
+    next_handle: AtomicU64,
+    response_topic: Option<String>,
+    requester: Requester,
+}
+
+/// The events of a connection.
+#[derive(Debug)]
+pub struct Events(Option<broadcast::Receiver<Event>>);
 
 impl Events {
     /// The next event; `None` when the connection has ended for good. Of more than 16 events that
     /// wait the oldest are left out.
     pub async fn next(&mut self) -> Option<Event> {
+        let events = self.0.as_mut()?;
         loop {
-            match self.0.recv().await {
+            match events.recv().await {
                 Ok(event) => return Some(event),
                 Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return None,
@@ -52,18 +80,14 @@ impl Events {
 }
 
 impl Client {
-    /// Connects over TCP and waits for the server's acceptance.
+    /// Connects as the options say and waits for the server's acceptance.
     ///
     /// # Errors
     ///
     /// If the host cannot be reached, the server refuses or does not answer in time, or the
     /// options cannot be written as CONNECT.
-    pub async fn connect(options: Options) -> Result<(Self, Incoming), Error> {
-        let origin = Instant::now();
-        let link = event_loop::connect(&options, new_session(), options.clean_start, origin).await;
-        let link = link.map_err(|(_, error)| error)?;
-        let backoff = options.reconnect;
-        Ok(Self::start(options, link, origin, backoff))
+    pub async fn connect(options: Options) -> Result<Self, Error> {
+        Self::connect_by(Arc::new(Network), options).await
     }
 
     /// Connects over any stream of bytes, such as one in memory, and waits for the server's
@@ -72,57 +96,128 @@ impl Client {
     /// # Errors
     ///
     /// As [`connect`](Self::connect).
-    pub async fn connect_with<S>(stream: S, options: Options) -> Result<(Self, Incoming), Error>
+    pub async fn connect_with<S>(stream: S, mut options: Options) -> Result<Self, Error>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let origin = Instant::now();
-        let stream: Box<dyn transport::Stream> = Box::new(stream);
-        let times = (origin, origin + options.connect_timeout);
-        let link =
-            Link::establish(stream, &options, new_session(), options.clean_start, times).await;
-        let link = link.map_err(|(_, error)| error)?;
-        Ok(Self::start(options, link, origin, None))
+        options.reconnect = None;
+        options.redirections = 0;
+        Self::connect_by(Arc::new(Once::new(Box::new(stream))), options).await
     }
 
-    fn start(
-        options: Options,
-        link: Link,
-        origin: Instant,
-        backoff: Option<Backoff>,
-    ) -> (Self, Incoming) {
+    /// Connects over the streams that a function opens, one for each connection, and waits for the
+    /// server's acceptance. The function gets host and port of the options, or those of the server that
+    /// it was [redirected](Options::redirections) to.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub async fn connect_through<F, O, S>(open: F, options: Options) -> Result<Self, Error>
+    where
+        F: Fn(Target) -> O + Send + Sync + 'static,
+        O: Future<Output = io::Result<S>> + Send + 'static,
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        Self::connect_by(Arc::new(Custom(open)), options).await
+    }
+
+    async fn connect_by(connector: Arc<dyn Connect>, options: Options) -> Result<Self, Error> {
+        let (client, mut event_loop) = Self::new(connector, options);
+        let link = event_loop.first(new_session()).await?;
+        tokio::spawn(event_loop.run(Start::Connected(Box::new(link))));
+        Ok(client)
+    }
+
+    /// Returns at once and connects in the background, until it succeeds if the options say to
+    /// [`reconnect`](Options::reconnect). Messages and requests wait for the connection.
+    ///
+    /// Must be called within a tokio runtime.
+    pub fn start(options: Options) -> Self {
+        Self::start_by(Arc::new(Network), options)
+    }
+
+    /// The same over the streams that a function opens: see [`connect_through`](Self::connect_through).
+    pub fn start_through<F, O, S>(open: F, options: Options) -> Self
+    where
+        F: Fn(Target) -> O + Send + Sync + 'static,
+        O: Future<Output = io::Result<S>> + Send + 'static,
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        Self::start_by(Arc::new(Custom(open)), options)
+    }
+
+    fn start_by(connector: Arc<dyn Connect>, options: Options) -> Self {
+        let (client, event_loop) = Self::new(connector, options);
+        tokio::spawn(event_loop.run(Start::Offline(Box::new(new_session()))));
+        client
+    }
+
+    fn new(connector: Arc<dyn Connect>, options: Options) -> (Self, EventLoop) {
+        let origin = Instant::now();
         let (publishes, publish_receiver) = mpsc::channel(options.queue_capacity);
-        let (control, control_receiver) = mpsc::unbounded_channel();
-        let (events, _) = broadcast::channel(16);
-        let (state_sender, state) = watch::channel(State::Connected(Arc::clone(&link.server)));
-        let (inbox, incoming) =
-            crate::incoming::channel(options.acknowledge, options.unreliable_capacity);
+        let (control, control_receiver) = mpsc::channel(REQUESTS);
+        // No more than there are subscriptions wait in it.
+        let (dropped, dropped_receiver) = mpsc::unbounded_channel();
+        let (events, first_events) = broadcast::channel(16);
+        let (state_sender, state) = watch::channel(State {
+            server: Arc::new(ServerInfo::requested(&options)),
+            phase: Phase::Offline,
+        });
+        let post = Arc::new(Post::default());
+        let held = Mailbox::new(options.unreliable_capacity);
+        let shared = Shared {
+            dropped,
+            state,
+            events: events.downgrade(),
+            first_events: std::sync::Mutex::new(Some(first_events)),
+            origin,
+            post: Arc::clone(&post),
+            held: Arc::clone(&held),
+            acknowledge: options.acknowledge,
+            unreliable_capacity: options.unreliable_capacity,
+            next_handle: AtomicU64::new(0),
+            response_topic: options.response_topic.clone(),
+            requester: Requester::default(),
+        };
         let inputs = Inputs {
             publishes: publish_receiver,
             control: control_receiver,
+            dropped: dropped_receiver,
+            post: Arc::clone(&post),
         };
         let outputs = Outputs {
-            inbox,
+            registry: Registry::new(held, post),
             state: state_sender,
-            events: events.clone(),
+            events,
         };
-        let event_loop = EventLoop::new(options, origin, backoff, inputs, outputs);
-        tokio::spawn(event_loop.run(link));
-        (
-            Self {
-                publishes,
-                control,
-                state,
-                events,
-                origin,
-            },
-            incoming,
-        )
+        let event_loop = EventLoop::new(options, origin, connector, inputs, outputs);
+        let client = Self {
+            publishes,
+            control,
+            shared: Arc::new(shared),
+        };
+        (client, event_loop)
     }
 
-    /// What the server said when it accepted the connection, the latest one.
+    /// What the server said when it accepted the connection, the latest one; before the first, what the
+    /// options ask for.
     pub fn server(&self) -> Arc<ServerInfo> {
-        self.state.borrow().server()
+        Arc::clone(&self.shared.state.borrow().server)
+    }
+
+    /// Waits until there is a connection, and returns what the server said.
+    ///
+    /// # Errors
+    ///
+    /// If the client ends before.
+    pub async fn connected(&self) -> Result<Arc<ServerInfo>, Error> {
+        let mut state = self.shared.state.clone();
+        let settled = state.wait_for(|state| !matches!(state.phase, Phase::Offline));
+        match settled.await {
+            Ok(state) if matches!(state.phase, Phase::Connected) => Ok(Arc::clone(&state.server)),
+            Ok(state) => Err(state.end().err().unwrap_or(Error::Closed)),
+            Err(_) => Err(Error::Closed),
+        }
     }
 
     /// Queues a message, waiting for room, and returns the receipt that tells what became of it.
@@ -167,36 +262,122 @@ impl Client {
         outbound::check(message, self.server().version)
     }
 
-    /// Subscribes and waits for SUBACK: one reason code a filter, of which 0 to 2 are the granted
-    /// qualities of service and 0x80 and above refusals.
+    /// Subscribes and waits for the server's answer.
     ///
     /// # Errors
     ///
-    /// If the list is empty or too long for a packet, or the connection ends before the answer.
-    pub async fn subscribe(
-        &self,
-        filters: impl IntoIterator<Item = Filter>,
-    ) -> Result<Vec<ReasonCode>, Error> {
-        self.subscribe_with(filters, SubscribeOptions::new()).await
+    /// If the server refuses, or the client ends before the answer.
+    pub async fn subscribe(&self, filter: Filter) -> Result<Subscription, Error> {
+        self.subscribe_with([filter], SubscribeOptions::new()).await
     }
 
-    /// Subscribes with properties.
+    /// Subscribes several filters whose messages come in one stream, with properties. A Subscription
+    /// Identifier is chosen by the client itself.
     ///
     /// # Errors
     ///
-    /// As [`subscribe`](Self::subscribe).
+    /// If the server refuses all of them, the list is empty or too long for a packet, or the client ends
+    /// before the answer.
     pub async fn subscribe_with(
+        &self,
+        filters: impl IntoIterator<Item = Filter>,
+        options: SubscribeOptions,
+    ) -> Result<Subscription, Error> {
+        let filters = filters.into_iter().collect();
+        let shared = &self.shared;
+        let handle = Handle {
+            id: HandleId(shared.next_handle.fetch_add(1, Ordering::Relaxed)),
+            mailbox: Mailbox::new(shared.unreliable_capacity),
+        };
+        // If this future is dropped, so is the subscription.
+        let mut subscription = Subscription::new(
+            &handle,
+            Arc::clone(&shared.post),
+            shared.acknowledge,
+            self.control.downgrade(),
+            shared.dropped.clone(),
+        );
+        let request = |reply| Control::Subscribe {
+            filters,
+            options,
+            handle: Some(handle),
+            reply,
+        };
+        let codes = self.ask(request).await?;
+        if let Some(reason) = codes.iter().copied().find(|code| code.is_error())
+            && codes.iter().all(|code| code.is_error())
+        {
+            return Err(Error::SubscriptionRefused { reason });
+        }
+        subscription.answered(codes);
+        Ok(subscription)
+    }
+
+    /// Subscribes without a [`Subscription`]: the messages come to [`unclaimed`](Self::unclaimed). Waits
+    /// for SUBACK: one reason code a filter, of which 0 to 2 are the granted qualities of service and 0x80
+    /// and above refusals.
+    ///
+    /// # Errors
+    ///
+    /// If the list is empty or too long for a packet, or the client ends before the answer.
+    pub async fn subscribe_unclaimed(
         &self,
         filters: impl IntoIterator<Item = Filter>,
         options: SubscribeOptions,
     ) -> Result<Vec<ReasonCode>, Error> {
         let filters = filters.into_iter().collect();
-        self.request(|reply| Control::Subscribe {
+        self.ask(|reply| Control::Subscribe {
             filters,
             options,
+            handle: None,
             reply,
         })
         .await
+    }
+
+    /// The messages that no [`Subscription`] claims. They wait, those of QoS 1 and 2 unacknowledged, until
+    /// they are read here or a subscription is made that claims them. If nobody does either, the server
+    /// sends no further messages of QoS 1 and 2 once the Receive Maximum is reached.
+    pub fn unclaimed(&self) -> Incoming {
+        let shared = &self.shared;
+        Incoming::new(
+            Arc::clone(&shared.held),
+            Arc::clone(&shared.post),
+            shared.acknowledge,
+        )
+    }
+
+    /// Publishes a request and waits for the message that answers it (MQTT 5). Response Topic and
+    /// Correlation Data are set here; whoever answers needs only [`Received::response`]. The wait has no
+    /// end of its own: use a timeout.
+    ///
+    /// # Errors
+    ///
+    /// If the server refuses the message or the subscription to the answers, or the client ends before
+    /// the answer.
+    pub async fn request(&self, message: Message) -> Result<Received, Error> {
+        self.shared.requester.request(self, message).await
+    }
+
+    /// The topic that answers to this client come to.
+    pub(crate) fn response_topic(&self) -> String {
+        let server = self.server();
+        let prefix = self.shared.response_topic.as_ref();
+        match prefix.or(server.response_information.as_ref()) {
+            Some(prefix) => format!("{}/answers", prefix.trim_end_matches('/')),
+            None => format!("responses/{}", server.client_id),
+        }
+    }
+
+    /// Authenticates again with the [`authenticator`](Options::authenticator) of the options (MQTT 5).
+    ///
+    /// # Errors
+    ///
+    /// If there is none, the exchange fails, which ends the connection, or the connection is lost.
+    pub async fn reauthenticate(&self) -> Result<(), Error> {
+        self.ask(|reply| Control::Reauthenticate { reply })
+            .await
+            .map(drop)
     }
 
     /// Unsubscribes and waits for UNSUBACK: one reason code a filter; none from servers of MQTT 3.
@@ -223,7 +404,7 @@ impl Client {
         user_properties: Vec<(String, String)>,
     ) -> Result<Vec<ReasonCode>, Error> {
         let filters = filters.into_iter().map(Into::into).collect();
-        self.request(|reply| Control::Unsubscribe {
+        self.ask(|reply| Control::Unsubscribe {
             filters,
             user_properties,
             reply,
@@ -231,18 +412,16 @@ impl Client {
         .await
     }
 
-    async fn request(
-        &self,
-        control: impl FnOnce(oneshot::Sender<Result<Vec<ReasonCode>, Error>>) -> Control,
-    ) -> Result<Vec<ReasonCode>, Error> {
+    async fn ask(&self, control: impl FnOnce(Reply) -> Control) -> Result<Vec<ReasonCode>, Error> {
         let (reply, answer) = oneshot::channel();
-        self.control.send(control(reply)).map_err(|_| self.end())?;
+        let sent = self.control.send(control(reply)).await;
+        sent.map_err(|_| self.end())?;
         answer.await.unwrap_or_else(|_| Err(self.end()))
     }
 
-    /// Sends what is queued and acknowledged as far as the server takes it at once, then
-    /// DISCONNECT, and closes. Messages whose receipts have not resolved are given up: to be sure
-    /// of a message, wait for its receipt first.
+    /// Takes no further messages, sends those that wait, and waits until they are acknowledged or 5 s have
+    /// passed ([`DisconnectOptions::drain`]); then sends DISCONNECT and closes. The receipts tell which
+    /// messages were given up.
     ///
     /// # Errors
     ///
@@ -258,7 +437,7 @@ impl Client {
     /// As [`disconnect`](Self::disconnect).
     pub async fn disconnect_with(&self, options: DisconnectOptions) -> Ended {
         // Without a receiver it has ended, and `closed` tells how.
-        let _ = self.control.send(Control::Disconnect(options));
+        let _ = self.control.send(Control::Disconnect(options)).await;
         self.closed().await
     }
 
@@ -268,9 +447,9 @@ impl Client {
     ///
     /// Why it ended, unless it was [`disconnect`](Self::disconnect).
     pub async fn closed(&self) -> Ended {
-        let mut state = self.state.clone();
+        let mut state = self.shared.state.clone();
         match state
-            .wait_for(|state| matches!(state, State::Ended(..)))
+            .wait_for(|state| matches!(state.phase, Phase::Ended(_)))
             .await
         {
             Ok(state) => state.end(),
@@ -278,16 +457,23 @@ impl Client {
         }
     }
 
-    /// What happens to the connection from now on.
+    /// What happens to the connection from now on; for the first caller, from the beginning.
     pub fn events(&self) -> Events {
-        Events(self.events.subscribe())
+        let mut first = self
+            .shared
+            .first_events
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let events = first.take();
+        Events(events.or_else(|| Some(self.shared.events.upgrade()?.subscribe())))
     }
 
     fn end(&self) -> Error {
-        self.state.borrow().end().err().unwrap_or(Error::Closed)
+        let state = self.shared.state.borrow();
+        state.end().err().unwrap_or(Error::Closed)
     }
 
     fn now(&self) -> Time {
-        event_loop::time_since(self.origin)
+        event_loop::time_since(self.shared.origin)
     }
 }

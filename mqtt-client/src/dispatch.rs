@@ -3,190 +3,228 @@
 
 use bytes::{Buf, BytesMut};
 use mqtt_codec::{Ack, Packet, PacketId, PacketType, QoS, ReasonCode, decode};
-use mqtt_session::{DropReason, Event, Time, Verdict};
+use mqtt_session::{DropReason, Event, InFlightState, Time, Verdict};
+use tokio::sync::broadcast;
 
-use crate::incoming::Inbox;
 use crate::link::{Link, Request};
-use crate::{Error, Filter, Message, Received, SubscribeOptions};
+use crate::outbound::Outbound;
+use crate::registry::Registry;
+use crate::{Error, Uncertain};
 
 /// Bytes of a packet whose buffer is not kept.
 const LARGE_PACKET: usize = 256 * 1024;
 
-/// Subscriptions that are made, to make them again if the server loses the session.
-pub(crate) type Subscriptions = Vec<(Filter, SubscribeOptions)>;
-
-/// Handles every whole packet that was read.
-pub(crate) fn packets(
-    link: &mut Link,
-    now: Time,
-    inbox: &Inbox,
-    subscriptions: &mut Subscriptions,
-) -> Result<(), Error> {
-    link.connection.received(now);
-    loop {
-        // The buffer is moved out while a packet borrows it.
-        let mut input = std::mem::take(&mut link.input);
-        let outcome = decode(&input, link.version, link.maximum_packet_size);
-        let length = match outcome {
-            Ok(Some((packet, length))) => {
-                tracing::trace!("received {}", packet.packet_type());
-                packet_in(link, now, &packet, inbox, subscriptions).map(|()| Some(length))
-            }
-            Ok(None) => Ok(None),
-            Err(error) => Err(error.into()),
-        };
-        if let Ok(Some(length)) = length {
-            input.advance(length);
-            if input.is_empty() && length > LARGE_PACKET {
-                input = BytesMut::new();
-            }
-        }
-        link.input = input;
-        if length?.is_none() {
-            return Ok(());
-        }
-    }
+/// Where what arrives goes.
+pub(crate) struct Dispatch<'a> {
+    pub(crate) link: &'a mut Link,
+    pub(crate) registry: &'a mut Registry,
+    pub(crate) events: &'a broadcast::Sender<crate::Event>,
+    pub(crate) now: Time,
 }
 
-fn packet_in(
-    link: &mut Link,
-    now: Time,
-    packet: &Packet<'_>,
-    inbox: &Inbox,
-    subscriptions: &mut Subscriptions,
-) -> Result<(), Error> {
-    match packet {
-        Packet::Publish(publish) => {
-            let Verdict::Deliver(inbound) = link.connection.handle_publish(now, publish)? else {
-                return Ok(());
+impl Dispatch<'_> {
+    /// Handles every whole packet that was read.
+    pub(crate) fn packets(&mut self) -> Result<(), Error> {
+        self.link.connection.received(self.now);
+        loop {
+            // The buffer is moved out while a packet borrows it.
+            let mut input = std::mem::take(&mut self.link.input);
+            let outcome = decode(&input, self.link.version, self.link.maximum_packet_size);
+            let length = match outcome {
+                Ok(Some((packet, length))) => {
+                    tracing::trace!("received {}", packet.packet_type());
+                    self.packet(&packet).map(|()| Some(length))
+                }
+                Ok(None) => Ok(None),
+                Err(error) => Err(error.into()),
             };
-            if publish.qos > QoS::AtMostOnce || inbox.has_room() {
+            if let Ok(Some(length)) = length {
+                input.advance(length);
+                if input.is_empty() && length > LARGE_PACKET {
+                    input = BytesMut::new();
+                }
+            }
+            self.link.input = input;
+            if length?.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn packet(&mut self, packet: &Packet<'_>) -> Result<(), Error> {
+        let link = &mut *self.link;
+        match packet {
+            Packet::Publish(publish) => {
+                let Verdict::Deliver(inbound) =
+                    link.connection.handle_publish(self.now, publish)?
+                else {
+                    return Ok(());
+                };
                 tracing::debug!(
                     topic = inbound.topic.as_str(),
                     bytes = publish.payload.len(),
                     "received PUBLISH"
                 );
-                inbox.deliver(Received {
-                    message: Message::copied(inbound.topic, publish),
-                    duplicate: publish.dup,
-                    packet_id: publish.packet_id,
-                    token: Some(inbound.token),
-                    resumptions: 0,
+                let by_identifier = link.server.has_subscription_identifiers();
+                self.registry
+                    .deliver(inbound.topic, publish, inbound.token, by_identifier);
+                Ok(())
+            }
+            Packet::PubAck(ack) => self.ack(PacketType::PubAck, ack),
+            Packet::PubRec(ack) => self.ack(PacketType::PubRec, ack),
+            Packet::PubRel(ack) => self.ack(PacketType::PubRel, ack),
+            Packet::PubComp(ack) => self.ack(PacketType::PubComp, ack),
+            Packet::SubAck(answer) => self.suback(answer.packet_id, &answer.reason_codes),
+            Packet::UnsubAck(answer) => self.unsuback(answer.packet_id, &answer.reason_codes),
+            Packet::PingResp => {
+                link.connection.handle_ping(self.now);
+                Ok(())
+            }
+            Packet::Auth(auth) => {
+                // A server does not begin an exchange [MQTT-4.12.1-1].
+                let (Some(exchange), true) = (&mut link.exchange, link.reauthentication.is_some())
+                else {
+                    return Err(Error::Unexpected("AUTH"));
+                };
+                if exchange.handle(auth)? {
+                    if let Some(reply) = link.reauthentication.take() {
+                        let _ = reply.send(Ok(Vec::new()));
+                    }
+                    return Ok(());
+                }
+                let packet = exchange.packet(ReasonCode::CONTINUE_AUTHENTICATION);
+                packet.encode(link.version, link.output.buffer())?;
+                Ok(())
+            }
+            Packet::Disconnect(disconnect) if link.version.has_server_disconnect() => {
+                Err(Error::Disconnected {
+                    reason: disconnect.reason_code,
+                    reason_string: disconnect.properties.reason_string.map(str::to_owned),
+                    server_reference: disconnect.properties.server_reference.map(str::to_owned),
+                })
+            }
+            packet => Err(Error::Unexpected(packet.packet_type().name())),
+        }
+    }
+
+    fn ack(&mut self, packet_type: PacketType, ack: &Ack<'_>) -> Result<(), Error> {
+        let connection = &mut self.link.connection;
+        let completed = connection.handle_ack(self.now, packet_type, ack)?;
+        if let Some(completed) = completed
+            && let Some(message) = completed.handle
+        {
+            message.resolve(Ok(completed.reason));
+        }
+        Ok(())
+    }
+
+    fn suback(&mut self, packet_id: PacketId, codes: &[ReasonCode]) -> Result<(), Error> {
+        tracing::debug!("received SUBACK");
+        let (filters, handle, reply) = match self.link.take_request(packet_id) {
+            Some(Request::Subscribe {
+                filters,
+                handle,
+                reply,
+                ..
+            }) if filters.len() == codes.len() => (filters, handle, reply),
+            _ => return Err(Error::Unexpected("SUBACK")),
+        };
+        let is_renewal = reply.is_none();
+        for (filter, code) in filters.iter().zip(codes) {
+            if !code.is_error() {
+                self.registry.granted(filter.as_str());
+                continue;
+            }
+            let handle = handle.as_ref().map(|handle| handle.id);
+            self.registry.refused(filter.as_str(), handle);
+            if is_renewal {
+                // Nobody may be listening.
+                let _ = self.events.send(crate::Event::SubscriptionLost {
+                    filter: filter.as_str().to_owned(),
+                    reason: *code,
                 });
             }
-            Ok(())
         }
-        Packet::PubAck(ack) => ack_in(link, now, PacketType::PubAck, ack),
-        Packet::PubRec(ack) => ack_in(link, now, PacketType::PubRec, ack),
-        Packet::PubRel(ack) => ack_in(link, now, PacketType::PubRel, ack),
-        Packet::PubComp(ack) => ack_in(link, now, PacketType::PubComp, ack),
-        Packet::SubAck(answer) => answered(
-            link,
-            answer.packet_id,
-            &answer.reason_codes,
-            true,
-            subscriptions,
-        ),
-        Packet::UnsubAck(answer) => answered(
-            link,
-            answer.packet_id,
-            &answer.reason_codes,
-            false,
-            subscriptions,
-        ),
-        Packet::PingResp => {
-            link.connection.handle_ping(now);
-            Ok(())
-        }
-        Packet::Disconnect(disconnect) if link.version.has_server_disconnect() => {
-            Err(Error::Disconnected {
-                reason: disconnect.reason_code,
-                reason_string: disconnect.properties.reason_string.map(str::to_owned),
-                server_reference: disconnect.properties.server_reference.map(str::to_owned),
-            })
-        }
-        packet => Err(Error::Unexpected(packet.packet_type().name())),
-    }
-}
-
-fn ack_in(link: &mut Link, now: Time, packet_type: PacketType, ack: &Ack<'_>) -> Result<(), Error> {
-    let completed = link.connection.handle_ack(now, packet_type, ack)?;
-    if let Some(message) =
-        completed.and_then(|completed| Some((completed.handle?, completed.reason)))
-    {
-        let (message, reason) = message;
-        message.resolve(Ok(reason));
-    }
-    Ok(())
-}
-
-fn answered(
-    link: &mut Link,
-    packet_id: PacketId,
-    codes: &[ReasonCode],
-    is_suback: bool,
-    subscriptions: &mut Subscriptions,
-) -> Result<(), Error> {
-    let name = if is_suback { "SUBACK" } else { "UNSUBACK" };
-    tracing::debug!("received {name}");
-    let request = link
-        .requests
-        .remove(&packet_id)
-        .filter(|_| link.connection.release_packet_id(packet_id));
-    match (request, is_suback) {
-        (Some(Request::Subscribe(filters, options, reply)), true)
-            if filters.len() == codes.len() =>
-        {
-            for (filter, code) in filters.into_iter().zip(codes) {
-                subscriptions.retain(|(known, _)| known.as_str() != filter.as_str());
-                if !code.is_error() {
-                    subscriptions.push((filter, options.clone()));
-                }
-            }
-            if let Some(reply) = reply {
-                let _ = reply.send(Ok(codes.to_vec()));
-            }
-            Ok(())
-        }
-        (Some(Request::Unsubscribe(filters, reply)), false)
-            if filters.len() == codes.len() || !link.version.has_reason_codes() =>
-        {
-            subscriptions
-                .retain(|(known, _)| !filters.iter().any(|filter| filter == known.as_str()));
+        if let Some(reply) = reply {
             let _ = reply.send(Ok(codes.to_vec()));
-            Ok(())
         }
-        _ => Err(Error::Unexpected(name)),
+        Ok(())
+    }
+
+    fn unsuback(&mut self, packet_id: PacketId, codes: &[ReasonCode]) -> Result<(), Error> {
+        tracing::debug!("received UNSUBACK");
+        let has_codes = self.link.version.has_reason_codes();
+        match self.link.take_request(packet_id) {
+            Some(Request::Unsubscribe { filters, reply, .. })
+                if filters.len() == codes.len() || !has_codes =>
+            {
+                if let Some(reply) = reply {
+                    let _ = reply.send(Ok(codes.to_vec()));
+                }
+                Ok(())
+            }
+            _ => Err(Error::Unexpected("UNSUBACK")),
+        }
     }
 }
 
 /// Tells the receipts of messages that ended without a packet of the server, and queues again what
 /// the server lost with the session.
-pub(crate) fn events(link: &mut Link) {
-    let mut lost = Vec::new();
+pub(crate) fn events(link: &mut Link, when_uncertain: Uncertain) {
+    let mut anew = Vec::new();
     while let Some(event) = link.connection.poll_event() {
         match event {
             Event::Sent(message) => link.output.sent(message),
-            Event::Dropped(message, DropReason::SessionLost)
-                if message.message.quality() == QoS::AtLeastOnce =>
-            {
-                lost.push(message);
+            Event::Dropped(message, DropReason::SessionLost(state)) => {
+                match fate(&message, state, when_uncertain) {
+                    Fate::Anew => anew.push(message),
+                    Fate::Complete => message.resolve(Ok(ReasonCode::SUCCESS)),
+                    Fate::Uncertain => message.resolve(Err(Error::SessionLost.uncertain())),
+                }
             }
             Event::Dropped(message, reason) => message.resolve(Err(match reason {
                 DropReason::Expired => Error::Expired,
                 DropReason::TooLarge => Error::TooLarge,
                 DropReason::QosNotSupported => Error::QosNotSupported,
-                DropReason::SessionLost => Error::SessionLost,
                 _ => Error::Closed,
             })),
             _ => {}
         }
     }
-    if !lost.is_empty() {
-        let session = link.connection.session_mut();
-        lost.extend(session.take_queued(|_| true));
-        for message in lost {
-            session.push(message);
+    queue_first(link, anew);
+}
+
+/// Queues messages before all others.
+pub(crate) fn queue_first(link: &mut Link, mut messages: Vec<Outbound>) {
+    if messages.is_empty() {
+        return;
+    }
+    let session = link.connection.session_mut();
+    messages.extend(session.take_queued(|_| true));
+    for message in messages {
+        session.push(message);
+    }
+}
+
+/// What becomes of a message in flight when the server has lost the session.
+enum Fate {
+    /// It is published again, as a new message.
+    Anew,
+    /// The server had taken it over.
+    Complete,
+    /// The server may have it, and to send it again could make it come twice.
+    Uncertain,
+}
+
+fn fate(message: &Outbound, state: InFlightState, when_uncertain: Uncertain) -> Fate {
+    match state {
+        InFlightState::Released => Fate::Complete,
+        InFlightState::Published
+            if message.message.quality() == QoS::ExactlyOnce
+                && when_uncertain == Uncertain::Tell =>
+        {
+            Fate::Uncertain
         }
+        _ => Fate::Anew,
     }
 }

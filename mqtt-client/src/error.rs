@@ -67,9 +67,39 @@ pub enum Error {
     /// A topic name or filter is not one.
     #[error("invalid topic: {0}")]
     Topic(#[source] TopicError),
-    /// The server lost the session: a message of QoS 2 may or may not have arrived.
-    #[error("the server lost the session while the message was under way")]
+    /// A message may or may not have arrived: it was sent, and then this kept the answer away.
+    #[error("the message may or may not have arrived: {0}")]
+    Uncertain(#[source] Arc<Self>),
+    /// The server lost the session.
+    #[error("the server lost the session")]
     SessionLost,
+    /// The server refused to subscribe or unsubscribe.
+    #[error("the server refused: {}", reason.name())]
+    SubscriptionRefused {
+        /// Its reason code.
+        reason: ReasonCode,
+    },
+    /// The server refused the message of a request.
+    #[error("the request was refused: {}", reason.name())]
+    RequestRefused {
+        /// Its reason code.
+        reason: ReasonCode,
+    },
+    /// The exchange of enhanced authentication failed at this end: a secret is missing, or the server
+    /// could not prove that it knows it.
+    #[error("authentication failed: {0}")]
+    Authentication(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    /// The server, or this build of the client, does not have what was asked for.
+    #[error("not supported: {0}")]
+    Unsupported(&'static str),
+    /// A URL or another option is not valid.
+    #[error("invalid {what}: {why}")]
+    Invalid {
+        /// Which option.
+        what: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The message expired before it could be sent.
     #[error("the message expired before it was sent")]
     Expired,
@@ -91,10 +121,14 @@ impl Error {
     /// Whose fault it is.
     pub fn blame(&self) -> Blame {
         match self {
+            Self::Uncertain(cause) => cause.blame(),
             Self::Io(_) | Self::ConnectionLost | Self::TimedOut => Blame::Network,
             Self::Refused { .. }
             | Self::Disconnected { .. }
             | Self::SessionLost
+            | Self::SubscriptionRefused { .. }
+            | Self::RequestRefused { .. }
+            | Self::Authentication(_)
             | Self::Malformed(_)
             | Self::Protocol(_)
             | Self::Unexpected(_) => Blame::Server,
@@ -104,7 +138,66 @@ impl Error {
             | Self::TooLarge
             | Self::QosNotSupported
             | Self::TooManyRequests
+            | Self::Unsupported(_)
+            | Self::Invalid { .. }
             | Self::Closed => Blame::Caller,
+        }
+    }
+
+    /// Whether a message may have arrived all the same: see [`Uncertain`](Self::Uncertain).
+    pub fn is_uncertain(&self) -> bool {
+        matches!(self, Self::Uncertain(_))
+    }
+
+    /// The error of a message that was sent before this happened.
+    pub(crate) fn uncertain(self) -> Self {
+        match self {
+            Self::Uncertain(_) => self,
+            cause => Self::Uncertain(Arc::new(cause)),
+        }
+    }
+
+    /// The server that is to be used instead, and whether for good.
+    pub(crate) fn redirection(&self) -> Option<(&str, bool)> {
+        let (Self::Refused {
+            reason,
+            server_reference,
+            ..
+        }
+        | Self::Disconnected {
+            reason,
+            server_reference,
+            ..
+        }) = self
+        else {
+            return None;
+        };
+        match *reason {
+            ReasonCode::USE_ANOTHER_SERVER => Some((server_reference.as_deref()?, false)),
+            ReasonCode::SERVER_MOVED => Some((server_reference.as_deref()?, true)),
+            _ => None,
+        }
+    }
+
+    /// Whether trying again may help without anybody changing anything.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::Refused { reason, .. } | Self::Disconnected { reason, .. } => matches!(
+                *reason,
+                ReasonCode::NORMAL_DISCONNECTION
+                    | ReasonCode::UNSPECIFIED_ERROR
+                    | ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR
+                    | ReasonCode::SERVER_UNAVAILABLE
+                    | ReasonCode::SERVER_BUSY
+                    | ReasonCode::SERVER_SHUTTING_DOWN
+                    | ReasonCode::KEEP_ALIVE_TIMEOUT
+                    | ReasonCode::MESSAGE_RATE_TOO_HIGH
+                    | ReasonCode::QUOTA_EXCEEDED
+                    | ReasonCode::ADMINISTRATIVE_ACTION
+                    | ReasonCode::CONNECTION_RATE_EXCEEDED
+                    | ReasonCode::MAXIMUM_CONNECT_TIME
+            ),
+            error => error.blame() == Blame::Network,
         }
     }
 

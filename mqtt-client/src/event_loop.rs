@@ -1,154 +1,173 @@
-//! The task behind a [`Client`](crate::Client): it drives the connection and makes it again.
+//! The task behind a [`Client`](crate::Client): it drives one connection after the other.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mqtt_codec::{Disconnect, DisconnectProperties, Packet, ReasonCode};
-use mqtt_session::{Durability, Session, Time, Timeout};
+use mqtt_session::{Durability, InFlightState, Session, Time, Timeout, Token};
 use tokio::sync::{broadcast, mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::dispatch::{self, Subscriptions};
-use crate::incoming::Inbox;
-use crate::link::{Link, Progress, Reply};
+use crate::control::{Control, HandleId};
+use crate::dispatch::{self, Dispatch};
+use crate::link::{Link, Progress, Remains};
+use crate::mailbox::Post;
 use crate::outbound::Outbound;
-use crate::{
-    Backoff, Blame, DisconnectOptions, Ended, Error, Event, Filter, Options, ServerInfo,
-    SubscribeOptions, message, request, transport,
-};
+use crate::registry::Registry;
+use crate::transport::{Connect, Target};
+use crate::{DisconnectOptions, Ended, Error, Event, Options, ServerInfo, message, request};
 
 /// How long a last packet may take to leave, and the server to close.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// Requests that wait for a connection.
+const WAITING: usize = 1024;
 
 /// Microseconds since the origin of a client's time.
 pub(crate) fn time_since(origin: Instant) -> Time {
     Time::default() + origin.elapsed()
 }
 
-/// What the handles ask for besides publishing.
-pub(crate) enum Control {
-    Subscribe {
-        filters: Vec<Filter>,
-        options: SubscribeOptions,
-        reply: Reply,
-    },
-    Unsubscribe {
-        filters: Vec<String>,
-        user_properties: Vec<(String, String)>,
-        reply: Reply,
-    },
-    Disconnect(DisconnectOptions),
-}
-
 /// What the handles see.
 #[derive(Debug, Clone)]
-pub(crate) enum State {
-    Connected(Arc<ServerInfo>),
-    Ended(Arc<ServerInfo>, Ended),
+pub(crate) struct State {
+    /// What the server of the last connection said, or else what was asked for.
+    pub(crate) server: Arc<ServerInfo>,
+    pub(crate) phase: Phase,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Phase {
+    Offline,
+    Connected,
+    Ended(Ended),
 }
 
 impl State {
-    pub(crate) fn server(&self) -> Arc<ServerInfo> {
-        match self {
-            Self::Connected(server) | Self::Ended(server, _) => Arc::clone(server),
-        }
-    }
-
     /// How it ended, or [`Error::Closed`] if it has not.
     pub(crate) fn end(&self) -> Ended {
-        match self {
-            Self::Connected(_) => Err(Error::Closed),
-            Self::Ended(_, ended) => ended.clone(),
+        match &self.phase {
+            Phase::Ended(ended) => ended.clone(),
+            Phase::Offline | Phase::Connected => Err(Error::Closed),
         }
     }
 }
 
 /// Why a connection is left.
 enum Exit {
-    /// `disconnect`, or no handle is left.
-    Asked(DisconnectOptions),
+    /// `disconnect`, or no handle is left, and nothing is to be waited for any more.
+    Left(DisconnectOptions),
     /// It broke, or the server did something wrong.
     Lost(Error),
 }
 
-/// Connects over TCP. On failure the session is given back.
-pub(crate) async fn connect(
-    options: &Options,
-    session: Session<Outbound>,
-    clean_start: bool,
-    origin: Instant,
-) -> Result<Link, (Box<Session<Outbound>>, Error)> {
-    let deadline = Instant::now() + options.connect_timeout;
-    match timeout_at(deadline, transport::connect(options)).await {
-        Ok(Ok(stream)) => {
-            Link::establish(stream, options, session, clean_start, (origin, deadline)).await
-        }
-        Ok(Err(error)) => Err((Box::new(session), error.into())),
-        Err(_) => Err((Box::new(session), Error::TimedOut)),
-    }
+/// The client is to end.
+pub(crate) struct Leaving {
+    pub(crate) options: DisconnectOptions,
+    /// When not to wait for messages any more.
+    pub(crate) deadline: Instant,
 }
 
-/// The state of the task.
-pub(crate) struct EventLoop {
-    options: Options,
-    origin: Instant,
-    backoff: Option<Backoff>,
-    publishes: mpsc::Receiver<Outbound>,
-    control: mpsc::UnboundedReceiver<Control>,
-    inbox: Inbox,
-    state: watch::Sender<State>,
-    events: broadcast::Sender<Event>,
-    subscriptions: Subscriptions,
+/// What the task begins with.
+pub(crate) enum Start {
+    /// A connection.
+    Connected(Box<Link>),
+    /// None yet.
+    Offline(Box<Session<Outbound>>),
 }
 
 /// The task's ends of the channels from the handles.
 pub(crate) struct Inputs {
     pub(crate) publishes: mpsc::Receiver<Outbound>,
-    pub(crate) control: mpsc::UnboundedReceiver<Control>,
+    pub(crate) control: mpsc::Receiver<Control>,
+    pub(crate) dropped: mpsc::UnboundedReceiver<HandleId>,
+    pub(crate) post: Arc<Post>,
 }
 
 /// The task's ends of the channels to the handles.
 pub(crate) struct Outputs {
-    pub(crate) inbox: Inbox,
+    pub(crate) registry: Registry,
     pub(crate) state: watch::Sender<State>,
     pub(crate) events: broadcast::Sender<Event>,
 }
 
+/// The state of the task.
+pub(crate) struct EventLoop {
+    pub(crate) options: Options,
+    pub(crate) origin: Instant,
+    pub(crate) connector: Arc<dyn Connect>,
+    pub(crate) inputs: Inputs,
+    pub(crate) outputs: Outputs,
+    /// Requests that wait for a connection, or for another one.
+    pub(crate) waiting: VecDeque<Control>,
+    pub(crate) leaving: Option<Leaving>,
+    /// No handle can ask for anything any more.
+    pub(crate) is_abandoned: bool,
+    /// Messages of QoS 0 that the last connection did not write.
+    pub(crate) unwritten: Vec<Outbound>,
+    /// The server to use, and the one to use next.
+    pub(crate) home: Target,
+    pub(crate) target: Target,
+    pub(crate) redirections: u32,
+    /// Before the next attempt to connect.
+    pub(crate) wait: Duration,
+    pub(crate) has_connected: bool,
+    tokens: Vec<Token>,
+}
+
 impl EventLoop {
-    /// A task that has not begun. `backoff` is how to connect again, if at all.
+    /// A task that has not begun.
     pub(crate) fn new(
         options: Options,
         origin: Instant,
-        backoff: Option<Backoff>,
+        connector: Arc<dyn Connect>,
         inputs: Inputs,
         outputs: Outputs,
     ) -> Self {
+        let home = Target {
+            host: options.host.clone(),
+            port: options.port,
+        };
         Self {
-            options,
             origin,
-            backoff,
-            publishes: inputs.publishes,
-            control: inputs.control,
-            inbox: outputs.inbox,
-            state: outputs.state,
-            events: outputs.events,
-            subscriptions: Vec::new(),
+            connector,
+            inputs,
+            outputs,
+            waiting: VecDeque::new(),
+            leaving: None,
+            is_abandoned: false,
+            unwritten: Vec::new(),
+            target: home.clone(),
+            home,
+            redirections: 0,
+            wait: options.reconnect.unwrap_or_default().first,
+            has_connected: false,
+            tokens: Vec::new(),
+            options,
         }
     }
 
-    fn now(&self) -> Time {
+    pub(crate) fn now(&self) -> Time {
         time_since(self.origin)
     }
 
     /// Drives connection after connection to the end of the last.
-    pub(crate) async fn run(mut self, mut link: Link) {
-        let mut server = Arc::clone(&link.server);
+    pub(crate) async fn run(mut self, start: Start) {
+        let mut next = match start {
+            Start::Connected(link) => Ok(link),
+            Start::Offline(session) => self.reconnect(session, None).await,
+        };
         let (ended, session) = loop {
-            let exit = self.drive(&mut link).await;
-            let error = match exit {
-                Exit::Asked(options) => {
+            let mut link = match next {
+                Ok(link) => link,
+                Err(end) => break end,
+            };
+            let since = Instant::now();
+            let error = match self.drive(&mut link).await {
+                Exit::Left(options) => {
                     let ended = self.say_goodbye(&mut link, &options).await;
-                    break (ended, link.leave(&Error::Closed));
+                    let session = self.part(*link, false);
+                    break (ended, session);
                 }
                 Exit::Lost(error) => error,
             };
@@ -157,72 +176,120 @@ impl EventLoop {
             if let Some(reason) = farewell.filter(|_| link.version.has_reason_codes()) {
                 self.refuse(&mut link, reason).await;
             }
-            let session = link.leave(&error);
-            match self.reconnect(session, error).await {
-                Ok(next) => link = next,
-                Err((ended, session)) => break (ended, *session),
+            let session = self.part(*link, true);
+            if since.elapsed() > self.wait {
+                self.wait = self.options.reconnect.unwrap_or_default().first;
             }
-            server = Arc::clone(&link.server);
+            next = self.reconnect(session, Some(error)).await;
         };
-        self.finish(session, &ended);
-        self.state.send_replace(State::Ended(server, ended));
+        self.finish(*session, ended);
+    }
+
+    /// Takes what is left of a connection.
+    fn part(&mut self, link: Link, comes_again: bool) -> Box<Session<Outbound>> {
+        let Remains {
+            session,
+            unwritten,
+            requests,
+        } = link.leave();
+        self.unwritten = unwritten;
+        if comes_again {
+            let requests: Vec<_> = requests
+                .into_iter()
+                .filter_map(|request| request.again())
+                .collect();
+            for request in requests.into_iter().rev() {
+                self.waiting.push_front(request);
+            }
+        }
+        Box::new(session)
     }
 
     /// Gives up what was not completed.
-    fn finish(&mut self, mut session: Session<Outbound>, ended: &Ended) {
+    fn finish(mut self, mut session: Session<Outbound>, ended: Ended) {
         let error = ended.clone().err().unwrap_or(Error::Closed);
-        let mut rest: Vec<_> = session.discard().collect();
+        for (message, state) in session.discard() {
+            message.resolve(match state {
+                InFlightState::Assigned => Err(error.clone()),
+                InFlightState::Published => Err(error.clone().uncertain()),
+                // The server has taken it over.
+                InFlightState::Released => Ok(ReasonCode::SUCCESS),
+            });
+        }
+        let mut rest = std::mem::take(&mut self.unwritten);
         rest.extend(session.take_queued(|_| true));
-        self.publishes.close();
-        while let Ok(message) = self.publishes.try_recv() {
+        self.inputs.publishes.close();
+        while let Ok(message) = self.inputs.publishes.try_recv() {
             rest.push(message);
         }
         for message in rest {
             message.resolve(Err(error.clone()));
         }
+        for request in self.waiting.drain(..) {
+            request.refuse(error.clone());
+        }
+        self.outputs.state.send_modify(|state| {
+            state.phase = Phase::Ended(ended);
+        });
+        self.outputs.registry.end();
+    }
+
+    fn dispatch<'a>(&'a mut self, link: &'a mut Link) -> Dispatch<'a> {
+        let now = self.now();
+        Dispatch {
+            link,
+            registry: &mut self.outputs.registry,
+            events: &self.outputs.events,
+            now,
+        }
     }
 
     async fn drive(&mut self, link: &mut Link) -> Exit {
         // CONNACK may have come with packets behind it.
-        if let Err(error) =
-            dispatch::packets(link, self.now(), &self.inbox, &mut self.subscriptions)
-        {
+        if let Err(error) = self.dispatch(link).packets() {
             return Exit::Lost(error);
         }
         loop {
             self.acknowledge(link);
+            self.take_publishes(link);
+            self.take_requests(link);
             link.fill(self.now());
-            dispatch::events(link);
+            dispatch::events(link, self.options.when_uncertain);
+            if let Some(options) = self.is_done(link) {
+                return Exit::Left(options);
+            }
             let alarm = link.connection.poll_timeout();
             let alarm = alarm.map(|time| self.origin + Duration::from_micros(time.as_micros()));
             let has_room = link.connection.session().has_room();
+            let deadline = self.leaving.as_ref().map(|leaving| leaving.deadline);
             let step = tokio::select! {
+                biased;
                 progress = link.progress() => self.progressed(link, progress),
-                message = self.publishes.recv(), if has_room => match message {
-                    Some(message) => {
-                        self.take_publishes(link, message);
-                        Ok(())
-                    }
-                    None => return Exit::Asked(DisconnectOptions::new()),
-                },
-                control = self.control.recv() => match control {
-                    Some(Control::Disconnect(options)) => return Exit::Asked(options),
-                    Some(control) => {
-                        self.request(link, control);
-                        Ok(())
-                    }
-                    None => return Exit::Asked(DisconnectOptions::new()),
-                },
-                token = self.inbox.acknowledgements.recv(), if !self.inbox.acknowledgements.is_closed() => {
-                    if let Some(token) = token {
-                        let _ = link.connection.accept(token, Durability::Now);
+                message = self.inputs.publishes.recv(), if has_room && self.leaving.is_none() => {
+                    match message {
+                        Some(message) => link.connection.push(message),
+                        // No handle is left.
+                        None => self.leave(DisconnectOptions::new()),
                     }
                     Ok(())
                 }
+                control = self.inputs.control.recv(), if !self.is_abandoned => {
+                    match control {
+                        Some(control) => self.request(link, control),
+                        None => self.leave(DisconnectOptions::new()),
+                    }
+                    Ok(())
+                }
+                Some(id) = self.inputs.dropped.recv() => {
+                    self.reader_dropped(Some(link), id);
+                    Ok(())
+                }
+                () = self.inputs.post.bell.notified() => Ok(()),
                 () = alarmed(alarm) => match link.connection.handle_timeout(self.now()) {
                     Timeout::KeepAlive => Err(Error::TimedOut),
                     _ => Ok(()),
                 },
+                () = alarmed(deadline) => Ok(()),
             };
             if let Err(error) = step {
                 return Exit::Lost(error);
@@ -237,55 +304,132 @@ impl EventLoop {
     ) -> Result<(), Error> {
         match progress? {
             Progress::Read(0) => Err(Error::ConnectionLost),
-            Progress::Read(_) => {
-                dispatch::packets(link, self.now(), &self.inbox, &mut self.subscriptions)
-            }
+            Progress::Read(_) => self.dispatch(link).packets(),
             Progress::Written => Ok(()),
         }
     }
 
     /// Accepts what the application acknowledged.
     fn acknowledge(&mut self, link: &mut Link) {
-        while let Ok(token) = self.inbox.acknowledgements.try_recv() {
+        self.inputs.post.take_acknowledged(&mut self.tokens);
+        for token in self.tokens.drain(..) {
             let _ = link.connection.accept(token, Durability::Now);
         }
     }
 
-    fn take_publishes(&mut self, link: &mut Link, first: Outbound) {
-        let mut next = Some(first);
-        while let Some(message) = next {
+    /// Takes the messages that wait, as far as there is room.
+    fn take_publishes(&mut self, link: &mut Link) {
+        while link.connection.session().has_room()
+            && let Ok(message) = self.inputs.publishes.try_recv()
+        {
             link.connection.push(message);
-            next = match link.connection.session().has_room() {
-                true => self.publishes.try_recv().ok(),
-                false => None,
-            };
         }
     }
 
-    /// Writes SUBSCRIBE or UNSUBSCRIBE, or tells why not.
-    fn request(&mut self, link: &mut Link, control: Control) {
+    /// Carries out what waits, so that a busy connection does not keep it waiting.
+    fn take_requests(&mut self, link: &mut Link) {
+        while let Ok(id) = self.inputs.dropped.try_recv() {
+            self.reader_dropped(Some(link), id);
+        }
+        while let Ok(control) = self.inputs.control.try_recv() {
+            self.request(link, control);
+        }
+    }
+
+    /// Writes a request, or tells why not.
+    pub(crate) fn request(&mut self, link: &mut Link, control: Control) {
         let now = self.now();
+        let registry = &mut self.outputs.registry;
         match control {
             Control::Subscribe {
                 filters,
                 options,
+                handle,
                 reply,
-            } => request::subscribe(link, now, filters, options, Some(reply)),
+            } => request::subscribe(link, registry, now, filters, options, handle, reply),
             Control::Unsubscribe {
                 filters,
                 user_properties,
                 reply,
             } => {
-                request::unsubscribe(link, now, filters, &user_properties, reply);
+                request::unsubscribe(link, registry, now, filters, user_properties, Some(reply));
             }
-            Control::Disconnect(_) => {}
+            Control::Leave { id, reply } => {
+                let filters = registry.leave(id);
+                if filters.is_empty() {
+                    let _ = reply.send(Ok(Vec::new()));
+                } else {
+                    request::unsubscribe(link, registry, now, filters, Vec::new(), Some(reply));
+                }
+            }
+            Control::Reauthenticate { reply } => {
+                let authentication = self.options.authentication.as_ref();
+                request::reauthenticate(link, authentication, now, reply);
+            }
+            Control::Disconnect(options) => self.leave(options),
+        }
+    }
+
+    /// A subscription was dropped.
+    pub(crate) fn reader_dropped(&mut self, link: Option<&mut Link>, id: HandleId) {
+        let session_ends = !self.options.outlives_connection();
+        let registry = &mut self.outputs.registry;
+        let filters = registry.dropped(id, session_ends);
+        if let Some(link) = link
+            && !filters.is_empty()
+        {
+            let now = time_since(self.origin);
+            request::unsubscribe(link, registry, now, filters, Vec::new(), None);
+        }
+    }
+
+    /// Begins to end the client: no messages are taken any more, those that wait are sent.
+    pub(crate) fn leave(&mut self, options: DisconnectOptions) {
+        self.is_abandoned |= self.inputs.control.is_closed();
+        self.inputs.publishes.close();
+        let deadline = Instant::now() + options.drain;
+        match &mut self.leaving {
+            Some(leaving) => leaving.deadline = leaving.deadline.min(deadline),
+            None => self.leaving = Some(Leaving { options, deadline }),
+        }
+    }
+
+    /// What to say in DISCONNECT, if nothing is to be waited for.
+    fn is_done(&self, link: &Link) -> Option<DisconnectOptions> {
+        let leaving = self.leaving.as_ref()?;
+        let is_idle = link.output.is_empty()
+            && self.inputs.publishes.is_empty()
+            && is_drained(link.connection.session());
+        let is_done = is_idle || leaving.deadline <= Instant::now();
+        is_done.then(|| leaving.options.clone())
+    }
+
+    /// Requests that cannot be carried out now wait for the next connection.
+    pub(crate) fn postpone(&mut self, control: Control) {
+        match control {
+            Control::Disconnect(options) => self.leave(options),
+            Control::Leave { id, reply } => {
+                let filters = self.outputs.registry.leave(id);
+                if filters.is_empty() || !self.options.outlives_connection() {
+                    let _ = reply.send(Ok(Vec::new()));
+                } else {
+                    self.waiting.push_back(Control::Unsubscribe {
+                        filters,
+                        user_properties: Vec::new(),
+                        reply,
+                    });
+                }
+            }
+            Control::Reauthenticate { .. } => control.refuse(Error::ConnectionLost),
+            control if self.waiting.len() >= WAITING => control.refuse(Error::TooManyRequests),
+            control => self.waiting.push_back(control),
         }
     }
 
     /// Sends what can be sent, DISCONNECT, and closes.
     async fn say_goodbye(&mut self, link: &mut Link, options: &DisconnectOptions) -> Ended {
         self.acknowledge(link);
-        while let Ok(message) = self.publishes.try_recv() {
+        while let Ok(message) = self.inputs.publishes.try_recv() {
             link.connection.push(message);
         }
         let now = self.now();
@@ -293,7 +437,7 @@ impl EventLoop {
         let _ = link
             .connection
             .poll_transmit(now, link.output.buffer(), usize::MAX);
-        dispatch::events(link);
+        dispatch::events(link, self.options.when_uncertain);
         let reason = match options.with_will {
             true if link.version.has_reason_codes() => ReasonCode::DISCONNECT_WITH_WILL,
             _ => ReasonCode::NORMAL_DISCONNECTION,
@@ -324,100 +468,17 @@ impl EventLoop {
             let _ = timeout(FAREWELL, link.close()).await;
         }
     }
+}
 
-    /// Connects again if that is wanted and of use, else tells how it ended.
-    async fn reconnect(
-        &mut self,
-        session: Session<Outbound>,
-        error: Error,
-    ) -> Result<Link, (Ended, Box<Session<Outbound>>)> {
-        let mut session = Box::new(session);
-        let Some(backoff) = self.backoff.filter(|_| is_passing(&error)) else {
-            return Err((Err(error), session));
-        };
-        // Nobody may be listening.
-        let _ = self.events.send(Event::Disconnected(error));
-        let clean_start = self.options.clean_start && !self.options.outlives_connection();
-        let mut wait = backoff.first;
-        loop {
-            let attempt = Instant::now() + wait;
-            wait = (wait * 2).min(backoff.longest);
-            if let Some(ended) = self.wait_until(attempt).await {
-                return Err((ended, session));
-            }
-            match connect(&self.options, *session, clean_start, self.origin).await {
-                Ok(mut link) => {
-                    self.reconnected(&mut link);
-                    return Ok(link);
-                }
-                Err((given_back, error)) => {
-                    tracing::debug!("cannot connect: {error}");
-                    session = given_back;
-                    if !is_passing(&error) {
-                        return Err((Err(error), session));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Waits without a connection. `Some`: there is to be no other.
-    async fn wait_until(&mut self, time: Instant) -> Option<Ended> {
-        loop {
-            tokio::select! {
-                () = sleep_until(time) => return None,
-                control = self.control.recv() => match control {
-                    None | Some(Control::Disconnect(_)) => return Some(Ok(())),
-                    Some(Control::Subscribe { reply, .. } | Control::Unsubscribe { reply, .. }) => {
-                        let _ = reply.send(Err(Error::ConnectionLost));
-                    }
-                },
-            }
-        }
-    }
-
-    fn reconnected(&mut self, link: &mut Link) {
-        self.state
-            .send_replace(State::Connected(Arc::clone(&link.server)));
-        let _ = self.events.send(Event::Connected(Arc::clone(&link.server)));
-        if link.server.session_present {
-            self.inbox.resumed();
-            return;
-        }
-        let _ = self.events.send(Event::SessionLost);
-        let now = self.now();
-        for (filter, options) in std::mem::take(&mut self.subscriptions) {
-            request::subscribe(link, now, vec![filter], options, None);
-        }
-    }
+/// Whether a session has nothing that waits to be sent or acknowledged.
+pub(crate) fn is_drained(session: &Session<Outbound>) -> bool {
+    session.queue_len() == 0 && session.in_flight_len() == 0
 }
 
 /// Waits for the time, for ever if there is none.
-async fn alarmed(time: Option<Instant>) {
+pub(crate) async fn alarmed(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Whether trying again may help without anybody changing anything.
-fn is_passing(error: &Error) -> bool {
-    match error {
-        Error::Refused { reason, .. } | Error::Disconnected { reason, .. } => matches!(
-            *reason,
-            ReasonCode::NORMAL_DISCONNECTION
-                | ReasonCode::UNSPECIFIED_ERROR
-                | ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR
-                | ReasonCode::SERVER_UNAVAILABLE
-                | ReasonCode::SERVER_BUSY
-                | ReasonCode::SERVER_SHUTTING_DOWN
-                | ReasonCode::KEEP_ALIVE_TIMEOUT
-                | ReasonCode::MESSAGE_RATE_TOO_HIGH
-                | ReasonCode::QUOTA_EXCEEDED
-                | ReasonCode::ADMINISTRATIVE_ACTION
-                | ReasonCode::CONNECTION_RATE_EXCEEDED
-                | ReasonCode::MAXIMUM_CONNECT_TIME
-        ),
-        error => error.blame() == Blame::Network,
     }
 }

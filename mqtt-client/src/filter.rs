@@ -64,6 +64,21 @@ impl Filter {
         self
     }
 
+    /// The quality of service asked for.
+    pub(crate) fn quality(&self) -> QoS {
+        self.options.qos
+    }
+
+    /// Whether it has a wildcard.
+    pub(crate) fn has_wildcards(&self) -> bool {
+        TopicFilter::assume_valid(&self.filter).has_wildcards()
+    }
+
+    /// Whether it is that of a shared subscription.
+    pub(crate) fn is_shared(&self) -> bool {
+        TopicFilter::assume_valid(&self.filter).shared().is_some()
+    }
+
     /// The text of the filter.
     pub fn as_str(&self) -> &str {
         &self.filter

@@ -1,29 +1,43 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod authentication;
 mod client;
+mod control;
 mod dispatch;
 mod error;
+mod establish;
 mod event_loop;
+mod filter;
 mod incoming;
 mod link;
+mod mailbox;
 mod message;
 mod options;
 mod outbound;
+mod output;
+mod received;
+mod reconnect;
+mod registry;
 mod request;
+mod requester;
 mod server;
 mod subscription;
 mod transport;
 
+pub use authentication::{AuthenticationError, Authenticator};
 pub use client::{Client, Ended, Events};
 pub use error::{Blame, Error};
+pub use filter::{Filter, SubscribeOptions};
 pub use incoming::Incoming;
-pub use message::{Message, MessageProperties, Received};
+pub use message::{Message, MessageProperties};
 pub use mqtt_codec::{
     PacketId, ProtocolVersion, QoS, ReasonCode, RetainHandling, SubscriptionIdentifier, TopicError,
     TopicFilter, TopicName,
 };
-pub use options::{Acknowledge, Backoff, DisconnectOptions, Options};
+pub use options::{Acknowledge, Backoff, DisconnectOptions, Options, Uncertain};
 pub use outbound::{Receipt, TryPublishError};
+pub use received::Received;
 pub use server::{Event, ServerInfo};
-pub use subscription::{Filter, SubscribeOptions};
+pub use subscription::Subscription;
+pub use transport::Target;

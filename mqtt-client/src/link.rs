@@ -1,121 +1,90 @@
 //! One connection: a stream, its buffers, and the session machine on top.
 
-use std::collections::{HashMap, VecDeque};
+use std::future::Future;
 use std::io;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use bytes::{Buf, BytesMut};
-use mqtt_codec::{Packet, PacketId, ProtocolVersion, ReasonCode, decode};
-use mqtt_session::{Connection, Persistence, Session, Time};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use bytes::BytesMut;
+use mqtt_codec::{Packet, PacketId, ProtocolVersion};
+use mqtt_session::{Connection, Session, Time};
+use tokio::io::{AsyncReadExt, AsyncWrite};
 
-use crate::event_loop::time_since;
+use crate::authentication::Exchange;
+use crate::control::{Control, Handle, Reply};
 use crate::outbound::Outbound;
-use crate::transport::Stream;
-use crate::{Error, Filter, Options, ServerInfo, SubscribeOptions};
+use crate::output::{Output, WRITE_SIZE};
+use crate::transport::BoxedStream;
+use crate::{Error, Filter, ServerInfo, SubscribeOptions};
 
 /// Bytes asked of the stream at once.
-const READ_SIZE: usize = 16 * 1024;
-/// Bytes handed to the stream at once, a packet more at most.
-const WRITE_SIZE: usize = 64 * 1024;
-/// How many messages the session holds before the rest waits in the channel.
-const WINDOW: u32 = 256;
-/// The largest packet there can be, in bytes.
-const LARGEST_PACKET: u32 = 268_435_460;
+pub(crate) const READ_SIZE: usize = 64 * 1024;
 
-/// A session that no server knows yet.
-pub(crate) fn new_session() -> Session<Outbound> {
-    let mut session = Session::new(Persistence::Ephemeral);
-    session.set_window(WINDOW);
-    session
-}
-
-/// Who waits for the answer to a request.
-pub(crate) type Reply = oneshot::Sender<Result<Vec<ReasonCode>, Error>>;
-
-/// A SUBSCRIBE or UNSUBSCRIBE that is not answered.
+/// A request that is not answered.
 #[derive(Debug)]
 pub(crate) enum Request {
-    /// SUBSCRIBE; nobody waits if the client makes its subscriptions anew by itself.
-    Subscribe(Vec<Filter>, SubscribeOptions, Option<Reply>),
-    /// UNSUBSCRIBE.
-    Unsubscribe(Vec<String>, Reply),
+    /// SUBSCRIBE. Nobody waits if the client makes its subscriptions anew by itself.
+    Subscribe {
+        filters: Vec<Filter>,
+        options: SubscribeOptions,
+        handle: Option<Handle>,
+        reply: Option<Reply>,
+    },
+    /// UNSUBSCRIBE. Nobody waits if a subscription was dropped.
+    Unsubscribe {
+        filters: Vec<String>,
+        user_properties: Vec<(String, String)>,
+        reply: Option<Reply>,
+    },
+}
+
+impl Request {
+    /// The request as it was made, for another connection; `None` if nobody waits for it.
+    pub(crate) fn again(self) -> Option<Control> {
+        match self {
+            Self::Subscribe {
+                filters,
+                options,
+                handle,
+                reply: Some(reply),
+            } => Some(Control::Subscribe {
+                filters,
+                options,
+                handle,
+                reply,
+            }),
+            Self::Unsubscribe {
+                filters,
+                user_properties,
+                reply: Some(reply),
+            } => Some(Control::Unsubscribe {
+                filters,
+                user_properties,
+                reply,
+            }),
+            Self::Subscribe { reply: None, .. } | Self::Unsubscribe { reply: None, .. } => None,
+        }
+    }
 }
 
 /// A connection that the server has accepted.
 pub(crate) struct Link {
-    reader: ReadHalf<Box<dyn Stream>>,
-    writer: WriteHalf<Box<dyn Stream>>,
+    pub(crate) stream: BoxedStream,
     pub(crate) input: BytesMut,
     pub(crate) output: Output,
     pub(crate) connection: Connection<Outbound>,
-    pub(crate) requests: HashMap<PacketId, Request>,
+    /// In the order they were written.
+    pub(crate) requests: Vec<(PacketId, Request)>,
     pub(crate) server: Arc<ServerInfo>,
     pub(crate) version: ProtocolVersion,
     pub(crate) maximum_packet_size: u32,
+    pub(crate) exchange: Option<Exchange>,
+    /// Who waits for the end of an exchange of AUTH packets.
+    pub(crate) reauthentication: Option<Reply>,
 }
 
-/// What waits to be written, and the messages of QoS 0 in it.
-#[derive(Debug, Default)]
-pub(crate) struct Output {
-    bytes: Vec<u8>,
-    /// How many of `bytes` are written.
-    written: usize,
-    /// How many bytes were written before `bytes`.
-    before: u64,
-    unflushed: bool,
-    /// Messages of QoS 0 with the place in the stream where they end.
-    sent: VecDeque<(u64, Outbound)>,
-}
-
-impl Output {
-    fn pending(&self) -> &[u8] {
-        self.bytes.get(self.written..).unwrap_or_default()
-    }
-
-    /// Appends to what is to be written.
-    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
-        &mut self.bytes
-    }
-
-    /// A message of QoS 0 is in the buffer.
-    pub(crate) fn sent(&mut self, message: Outbound) {
-        self.sent
-            .push_back((self.before + self.bytes.len() as u64, message));
-    }
-
-    fn advance(&mut self, count: usize) {
-        self.written += count;
-        self.unflushed = true;
-        let place = self.before + self.written as u64;
-        while self.sent.front().is_some_and(|(end, _)| *end <= place) {
-            if let Some((_, message)) = self.sent.pop_front() {
-                message.resolve(Ok(ReasonCode::SUCCESS));
-            }
-        }
-        if self.pending().is_empty() {
-            self.before = place;
-            self.written = 0;
-            self.bytes.clear();
-            // A large message does not keep its memory.
-            self.bytes.shrink_to(2 * WRITE_SIZE);
-        }
-    }
-
-    /// Whether everything is written.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.pending().is_empty()
-    }
-
-    /// Messages of QoS 0 that were not written whole.
-    pub(crate) fn unwritten(&mut self) -> impl Iterator<Item = Outbound> {
-        self.sent.drain(..).map(|(_, message)| message)
-    }
-}
-
-/// A finished step of [`Link::progress`].
+/// What [`Link::progress`] has done.
 pub(crate) enum Progress {
     /// This many bytes were read; 0: the server closed.
     Read(usize),
@@ -123,60 +92,22 @@ pub(crate) enum Progress {
     Written,
 }
 
-impl Link {
-    /// Sends CONNECT and reads CONNACK. On failure the session is given back.
-    pub(crate) async fn establish(
-        stream: Box<dyn Stream>,
-        options: &Options,
-        session: Session<Outbound>,
-        clean_start: bool,
-        (origin, deadline): (Instant, Instant),
-    ) -> Result<Self, (Box<Session<Outbound>>, Error)> {
-        let (mut reader, mut writer) = tokio::io::split(stream);
-        let greeting = timeout_at(deadline, greet(&mut writer, options, clean_start)).await;
-        if let Err(error) = greeting.unwrap_or(Err(Error::TimedOut)) {
-            return Err((Box::new(session), error));
-        }
-        let now = time_since(origin);
-        let mut connection = Connection::client(session, options.config(clean_start), now);
-        let mut input = BytesMut::new();
-        let maximum_packet_size = options
-            .maximum_packet_size
-            .map_or(LARGEST_PACKET, |size| size.get());
-        let welcome = welcome(
-            &mut reader,
-            &mut input,
-            &mut connection,
-            options,
-            maximum_packet_size,
-            origin,
-        );
-        match timeout_at(deadline, welcome)
-            .await
-            .unwrap_or(Err(Error::TimedOut))
-        {
-            Ok(server) => Ok(Self {
-                reader,
-                writer,
-                input,
-                output: Output::default(),
-                connection,
-                requests: HashMap::new(),
-                server: Arc::new(server),
-                version: options.version,
-                maximum_packet_size,
-            }),
-            Err(error) => Err((Box::new(connection.into_session()), error)),
-        }
-    }
+/// What is left of a connection.
+pub(crate) struct Remains {
+    pub(crate) session: Session<Outbound>,
+    /// Messages of QoS 0 that were not written.
+    pub(crate) unwritten: Vec<Outbound>,
+    pub(crate) requests: Vec<Request>,
+}
 
+impl Link {
     /// Lets the session write, if everything before is written.
     pub(crate) fn fill(&mut self, now: Time) {
-        if self.output.pending().is_empty() {
+        if self.output.is_empty() {
             // What is left leaves when this is written.
             let _ = self
                 .connection
-                .poll_transmit(now, &mut self.output.bytes, WRITE_SIZE);
+                .poll_transmit(now, self.output.buffer(), WRITE_SIZE);
         }
     }
 
@@ -190,125 +121,100 @@ impl Link {
         {
             return Err(Error::TooLarge);
         }
-        packet.encode(self.version, &mut self.output.bytes)?;
+        packet.encode(self.version, self.output.buffer())?;
         self.connection.sent(now);
         Ok(())
     }
 
-    /// Reads and writes whatever is possible first. Cancel safe.
+    /// Takes the request that an answer is for.
+    pub(crate) fn take_request(&mut self, packet_id: PacketId) -> Option<Request> {
+        let place = self.requests.iter().position(|(id, _)| *id == packet_id)?;
+        self.connection.release_packet_id(packet_id);
+        Some(self.requests.remove(place).1)
+    }
+
+    /// Writes what the stream takes, then reads. Cancel safe.
     pub(crate) async fn progress(&mut self) -> io::Result<Progress> {
-        if self.input.capacity() - self.input.len() < READ_SIZE / 4 {
-            self.input.reserve(READ_SIZE);
-        }
-        let idle = self.output.pending().is_empty() && !self.output.unflushed;
-        tokio::select! {
-            read = self.reader.read_buf(&mut self.input) => Ok(Progress::Read(read?)),
-            step = step(&mut self.writer, self.output.pending()), if !idle => {
-                match step? {
-                    Some(count) => self.output.advance(count),
-                    None => self.output.unflushed = false,
+        std::future::poll_fn(|context| self.poll_progress(context)).await
+    }
+
+    fn poll_progress(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Progress>> {
+        let mut has_written = false;
+        while !self.output.is_empty() {
+            match Pin::new(&mut self.stream).poll_write(context, self.output.pending())? {
+                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(count) => {
+                    self.output.advance(count);
+                    has_written = true;
                 }
-                Ok(Progress::Written)
+                Poll::Pending => break,
             }
+        }
+        if self.output.is_empty()
+            && self.output.is_unflushed()
+            && Pin::new(&mut self.stream).poll_flush(context)?.is_ready()
+        {
+            self.output.flushed();
+        }
+        match self.poll_read(context)? {
+            Poll::Ready(count) => Poll::Ready(Ok(Progress::Read(count))),
+            Poll::Pending if has_written => Poll::Ready(Ok(Progress::Written)),
+            Poll::Pending => Poll::Pending,
         }
     }
 
-    /// Ends the connection, tells who waits for an answer, and gives the session back.
-    pub(crate) fn leave(mut self, error: &Error) -> Session<Outbound> {
-        for (_, request) in self.requests.drain() {
-            let (Request::Subscribe(.., Some(reply)) | Request::Unsubscribe(_, reply)) = request
-            else {
-                continue;
-            };
-            let _ = reply.send(Err(error.clone()));
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        poll_read(&mut self.stream, &mut self.input, context)
+    }
+
+    /// Ends the connection.
+    pub(crate) fn leave(mut self) -> Remains {
+        if let Some(reply) = self.reauthentication.take() {
+            let _ = reply.send(Err(Error::ConnectionLost));
         }
-        for message in self.output.unwritten() {
-            message.resolve(Err(error.clone()));
+        Remains {
+            unwritten: self.output.take_unwritten(),
+            session: self.connection.into_session(),
+            requests: self
+                .requests
+                .into_iter()
+                .map(|(_, request)| request)
+                .collect(),
         }
-        self.connection.into_session()
     }
 
     /// Writes everything, then closes this end and waits for the server to close the other. What
     /// still arrives is read, lest both ends wait for each other, and dropped.
     pub(crate) async fn close(&mut self) -> io::Result<()> {
-        while !self.output.is_empty() {
+        while !self.output.is_empty() || self.output.is_unflushed() {
             self.input.clear();
             if let Progress::Read(0) = self.progress().await? {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
-        self.writer.flush().await?;
         // Everything is with the server, which may have closed already.
-        let _ = self.writer.shutdown().await;
+        let stream = &mut self.stream;
+        let _ = std::future::poll_fn(|context| Pin::new(&mut *stream).poll_shutdown(context)).await;
         loop {
             self.input.clear();
+            let read = std::future::poll_fn(|context| self.poll_read(context)).await;
             // An error now is the end as well.
-            if !matches!(self.reader.read_buf(&mut self.input).await, Ok(1..)) {
+            if !matches!(read, Ok(1..)) {
                 return Ok(());
             }
         }
     }
 }
 
-/// Writes some bytes, or flushes if there are none. Cancel safe.
-async fn step(
-    writer: &mut WriteHalf<Box<dyn Stream>>,
-    pending: &[u8],
-) -> io::Result<Option<usize>> {
-    if pending.is_empty() {
-        writer.flush().await?;
-        return Ok(None);
-    }
-    match writer.write(pending).await? {
-        0 => Err(io::ErrorKind::WriteZero.into()),
-        count => Ok(Some(count)),
-    }
-}
-
-async fn greet(
-    writer: &mut WriteHalf<Box<dyn Stream>>,
-    options: &Options,
-    clean_start: bool,
-) -> Result<(), Error> {
-    let mut bytes = Vec::new();
-    options
-        .connect(clean_start)?
-        .encode(options.version, &mut bytes)?;
-    tracing::debug!(client = options.client_id, "sending CONNECT");
-    writer.write_all(&bytes).await?;
-    writer.flush().await?;
-    Ok(())
-}
-
-async fn welcome(
-    reader: &mut ReadHalf<Box<dyn Stream>>,
+/// Reads some bytes to the end of the buffer.
+pub(crate) fn poll_read(
+    stream: &mut BoxedStream,
     input: &mut BytesMut,
-    connection: &mut Connection<Outbound>,
-    options: &Options,
-    maximum: u32,
-    origin: Instant,
-) -> Result<ServerInfo, Error> {
-    loop {
-        if let Some((packet, length)) = decode(input, options.version, maximum)? {
-            let Packet::ConnAck(connack) = packet else {
-                return Err(Error::Unexpected(packet.packet_type().name()));
-            };
-            tracing::debug!("received CONNACK ({})", connack.reason_code.name());
-            if connack.reason_code.is_error() {
-                return Err(Error::Refused {
-                    reason: connack.reason_code,
-                    reason_string: connack.properties.reason_string.map(str::to_owned),
-                    server_reference: connack.properties.server_reference.map(str::to_owned),
-                });
-            }
-            let negotiated = *connection.handle_connack(time_since(origin), &connack)?;
-            let server = ServerInfo::new(options, &negotiated, &connack);
-            input.advance(length);
-            return Ok(server);
-        }
+    context: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    if input.capacity() - input.len() < READ_SIZE / 4 {
         input.reserve(READ_SIZE);
-        if reader.read_buf(input).await? == 0 {
-            return Err(Error::ConnectionLost);
-        }
     }
+    // The future keeps nothing between polls.
+    pin!(stream.read_buf(input)).poll(context)
 }

@@ -1,13 +1,9 @@
 //! Application Messages: what is published and what is received, owned.
 
-use std::ops::Deref;
-
 use bytes::Bytes;
 use mqtt_codec::{
-    PacketId, Publish, PublishProperties, QoS, SubscriptionIdentifier, TopicError, TopicName,
-    UserProperty,
+    Publish, PublishProperties, QoS, SubscriptionIdentifier, TopicError, TopicName, UserProperty,
 };
-use mqtt_session::Token;
 
 /// An Application Message: topic, payload, and how it is to be, or was, transported.
 ///
@@ -27,8 +23,20 @@ pub struct Message {
     payload: Bytes,
     qos: QoS,
     retain: bool,
-    properties: MessageProperties,
+    /// Most messages have none.
+    properties: Option<Box<MessageProperties>>,
 }
+
+/// The properties of a message without any.
+static NONE: MessageProperties = MessageProperties {
+    payload_format_utf8: None,
+    message_expiry_interval: None,
+    content_type: None,
+    response_topic: None,
+    correlation_data: None,
+    subscription_identifiers: Vec::new(),
+    user_properties: Vec::new(),
+};
 
 impl Message {
     /// A message of QoS 0, not retained, without properties.
@@ -44,7 +52,7 @@ impl Message {
             payload: payload.into(),
             qos: QoS::AtMostOnce,
             retain: false,
-            properties: MessageProperties::default(),
+            properties: None,
         })
     }
 
@@ -76,7 +84,7 @@ impl Message {
     /// Sets the properties; they are not sent on a connection of MQTT 3.
     #[must_use]
     pub fn properties(mut self, properties: MessageProperties) -> Self {
-        self.properties = properties;
+        self.properties = (!properties.is_empty()).then(|| Box::new(properties));
         self
     }
 
@@ -103,7 +111,7 @@ impl Message {
 
     /// The properties of MQTT 5; empty on a connection of MQTT 3.
     pub fn property(&self) -> &MessageProperties {
-        &self.properties
+        self.properties.as_deref().unwrap_or(&NONE)
     }
 }
 
@@ -127,67 +135,31 @@ pub struct MessageProperties {
 }
 
 impl MessageProperties {
-    fn copied(from: &PublishProperties<'_>) -> Self {
-        Self {
-            payload_format_utf8: from.payload_format_utf8,
-            message_expiry_interval: from.message_expiry_interval,
-            content_type: from.content_type.map(str::to_owned),
-            response_topic: from.response_topic.map(|topic| topic.as_str().to_owned()),
-            correlation_data: from.correlation_data.map(Bytes::copy_from_slice),
-            subscription_identifiers: from.subscription_identifiers.to_vec(),
-            user_properties: owned_user_properties(&from.user_properties),
-        }
+    fn copied(from: &PublishProperties<'_>) -> Option<Box<Self>> {
+        // The alias was resolved.
+        let has_any = from.payload_format_utf8.is_some()
+            || from.message_expiry_interval.is_some()
+            || from.content_type.is_some()
+            || from.response_topic.is_some()
+            || from.correlation_data.is_some()
+            || !from.subscription_identifiers.is_empty()
+            || !from.user_properties.is_empty();
+        has_any.then(|| {
+            Box::new(Self {
+                payload_format_utf8: from.payload_format_utf8,
+                message_expiry_interval: from.message_expiry_interval,
+                content_type: from.content_type.map(str::to_owned),
+                response_topic: from.response_topic.map(|topic| topic.as_str().to_owned()),
+                correlation_data: from.correlation_data.map(Bytes::copy_from_slice),
+                subscription_identifiers: from.subscription_identifiers.to_vec(),
+                user_properties: owned_user_properties(&from.user_properties),
+            })
+        })
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
-    }
-}
-
-/// A message that arrived, with what only its delivery has. It dereferences to [`Message`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Received {
-    pub(crate) message: Message,
-    pub(crate) duplicate: bool,
-    pub(crate) packet_id: Option<PacketId>,
-    pub(crate) token: Option<Token>,
-    pub(crate) resumptions: u32,
-}
-
-impl Received {
-    /// A message as if it had arrived, for the test of a handler; to acknowledge it does nothing.
-    pub fn new(message: Message, packet_id: Option<PacketId>) -> Self {
-        Self {
-            message,
-            duplicate: false,
-            packet_id,
-            token: None,
-            resumptions: 0,
-        }
-    }
-
-    /// The DUP flag: the server may have sent this PUBLISH packet before [MQTT-3.3.1-1].
-    pub fn is_duplicate(&self) -> bool {
-        self.duplicate
-    }
-
-    /// The Packet Identifier; `None` at QoS 0.
-    pub fn packet_id(&self) -> Option<PacketId> {
-        self.packet_id
-    }
-
-    /// The message alone.
-    pub fn into_message(self) -> Message {
-        self.message
-    }
-}
-
-impl Deref for Received {
-    type Target = Message;
-
-    fn deref(&self) -> &Message {
-        &self.message
     }
 }
 

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mqtt_codec::{Connect, ConnectProperties, ProtocolVersion, TopicName, Will, WillProperties};
-use mqtt_session::ClientConfig;
+use mqtt_session::{ClientConfig, Connection, Negotiated, Time};
 
-use crate::{Error, Message, message};
+use crate::authentication::Authentication;
+use crate::reconnect::new_session;
+use crate::{Authenticator, Error, Message, message};
 
 /// Messages in flight to a server that cannot say how many it takes.
 const SEND_MAXIMUM_V3: u16 = 20;
@@ -52,15 +54,31 @@ pub struct Options {
     pub(crate) unreliable_capacity: usize,
     pub(crate) acknowledge: Acknowledge,
     pub(crate) reconnect: Option<Backoff>,
+    pub(crate) when_uncertain: Uncertain,
+    pub(crate) redirections: u32,
+    pub(crate) authentication: Option<Authentication>,
+    pub(crate) response_topic: Option<String>,
+}
+
+/// What becomes of a message of QoS 2 that was sent, but not taken over (PUBREC), when the server loses
+/// the session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Uncertain {
+    /// Its receipt resolves to [`Error::Uncertain`]: the message is not sent again, so that it does not
+    /// arrive twice.
+    #[default]
+    Tell,
+    /// It is published anew: it arrives, perhaps twice.
+    PublishAnew,
 }
 
 /// When a received message of QoS 1 or 2 is acknowledged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Acknowledge {
-    /// When it is taken out of [`Incoming`](crate::Incoming).
+    /// When it is taken out of its stream.
     #[default]
     WhenTaken,
-    /// By [`Incoming::acknowledge`](crate::Incoming::acknowledge). Acknowledgements leave in the
+    /// By [`Received::acknowledge`](crate::Received::acknowledge). Acknowledgements leave in the
     /// order the messages came [MQTT-4.6.0-2]: one that is missing holds back the later ones.
     Manually,
 }
@@ -70,7 +88,8 @@ pub enum Acknowledge {
 pub struct Backoff {
     /// Before the first attempt.
     pub first: Duration,
-    /// Each wait is twice the one before, up to this.
+    /// Each wait is twice the one before, up to this. Of each, up to a half is left out at random. A
+    /// connection that lasts longer than the last wait begins anew with the first.
     pub longest: Duration,
 }
 
@@ -115,6 +134,10 @@ impl Options {
             unreliable_capacity: 8192,
             acknowledge: Acknowledge::WhenTaken,
             reconnect: None,
+            when_uncertain: Uncertain::Tell,
+            redirections: 0,
+            authentication: None,
+            response_topic: None,
         }
     }
 
@@ -208,7 +231,7 @@ impl Options {
     }
 
     /// How many messages of QoS 1 and 2 the server may send without an acknowledgement, which is
-    /// also how many [`Incoming`](crate::Incoming) holds. Servers of MQTT 3 are not told.
+    /// also how many wait here to be taken. Servers of MQTT 3 are not told.
     /// 0 stands for 1. Default: 1,024.
     #[must_use]
     pub fn receive_maximum(mut self, count: u16) -> Self {
@@ -245,7 +268,8 @@ impl Options {
         self
     }
 
-    /// Authentication Method (MQTT 5). A method that goes beyond CONNECT and CONNACK is refused.
+    /// Authentication Method (MQTT 5) that needs no more than CONNECT and CONNACK; for others there is
+    /// [`authenticator`](Self::authenticator).
     #[must_use]
     pub fn authentication_method(mut self, name: impl Into<String>) -> Self {
         self.authentication_method = Some(name.into());
@@ -283,8 +307,8 @@ impl Options {
         self
     }
 
-    /// How many received messages of QoS 0 may wait to be taken; further ones are dropped and
-    /// counted. Default: 8,192.
+    /// How many received messages of QoS 0 may wait to be taken, in each stream; further ones are dropped
+    /// and counted. Default: 8,192.
     #[must_use]
     pub fn unreliable_capacity(mut self, count: usize) -> Self {
         self.unreliable_capacity = count;
@@ -304,6 +328,41 @@ impl Options {
     #[must_use]
     pub fn reconnect(mut self, backoff: Backoff) -> Self {
         self.reconnect = Some(backoff);
+        self
+    }
+
+    /// What becomes of a message of QoS 2 that was sent, but not taken over, when the server loses the
+    /// session. Default: the receipt tells.
+    #[must_use]
+    pub fn when_uncertain(mut self, what: Uncertain) -> Self {
+        self.when_uncertain = what;
+        self
+    }
+
+    /// How many times in a row to follow a server that says to use another one (MQTT 5). User name and
+    /// password go to whatever server it names. Default: 0.
+    #[must_use]
+    pub fn redirections(mut self, count: u32) -> Self {
+        self.redirections = count;
+        self
+    }
+
+    /// Enhanced authentication (MQTT 5): makes the exchange of each connection. It sets Authentication
+    /// Method and Data.
+    #[must_use]
+    pub fn authenticator(
+        mut self,
+        make: impl Fn() -> Box<dyn Authenticator> + Send + Sync + 'static,
+    ) -> Self {
+        self.authentication = Some(Authentication::new(make));
+        self
+    }
+
+    /// Below which topic the answers to [`Client::request`](crate::Client::request) come. Default: the
+    /// server's Response Information, or else `responses/` and the Client Identifier.
+    #[must_use]
+    pub fn response_topic(mut self, prefix: impl Into<String>) -> Self {
+        self.response_topic = Some(prefix.into());
         self
     }
 
@@ -366,6 +425,13 @@ impl Options {
         }
     }
 
+    /// What was asked for, in the form of what holds on a connection.
+    pub(crate) fn requested(&self) -> Negotiated {
+        let config = self.config(self.clean_start);
+        let connection = Connection::client(new_session(), config, Time::default());
+        *connection.negotiated()
+    }
+
     /// What the session machine needs to know of it.
     pub(crate) fn config(&self, clean_start: bool) -> ClientConfig {
         let mut config = ClientConfig::new(self.version);
@@ -393,17 +459,36 @@ impl Options {
 }
 
 /// What goes into DISCONNECT besides the packet itself (MQTT 5).
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct DisconnectOptions {
     pub(crate) with_will: bool,
+    pub(crate) drain: Duration,
     pub(crate) session_expiry_interval: Option<u32>,
     pub(crate) user_properties: Vec<(String, String)>,
+}
+
+impl Default for DisconnectOptions {
+    fn default() -> Self {
+        Self {
+            with_will: false,
+            drain: Duration::from_secs(5),
+            session_expiry_interval: None,
+            user_properties: Vec::new(),
+        }
+    }
 }
 
 impl DisconnectOptions {
     /// A normal end.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// How long to wait until all messages that were published are acknowledged. Default: 5 s.
+    #[must_use]
+    pub fn drain(mut self, time: Duration) -> Self {
+        self.drain = time;
+        self
     }
 
     /// Have the server publish the Will all the same (0x04). MQTT 3 cannot ask for it.

@@ -18,8 +18,15 @@ use crate::{Error, Message, message};
 ///
 /// It resolves to the reason code when a message of QoS 0 is written, when one of QoS 1 is
 /// acknowledged (PUBACK) and when one of QoS 2 is complete (PUBCOMP) or refused (PUBREC). A code
-/// of 0x80 and above ([`ReasonCode::is_error`]) means that the server refused the message. Dropping
-/// the receipt does not withdraw the message.
+/// of 0x80 and above ([`ReasonCode::is_error`]) means that the server refused the message.
+///
+/// It resolves to an error when the message is given up: [`Error::Uncertain`] if it was sent and may have
+/// arrived, any other if the server has surely not got it. A connection that is lost and made again is
+/// no reason: the message goes on. If the server has lost the session, a message of QoS 1 is published
+/// anew; one of QoS 2 is complete if the server had taken it over (PUBREC), else
+/// [uncertain](crate::Uncertain).
+///
+/// Dropping the receipt does not withdraw the message.
 #[derive(Debug)]
 #[must_use = "without the receipt nothing tells whether the message arrived"]
 pub struct Receipt(oneshot::Receiver<Result<ReasonCode, Error>>);

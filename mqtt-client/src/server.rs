@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use mqtt_codec::{ConnAck, ProtocolVersion, QoS};
+use mqtt_codec::{ConnAck, ProtocolVersion, QoS, ReasonCode};
 use mqtt_session::Negotiated;
 
-use crate::{Error, Options, message};
+use crate::{Error, Options, Target, message};
 
 /// What holds on a connection: the server's CONNACK, defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +46,17 @@ pub struct ServerInfo {
 }
 
 impl ServerInfo {
+    /// What was asked for, before any server has spoken.
+    pub(crate) fn requested(options: &Options) -> Self {
+        let connack = ConnAck::new(ReasonCode::SUCCESS);
+        Self::new(options, &options.requested(), &connack)
+    }
+
+    /// Whether messages say for which subscriptions they were sent.
+    pub(crate) fn has_subscription_identifiers(&self) -> bool {
+        self.version.has_properties() && self.subscription_identifiers_available
+    }
+
     pub(crate) fn new(options: &Options, negotiated: &Negotiated, connack: &ConnAck<'_>) -> Self {
         let properties = &connack.properties;
         Self {
@@ -79,10 +90,26 @@ impl ServerInfo {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event {
-    /// A connection was made again.
+    /// A connection was made: whether the session goes on, and the limits of the server. The first one
+    /// is told only to who asked for events before it, after [`Client::start`](crate::Client::start).
     Connected(Arc<ServerInfo>),
-    /// The connection was lost; another one will be made.
+    /// The connection was lost, or could not be made; another attempt will be made.
     Disconnected(Error),
-    /// The server did not have the session any more: the subscriptions are made again.
+    /// The server did not have the session any more: the subscriptions are made again, and messages
+    /// that came meanwhile are lost.
     SessionLost,
+    /// The server refused to make a subscription again; its stream ends.
+    SubscriptionLost {
+        /// The filter.
+        filter: String,
+        /// Why.
+        reason: ReasonCode,
+    },
+    /// The server says to use another one.
+    Redirected {
+        /// The other one, which is tried next.
+        target: Target,
+        /// It moved for good; otherwise the first one is used again after this one.
+        permanently: bool,
+    },
 }

@@ -195,7 +195,9 @@ impl Setup {
     /// Connects.
     pub(crate) async fn connect(&self) -> Result<(Client, Incoming), Failure> {
         let connected = Client::connect(self.options.clone()).await;
-        connected.map_err(|error| Failure::Connection(error, self.version))
+        let client = connected.map_err(|error| Failure::Connection(error, self.version))?;
+        let incoming = client.unclaimed();
+        Ok((client, incoming))
     }
 }
 

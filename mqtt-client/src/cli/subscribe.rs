@@ -280,7 +280,8 @@ impl Subscriber<'_> {
         }
         let properties: DisconnectOptions = self.setup.properties.disconnect.clone();
         let properties = match ending {
-            Ending::Interrupted | Ending::TimedOut => properties.with_will(),
+            // Nothing is waited for.
+            Ending::Interrupted | Ending::TimedOut => properties.with_will().drain(Duration::ZERO),
             Ending::Done | Ending::BrokenPipe => properties,
         };
         let disconnected = self.client.disconnect_with(properties).await;
@@ -340,7 +341,7 @@ async fn subscribe(
             options = options.user_property(name, value);
         }
         let codes = client
-            .subscribe_with(list, options)
+            .subscribe_unclaimed(list, options)
             .await
             .map_err(failure)?;
         if args.common.debug && !args.common.quiet {

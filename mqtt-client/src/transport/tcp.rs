@@ -1,21 +1,15 @@
-//! The byte streams under a connection.
+//! TCP, to the first address of the host that answers.
 
 use std::io;
 
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 
 use crate::Options;
 
-/// A stream that a connection can run on.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
-
 /// Resolves the host and connects to the first of its addresses that answers.
-pub(crate) async fn connect(options: &Options) -> io::Result<Box<dyn Stream>> {
+pub(crate) async fn connect(options: &Options, host: &str, port: u16) -> io::Result<TcpStream> {
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for address in lookup_host((options.host.as_str(), options.port)).await? {
+    for address in lookup_host((host, port)).await? {
         let attempt = match &options.bind_address {
             None => TcpStream::connect(address).await,
             Some(local) => connect_from(local, address).await,
@@ -23,7 +17,7 @@ pub(crate) async fn connect(options: &Options) -> io::Result<Box<dyn Stream>> {
         match attempt {
             Ok(stream) => {
                 stream.set_nodelay(options.nodelay)?;
-                return Ok(Box::new(stream));
+                return Ok(stream);
             }
             Err(error) => failure = error,
         }

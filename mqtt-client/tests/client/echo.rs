@@ -121,7 +121,8 @@ async fn every_message_comes_back_once_and_in_order() {
                 .receive_maximum(16)
                 .queue_capacity(8)
                 .topic_alias_maximum(4);
-            let (client, mut incoming) = Client::connect_with(near, options).await.unwrap();
+            let client = Client::connect_with(near, options).await.unwrap();
+            let mut incoming = client.unclaimed();
             let publisher = tokio::spawn({
                 let client = client.clone();
                 async move {

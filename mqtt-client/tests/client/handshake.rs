@@ -63,7 +63,7 @@ async fn connect_carries_the_options() {
         .await;
         peer.send(Packet::ConnAck(Box::new(ConnAck::new(ReasonCode::SUCCESS))))
             .await;
-        let (client, _incoming) = client.await.unwrap().unwrap();
+        let client = client.await.unwrap().unwrap();
         assert_eq!(client.server().client_id, "id");
         assert_eq!(client.server().version, version);
     }

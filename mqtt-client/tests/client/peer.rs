@@ -119,6 +119,10 @@ pub(crate) async fn try_connect(
         peer.send(Packet::ConnAck(Box::new(connack))).await;
     };
     let (connected, ()) = tokio::join!(Client::connect_with(near, options), answer);
+    let connected = connected.map(|client| {
+        let incoming = client.unclaimed();
+        (client, incoming)
+    });
     (connected, peer)
 }
 

@@ -43,8 +43,10 @@ async fn the_session_goes_on_after_a_loss() {
     let (listener, options) = listen().await;
     let (connected, (mut peer, clean_start)) =
         tokio::join!(Client::connect(options), accept(&listener, false));
-    let (client, mut incoming) = connected.unwrap();
+    let client = connected.unwrap();
+    let mut incoming = client.unclaimed();
     let mut events = client.events();
+    assert!(matches!(events.next().await, Some(Event::Connected(_))));
     assert!(clean_start);
     let receipt = client
         .publish(message(QoS::AtLeastOnce, "x"))
@@ -75,7 +77,7 @@ async fn a_lost_session_is_told_and_subscribed_again() {
     let (listener, options) = listen().await;
     let (connected, (mut peer, _)) =
         tokio::join!(Client::connect(options), accept(&listener, false));
-    let (client, _incoming) = connected.unwrap();
+    let client = connected.unwrap();
     let server = async {
         let id = peer.expect(|packet| match packet {
             Packet::Subscribe(subscribe) => subscribe.packet_id,
@@ -89,9 +91,10 @@ async fn a_lost_session_is_told_and_subscribed_again() {
         .await;
     };
     let filter = Filter::new("a/#").unwrap().qos(QoS::AtLeastOnce);
-    let (codes, ()) = tokio::join!(client.subscribe([filter]), server);
-    codes.unwrap();
+    let (subscription, ()) = tokio::join!(client.subscribe(filter), server);
+    let _subscription = subscription.unwrap();
     let mut events = client.events();
+    assert!(matches!(events.next().await, Some(Event::Connected(_))));
     let receipt = client
         .publish(message(QoS::AtLeastOnce, "x"))
         .await

@@ -30,7 +30,10 @@ async fn subscribe_resolves_to_the_codes() {
             let codes = vec![ReasonCode::GRANTED_QOS_1, ReasonCode::UNSPECIFIED_ERROR];
             peer.send(Packet::SubAck(SubAck::new(id, codes))).await;
         };
-        let (codes, ()) = tokio::join!(client.subscribe(filters), server);
+        let (codes, ()) = tokio::join!(
+            client.subscribe_unclaimed(filters, SubscribeOptions::new()),
+            server
+        );
         assert_eq!(
             codes.unwrap(),
             [ReasonCode::GRANTED_QOS_1, ReasonCode::UNSPECIFIED_ERROR]
@@ -64,7 +67,7 @@ async fn options_and_properties_are_sent() {
     let options = SubscribeOptions::new()
         .identifier(identifier)
         .user_property("k", "v");
-    let _pending = tokio::spawn(async move { client.subscribe_with([filter], options).await });
+    let _pending = tokio::spawn(async move { client.subscribe_unclaimed([filter], options).await });
     peer.expect(|packet| {
         let Packet::Subscribe(subscribe) = packet else {
             panic!("{packet:?}")
@@ -91,7 +94,7 @@ async fn an_answer_that_does_not_fit_ends_the_connection() {
         peer.expect_end(ReasonCode::PROTOCOL_ERROR).await;
         drop(peer);
     };
-    let (answer, ()) = tokio::join!(client.subscribe([Filter::new("a").unwrap()]), server);
+    let (answer, ()) = tokio::join!(client.subscribe(Filter::new("a").unwrap()), server);
     assert!(
         matches!(answer, Err(Error::Closed | Error::Unexpected(_))),
         "{answer:?}"
@@ -105,7 +108,10 @@ async fn an_answer_that_does_not_fit_ends_the_connection() {
 #[tokio::test(start_paused = true)]
 async fn an_empty_request_is_refused_here() {
     let (client, _incoming, mut peer) = connect(options(ProtocolVersion::V5)).await;
-    assert!(matches!(client.subscribe([]).await, Err(Error::Encode(_))));
+    assert!(matches!(
+        client.subscribe_with([], SubscribeOptions::new()).await,
+        Err(Error::Encode(_))
+    ));
     assert!(matches!(
         client.unsubscribe(["a#"]).await,
         Err(Error::Topic(_))

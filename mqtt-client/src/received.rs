@@ -1,0 +1,199 @@
+//! A message that arrived, and its acknowledgement.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use mqtt_codec::{PacketId, TopicError};
+use mqtt_session::Token;
+
+use crate::mailbox::Post;
+use crate::{Message, MessageProperties};
+
+/// A message that arrived, with what only its delivery has. It dereferences to [`Message`].
+#[derive(Debug, Clone)]
+pub struct Received {
+    message: Message,
+    duplicate: bool,
+    packet_id: Option<PacketId>,
+    acknowledgement: Option<Acknowledgement>,
+    /// Under which resumption of the session it came.
+    pub(crate) resumption: u32,
+}
+
+impl Received {
+    /// A message as if it had arrived, for the test of a handler; to acknowledge it does nothing.
+    pub fn new(message: Message, packet_id: Option<PacketId>) -> Self {
+        Self {
+            message,
+            duplicate: false,
+            packet_id,
+            acknowledgement: None,
+            resumption: 0,
+        }
+    }
+
+    /// A message of the connection; one of QoS 0 has no acknowledgement.
+    pub(crate) fn arrived(
+        message: Message,
+        duplicate: bool,
+        packet_id: Option<PacketId>,
+        acknowledgement: Option<Acknowledgement>,
+        resumption: u32,
+    ) -> Self {
+        Self {
+            message,
+            duplicate,
+            packet_id,
+            acknowledgement,
+            resumption,
+        }
+    }
+
+    /// The same message for several readers, of whom each has to acknowledge it.
+    pub(crate) fn shared(self, readers: usize) -> Vec<Self> {
+        let left = Arc::new(AtomicUsize::new(readers));
+        let mut copies: Vec<Self> = Vec::with_capacity(readers);
+        copies.resize_with(readers.saturating_sub(1), || self.clone());
+        copies.push(self);
+        for copy in &mut copies {
+            if let Some(acknowledgement) = &mut copy.acknowledgement {
+                acknowledgement.state = State::Shared(Arc::new(Share {
+                    done: AtomicBool::new(false),
+                    left: Arc::clone(&left),
+                }));
+            }
+        }
+        copies
+    }
+
+    /// Acknowledges the message to the server, with
+    /// [`Acknowledge::Manually`](crate::Acknowledge::Manually), from any task. Acknowledgements leave in
+    /// the order the messages came [MQTT-4.6.0-2]: one that is missing holds back the later ones of its
+    /// quality of service. A message that several [`Subscription`](crate::Subscription)s got is
+    /// acknowledged when all of them have. At QoS 0, a second time, or for a message that was received
+    /// on an earlier connection (it comes again) this does nothing.
+    pub fn acknowledge(&self) {
+        if let Some(acknowledgement) = &self.acknowledgement {
+            acknowledgement.give();
+        }
+    }
+
+    /// The DUP flag: the server may have sent this PUBLISH packet before [MQTT-3.3.1-1].
+    pub fn is_duplicate(&self) -> bool {
+        self.duplicate
+    }
+
+    /// The Packet Identifier; `None` at QoS 0.
+    pub fn packet_id(&self) -> Option<PacketId> {
+        self.packet_id
+    }
+
+    /// The answer to a request: a message to its Response Topic, with its Correlation Data. `None` if
+    /// the message asks for no answer.
+    ///
+    /// # Errors
+    ///
+    /// If the Response Topic is not a Topic Name, which no server lets through.
+    pub fn response(&self, payload: impl Into<Bytes>) -> Result<Option<Message>, TopicError> {
+        let Some(topic) = &self.property().response_topic else {
+            return Ok(None);
+        };
+        let properties = MessageProperties {
+            correlation_data: self.property().correlation_data.clone(),
+            ..MessageProperties::default()
+        };
+        let message = Message::new(topic.as_str(), payload)?;
+        Ok(Some(message.qos(self.quality()).properties(properties)))
+    }
+
+    /// The message alone.
+    pub fn into_message(self) -> Message {
+        self.message
+    }
+}
+
+impl Deref for Received {
+    type Target = Message;
+
+    fn deref(&self) -> &Message {
+        &self.message
+    }
+}
+
+/// Equal are messages that were delivered alike.
+impl PartialEq for Received {
+    fn eq(&self, other: &Self) -> bool {
+        self.message == other.message
+            && self.duplicate == other.duplicate
+            && self.packet_id == other.packet_id
+    }
+}
+
+impl Eq for Received {}
+
+/// The right to acknowledge a message, once.
+pub(crate) struct Acknowledgement {
+    token: Token,
+    post: Arc<Post>,
+    state: State,
+}
+
+/// Whether it was used.
+enum State {
+    /// By the only reader, or a clone of its message: the session takes no token twice.
+    Alone(AtomicBool),
+    /// By one of several readers.
+    Shared(Arc<Share>),
+}
+
+/// One of several readers of a message.
+struct Share {
+    done: AtomicBool,
+    /// How many readers have yet to acknowledge it.
+    left: Arc<AtomicUsize>,
+}
+
+impl Acknowledgement {
+    pub(crate) fn new(token: Token, post: &Arc<Post>) -> Self {
+        Self {
+            token,
+            post: Arc::clone(post),
+            state: State::Alone(AtomicBool::new(false)),
+        }
+    }
+
+    fn give(&self) {
+        let is_last = match &self.state {
+            State::Alone(done) => !done.swap(true, Ordering::Relaxed),
+            State::Shared(share) => {
+                !share.done.swap(true, Ordering::Relaxed)
+                    && share.left.fetch_sub(1, Ordering::AcqRel) == 1
+            }
+        };
+        if is_last {
+            self.post.acknowledge(self.token);
+        }
+    }
+}
+
+impl Clone for Acknowledgement {
+    fn clone(&self) -> Self {
+        Self {
+            token: self.token,
+            post: Arc::clone(&self.post),
+            state: match &self.state {
+                State::Alone(done) => State::Alone(AtomicBool::new(done.load(Ordering::Relaxed))),
+                State::Shared(share) => State::Shared(Arc::clone(share)),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for Acknowledgement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acknowledgement").finish_non_exhaustive()
+    }
+}
