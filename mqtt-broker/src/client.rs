@@ -5,13 +5,17 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use core::task::Waker;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use mqtt_session::Outgoing;
+
+use crate::amount::Amount;
 use crate::config::Config;
 use crate::counters::{Counters, DropReason};
 use crate::delivery::Delivery;
 use crate::expiring::Expiring;
 use crate::frames::Frames;
 use crate::message::Layout;
-use crate::store::{Key, SessionNumber};
+use crate::store::{Key, Portion, Rest, SessionNumber};
+use crate::window::Window;
 
 /// Names a session within one broker. Never used again while a route may still know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -82,6 +86,8 @@ pub(crate) struct Outbox {
     pub(crate) expiring: Expiring,
     /// QoS 1 and 2 messages, to be turned into packets by the session.
     pub(crate) deliveries: Vec<Delivery>,
+    /// Which of them a stored session holds in memory.
+    pub(crate) window: Option<Box<Window>>,
     pub(crate) kick: Option<Kick>,
     /// The task was woken for what is here and has not looked yet.
     pub(crate) dirty: bool,
@@ -96,6 +102,19 @@ impl Outbox {
         }
         self.dirty = true;
         self.waker.clone()
+    }
+
+    /// Adds messages, of which no more are held in memory than `room` bytes where the rest is in the store; empties
+    /// the list.
+    pub(crate) fn extend_deliveries(&mut self, deliveries: &mut Vec<Delivery>, room: usize) {
+        if let Some(window) = &mut self.window {
+            deliveries.retain(|one| window.admit(one.key, one.size(), one.group.is_some(), room));
+        }
+        if self.deliveries.is_empty() {
+            core::mem::swap(&mut self.deliveries, deliveries);
+        } else {
+            self.deliveries.append(deliveries);
+        }
     }
 
     /// Takes the messages out that were chosen by a shared group.
@@ -123,8 +142,12 @@ pub(crate) struct Client {
     /// The key of the next message that is stored for it.
     next_key: AtomicU64,
     link: AtomicU64,
-    /// Bytes of QoS 1 and 2 messages that wait in the outbox or in the session.
+    /// Bytes of QoS 1 and 2 messages that wait in the outbox, in the session or on the disk, or are in flight.
     queued: AtomicUsize,
+    /// How many they are.
+    queued_messages: AtomicUsize,
+    /// Bytes of those in the queue of the session, as of its last change. Of stored sessions only.
+    waiting: AtomicUsize,
     /// Bytes of QoS 0 packets in the outbox, as of its last change.
     backlog: AtomicUsize,
     /// Messages wait because the client has not acknowledged those before them.
@@ -143,10 +166,15 @@ impl Client {
             next_key: AtomicU64::new(1),
             link: AtomicU64::new(Link::Offline.pack()),
             queued: AtomicUsize::new(0),
+            queued_messages: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
             backlog: AtomicUsize::new(0),
             busy: AtomicBool::new(false),
             dropped: OnceLock::new(),
-            outbox: Mutex::default(),
+            outbox: Mutex::new(Outbox {
+                window: stored.map(|_| Box::new(Window::new())),
+                ..Outbox::default()
+            }),
         }
     }
 
@@ -155,9 +183,95 @@ impl Client {
         self.next_key.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Keys up to this one were used before the session was read back.
-    pub(crate) fn skip_keys(&self, last: Key) {
+    /// Keys up to this one were used before the session was read back, and so much of its queue was not read.
+    pub(crate) fn restore_queue(&self, last: Key, rest: Option<Rest>) {
         self.next_key.fetch_max(last + 1, Ordering::Relaxed);
+        let rest = rest.map(|rest| {
+            let bytes = Delivery::cost(0) * rest.messages + rest.bytes;
+            let messages = rest.messages;
+            (rest, Amount { messages, bytes })
+        });
+        if let Some((_, amount)) = rest {
+            self.queue_grows(amount);
+        }
+        if let Some(window) = &mut self.outbox().window {
+            window.restore(last, rest);
+        }
+    }
+
+    /// Whether the session may take a message at once that was not in the outbox; else it waits on the disk.
+    pub(crate) fn holds(&self, delivery: &Delivery) -> bool {
+        let mut outbox = self.outbox();
+        let size = delivery.size();
+        let shared = delivery.group.is_some();
+        let held = outbox
+            .window
+            .as_mut()
+            .is_none_or(|window| window.hold(delivery.key, size, shared));
+        if !held {
+            self.queue_grows(Amount::of_one(size));
+        }
+        held
+    }
+
+    /// A message that has a key will not join the queue.
+    pub(crate) fn never_comes(&self, key: Key) {
+        let waker = {
+            let mut outbox = self.outbox();
+            let Some(window) = &mut outbox.window else {
+                return;
+            };
+            window.come(key);
+            if window.is_on_disk() {
+                outbox.mark()
+            } else {
+                None
+            }
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// The messages that are on the disk alone, and how many of them shared groups chose.
+    pub(crate) fn on_disk(&self) -> (Amount, usize) {
+        let outbox = self.outbox();
+        outbox
+            .window
+            .as_ref()
+            .map_or_else(Default::default, |window| window.on_disk())
+    }
+
+    /// A part of the queue was read from the disk.
+    pub(crate) fn arrive(&self, portion: Portion) {
+        let waker = {
+            let mut outbox = self.outbox();
+            let wanted = matches!(self.link(), Link::Online { .. });
+            let Some(window) = &mut outbox.window else {
+                return;
+            };
+            window.arrive(portion, wanted);
+            outbox.mark()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Bytes of messages that may wait in memory: where the session is stored, the others stay in the store alone.
+    pub(crate) fn window_room(&self, config: &Config) -> usize {
+        let window = match self.link() {
+            Link::Online { .. } => config.stored_window_bytes,
+            Link::Offline | Link::Ended => config.offline_window_bytes(),
+        };
+        window.saturating_sub(self.waiting.load(Ordering::Relaxed))
+    }
+
+    /// Takes note of how many bytes wait in the queue of the session.
+    pub(crate) fn set_waiting(&self, bytes: usize) {
+        if self.stored.is_some() {
+            self.waiting.store(bytes, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn link(&self) -> Link {
@@ -216,6 +330,9 @@ impl Client {
         outbox.dirty = false;
         let mut lost = core::mem::take(&mut outbox.frames);
         outbox.expiring = Expiring::default();
+        if let Some(window) = &mut outbox.window {
+            window.drop_portion();
+        }
         self.set_backlog(&outbox);
         lost.count_frames()
     }
@@ -228,32 +345,33 @@ impl Client {
         (frames, core::mem::take(&mut self.outbox().deliveries))
     }
 
-    /// Bytes of QoS 1 and 2 messages that the session can still take.
-    pub(crate) fn room(&self, config: &Config) -> usize {
-        let bound = if self.stored.is_some() {
+    /// QoS 1 and 2 messages that the session can still take.
+    pub(crate) fn room(&self, config: &Config) -> Amount {
+        let bytes = if self.stored.is_some() {
             config.stored_queue_bytes
         } else {
             config.queue_bytes
         };
-        bound.saturating_sub(self.queued())
+        let messages = config.queue_messages;
+        Amount { messages, bytes }.saturating_sub(self.queued())
     }
 
-    /// Bytes of QoS 1 and 2 messages that wait for this session's acknowledgement.
-    pub(crate) fn queued(&self) -> usize {
-        self.queued.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn queue_grows(&self, bytes: usize) {
-        self.queued.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// Corrects the count by what the session's owner found: `was` bytes are `is` bytes now.
-    pub(crate) fn queue_changes(&self, was: usize, is: usize) {
-        if was > is {
-            self.queued.fetch_sub(was - is, Ordering::Relaxed);
-        } else if is > was {
-            self.queued.fetch_add(is - was, Ordering::Relaxed);
+    /// QoS 1 and 2 messages that wait for this session's acknowledgement.
+    pub(crate) fn queued(&self) -> Amount {
+        Amount {
+            messages: self.queued_messages.load(Ordering::Relaxed),
+            bytes: self.queued.load(Ordering::Relaxed),
         }
+    }
+
+    pub(crate) fn queue_grows(&self, by: Amount) {
+        self.queue_changes(Amount::default(), by);
+    }
+
+    /// Corrects the count by what the session's owner found: what was counted as `was` is `is` now.
+    pub(crate) fn queue_changes(&self, was: Amount, is: Amount) {
+        change(&self.queued, was.bytes, is.bytes);
+        change(&self.queued_messages, was.messages, is.messages);
     }
 
     /// Tells the connection, if there is one, that it must end.
@@ -267,6 +385,14 @@ impl Client {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+}
+
+fn change(count: &AtomicUsize, was: usize, is: usize) {
+    if was > is {
+        count.fetch_sub(was - is, Ordering::Relaxed);
+    } else if is > was {
+        count.fetch_add(is - was, Ordering::Relaxed);
     }
 }
 

@@ -38,6 +38,13 @@ pub struct Config {
     pub queue_bytes: usize,
     /// The same of a session that is stored on disk. Default 1 GiB.
     pub stored_queue_bytes: usize,
+    /// QoS 1 and 2 messages that one session may hold, on disk or in memory, in flight ones included. Default: no
+    /// bound of its own.
+    pub queue_messages: usize,
+    /// Bytes of messages that wait in memory for a stored session while it is connected; those behind them are on
+    /// the disk alone, and are read when it is their turn. Small messages count with about 250 bytes each. Messages
+    /// in flight come on top of it. A session that is not connected holds a 64th of it. Default 1 MiB.
+    pub stored_window_bytes: usize,
     /// Bytes that the subscriptions of one session may take, by a rough count: 128 for each, its filter twice,
     /// and 128 for each level of the filter. Default 96 MiB, which is about 180,000 of three
     /// levels.
@@ -83,6 +90,13 @@ pub struct Config {
     pub shutdown_timeout: Duration,
 }
 
+impl Config {
+    /// Bytes of messages that wait in memory for a stored session that is not connected.
+    pub(crate) fn offline_window_bytes(&self) -> usize {
+        self.stored_window_bytes / 64
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         const fn non_zero(value: u16) -> NonZeroU16 {
@@ -100,6 +114,8 @@ impl Default for Config {
             outbox_bytes: 1024 * 1024,
             queue_bytes: 16 * 1024 * 1024,
             stored_queue_bytes: 1024 * 1024 * 1024,
+            queue_messages: usize::MAX,
+            stored_window_bytes: 1024 * 1024,
             subscription_bytes: 96 * 1024 * 1024,
             retained_messages: usize::MAX,
             retained_bytes: 256 * 1024 * 1024,

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
 
+mod amount;
 mod client;
 mod config;
 mod connection;
@@ -17,6 +18,7 @@ mod shown;
 mod store;
 pub mod tools;
 mod will;
+mod window;
 
 pub use config::{Config, Durability};
 pub use counters::{Counters, DropReason};

@@ -15,7 +15,7 @@ use crate::counters::{Counters, DropReason};
 use crate::hub::Hub;
 use crate::listener::Listener;
 use crate::policy::{ListenerOptions, Peer};
-use crate::store::{Engine, EngineError, FjallEngine, Store, Synced, WallTime};
+use crate::store::{Engine, EngineError, FjallEngine, Store, StoredSession, Synced, WallTime};
 
 /// How long a listener rests when the system has no more sockets.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -59,16 +59,18 @@ impl Broker {
         let open = move || -> Result<Box<dyn Engine>, EngineError> {
             Ok(Box::new(FjallEngine::open_again(&place, &synced)?))
         };
+        let window = config.offline_window_bytes();
         let counters = Arc::new(Counters::default());
         let (store, contents) = Store::open(
             Box::new(open),
             Arc::clone(&counters),
             config.durability,
             WallTime::now(),
+            window,
         )
         .map_err(failed)?;
         let sessions = contents.sessions.len();
-        let messages: usize = contents.sessions.iter().map(|one| one.entries.len()).sum();
+        let messages: usize = contents.sessions.iter().map(StoredSession::queued).sum();
         let retained = contents.retained.len();
         let skipped = contents.skipped;
         let broker = Self::with_store(config, counters, Some(store));

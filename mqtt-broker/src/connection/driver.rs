@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, ReadBuf};
 use tokio::task::unconstrained;
 use tokio::time::{Sleep, sleep_until};
 
+use crate::amount::Amount;
 use crate::client::{Client, Link};
 use crate::connection::Stream;
 use crate::connection::durable::Waits;
@@ -48,8 +49,8 @@ pub(crate) struct Driver {
     pub(crate) expiry_interval: u32,
     pub(crate) output: Output,
     pub(crate) waits: Waits,
-    /// Bytes of messages that the session held when they were last counted.
-    pub(crate) held: usize,
+    /// The messages that the session held when they were last counted.
+    pub(crate) held: Amount,
     pub(crate) version: ProtocolVersion,
     session_present: bool,
     /// Bytes that were read and not handled: of a packet that is not whole yet, or, where `unhandled`, of
@@ -91,7 +92,7 @@ impl Driver {
             .session
             .take()
             .unwrap_or_else(SessionState::no_session);
-        let held = session.held_size();
+        let held = Amount::held(&session);
         let stored = state.stored.as_mut();
         let unfinished = stored.and_then(|stored| stored.unfinished.take());
         let mut output = Output::default();
@@ -162,7 +163,7 @@ impl Driver {
         let mut session = core::mem::replace(self.connection.session_mut(), empty);
         session.shrink();
         // The last packets may have changed what the session holds after it was counted.
-        self.client.queue_changes(self.held, session.held_size());
+        self.client.queue_changes(self.held, Amount::held(&session));
         state.session = Some(session);
         if let Some(stored) = &mut state.stored {
             stored.unfinished = self.waits.unfinished();

@@ -3,19 +3,22 @@
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 use std::io::{self, IoSlice};
+use std::sync::Arc;
 
 use mqtt_codec::{Disconnect, QoS, ReasonCode};
 use mqtt_session::{Connection, DropReason as SessionDrop, Event, Outgoing, Time};
 
+use crate::amount::Amount;
 use crate::client::Kick;
 use crate::connection::Stream;
 use crate::connection::driver::Driver;
 use crate::counters::DropReason;
 use crate::delivery::Delivery;
 use crate::frames::Frames;
-use crate::hub::{packet_limit, queued};
+use crate::hub::{cost, packet_limit, queued};
 use crate::message::{Envelope, Layout};
-use crate::store::Op;
+use crate::store::{Op, Span};
+use crate::window::Taken;
 
 /// Unsent bytes of deliveries beyond which no more are taken from the session and the outbox.
 const DELIVERY_BYTES: usize = 64 * 1024;
@@ -135,6 +138,7 @@ impl Driver {
     pub(crate) fn collect(&mut self, cx: &mut Context<'_>, now: Time) -> Option<Kick> {
         let roomy = self.output.deliveries.len() < DELIVERY_BYTES;
         let mut taken = Vec::new();
+        let mut from_disk = Taken::default();
         let mut frames = Frames::default();
         let mut outbox_left = false;
         {
@@ -155,32 +159,89 @@ impl Driver {
             if !outbox.deliveries.is_empty() {
                 taken = core::mem::take(&mut outbox.deliveries);
             }
+            if let Some(window) = &mut outbox.window {
+                from_disk = window.take(cost);
+            }
         }
         self.release_durable();
         let mut waiting = self.held;
         let mut ops = Vec::new();
         for delivery in taken {
-            waiting += delivery.size();
-            if let Some(stored) = self.state.as_mut().and_then(|state| state.stored.as_mut()) {
-                stored.note(&delivery);
-            }
-            self.connection.push(delivery);
+            self.push(delivery, &mut waiting);
         }
+        let is_on_disk = from_disk.is_on_disk;
+        self.push_from_disk(from_disk, &mut waiting);
         // In the order in which they came, a portion of each kind: no kind waits for all of another.
         self.output.deliveries.append(&mut frames);
         let more = !roomy || {
             let answers_left = self.collect_answers(now);
-            self.collect_messages(now, &mut ops) || answers_left
+            self.collect_messages(now, is_on_disk, &mut ops) || answers_left
         };
         self.store_changes(ops);
         let store_is_ready = !self.await_durable(cx);
         self.output.more = more || outbox_left || store_is_ready;
         self.count_drops();
-        self.held = self.connection.session().held_size();
+        let session = self.connection.session();
+        self.held = Amount::held(session);
         self.client.queue_changes(waiting, self.held);
-        self.client
-            .set_busy(self.connection.session().queue_len() > 0);
+        self.client.set_waiting(session.queue_size());
+        self.client.set_busy(is_on_disk || session.queue_len() > 0);
+        if is_on_disk {
+            self.read_on();
+        }
         None
+    }
+
+    /// Gives a message to the session; `waiting` is what was counted until now.
+    fn push(&mut self, delivery: Delivery, waiting: &mut Amount) {
+        *waiting += Amount::of_one(delivery.size());
+        if let Some(stored) = self.state.as_mut().and_then(|state| state.stored.as_mut()) {
+            stored.note(&delivery);
+        }
+        self.connection.push(delivery);
+    }
+
+    /// Gives the session what was read of its queue.
+    fn push_from_disk(&mut self, taken: Taken, waiting: &mut Amount) {
+        let Taken {
+            portion, missing, ..
+        } = taken;
+        if missing.messages > 0 {
+            *waiting += missing;
+            let messages = missing.messages as u64;
+            self.hub
+                .count_drop(Some(&self.client), DropReason::Unsendable, messages);
+        }
+        for (key, entry) in portion.into_iter().flat_map(|portion| portion.entries) {
+            let delivery = self.hub.delivery(key, entry);
+            self.push(delivery, waiting);
+        }
+    }
+
+    /// Has more of the queue read when half of what may wait in memory has left.
+    fn read_on(&self) {
+        let window = self.hub.config.stored_window_bytes;
+        let waiting = self.connection.session().queue_size();
+        let (Some(store), Some(session)) = (&self.hub.store, self.client.stored) else {
+            return;
+        };
+        if waiting > window / 2 {
+            return;
+        }
+        let keys = {
+            let mut outbox = self.client.outbox();
+            outbox.window.as_mut().and_then(|window| window.read_on())
+        };
+        if let Some((from, until)) = keys {
+            let client = Arc::clone(&self.client);
+            let span = Span {
+                session,
+                from,
+                until,
+                bytes: window - waiting,
+            };
+            store.read(span, Box::new(move |portion| client.arrive(portion)));
+        }
     }
 
     /// Submits what sending has changed.
@@ -216,8 +277,11 @@ impl Driver {
 
     /// Turns messages of the session and retained ones into bytes; returns whether some are left that
     /// could leave.
-    fn collect_messages(&mut self, now: Time, ops: &mut Vec<Op>) -> bool {
-        self.pull_retained(now, ops);
+    fn collect_messages(&mut self, now: Time, is_on_disk: bool, ops: &mut Vec<Op>) -> bool {
+        // While messages wait on the disk, more retained ones would only wait as well.
+        if !is_on_disk {
+            self.pull_retained(now, ops);
+        }
         let connection = &mut self.connection;
         let full = self.output.deliveries.extend_with(|out| {
             let limit = out.len() + DELIVERY_BYTES;
@@ -227,8 +291,8 @@ impl Driver {
             .state
             .as_ref()
             .is_some_and(|state| !state.pulls.is_empty());
-        // While messages wait for acknowledgements, more retained ones would only wait as well.
-        full || (pulls && self.connection.session().queue_len() == 0)
+        // The same while they wait for acknowledgements.
+        full || (pulls && !is_on_disk && self.connection.session().queue_len() == 0)
     }
 
     /// Counts the messages that the session dropped.
@@ -303,6 +367,10 @@ impl Driver {
                         if let (Some(store), Some(number)) = (&hub.store, client.stored) {
                             delivery.key = client.new_key();
                             ops.push(queued(store, number, &delivery));
+                            if !client.holds(&delivery) {
+                                // Others came first, and some of them are on the disk alone.
+                                return false;
+                            }
                         }
                         connection.push(delivery);
                     }

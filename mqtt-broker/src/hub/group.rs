@@ -58,7 +58,8 @@ impl Candidate<'_> {
         let has_room = if at_most_once {
             client.backlog() < config.outbox_bytes
         } else {
-            Delivery::cost(Message::size_of(&self.parts)) <= client.room(config)
+            let room = client.room(config);
+            Delivery::cost(Message::size_of(&self.parts)) <= room.bytes && room.messages > 0
         };
         if !has_room {
             return Readiness::Unavailable;

@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 
 use mqtt_session::{Outgoing, Time};
 
+use crate::amount::Amount;
 use crate::client::{Client, ClientKey, Link};
 use crate::counters::DropReason;
 use crate::delivery::Delivery;
@@ -103,14 +104,21 @@ impl Batch {
             if returned.is_empty() {
                 return;
             }
+            let mut taken = Vec::new();
             for Returned { from, delivery } in returned {
                 let has_ended = from.link() == Link::Ended;
                 let last = attempt + 1 == ATTEMPTS;
                 if last || !self.offer(hub, hub.now(), &from, has_ended, &delivery) {
                     keep(hub, &from, delivery);
+                } else {
+                    taken.push((from, delivery.key));
                 }
             }
             self.hand_over(hub);
+            // Not before the store was told: who reads on in the queue must not find them.
+            for (from, key) in taken {
+                from.never_comes(key);
+            }
         }
     }
 }
@@ -123,8 +131,9 @@ fn keep(hub: &Hub, client: &Client, delivery: Delivery) {
         hub.count_drop(Some(client), DropReason::SessionEnded, 1);
         return;
     }
-    client.queue_grows(delivery.size());
-    outbox.deliveries.push(delivery);
+    client.queue_grows(Amount::of_one(delivery.size()));
+    let room = client.window_room(&hub.config);
+    outbox.extend_deliveries(&mut vec![delivery], room);
     let waker = outbox.mark();
     drop(outbox);
     if let Some(waker) = waker {

@@ -1,5 +1,6 @@
 //! What all connections share: routes, sessions without connection, retained messages, counters.
 
+mod backlog;
 mod cache;
 mod deadlines;
 mod group;
@@ -27,6 +28,7 @@ use mqtt_session::{Outgoing, Time};
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::amount::Amount;
 use crate::client::{Client, Kick, Link};
 use crate::config::Config;
 use crate::counters::{Counters, DropReason};
@@ -39,6 +41,7 @@ use crate::hub::routes::Routes;
 use crate::store::{Op, SessionRecord, Store, Ticket, WallTime};
 use crate::will::StoredWill;
 
+pub(crate) use crate::hub::backlog::cost;
 pub(crate) use crate::hub::group::Group;
 pub(crate) use crate::hub::publish::{Answer, Batch, Inbound, Outcome, Publisher, packet_limit};
 pub(crate) use crate::hub::pulls::Pull;
@@ -202,6 +205,7 @@ impl Hub {
         let lost = state.client.set_link(Link::Offline);
         self.count_drop(Some(&state.client), DropReason::Offline, lost);
         self.return_unsent(&mut state);
+        self.give_back_to_disk(&mut state);
         state.expiry_interval = expiry_interval;
         state.expires_at = (expiry_interval != u32::MAX)
             .then(|| now + Duration::from_secs(expiry_interval.into()));
@@ -259,11 +263,12 @@ impl Hub {
         }
         let (frames, mut waiting) = client.end();
         self.count_drop(Some(&client), DropReason::SessionEnded, frames);
-        let mut lost = 0;
+        let (on_disk, _) = client.on_disk();
+        let mut lost = on_disk.messages;
         if let Some(session) = session {
             let held = session.queue_len() + session.in_flight_len();
             let undelivered = session.into_undelivered();
-            lost = held - undelivered.len();
+            lost += held - undelivered.len();
             waiting.splice(..0, undelivered);
         }
         lost += self.return_to_groups(&client, true, waiting).len();
@@ -281,20 +286,21 @@ impl Hub {
         let mut unsent = state.session.as_mut().map_or_else(Vec::new, |session| {
             session.take_queued(|delivery| delivery.group.is_some())
         });
-        let before = unsent.iter().map(Outgoing::size).sum::<usize>();
+        let before = total(&unsent);
         unsent.extend(state.client.outbox().take_group_deliveries());
         if unsent.is_empty() {
             return;
         }
-        let total = unsent.iter().map(Outgoing::size).sum::<usize>();
+        let all = total(&unsent);
         if let Some(stored) = &mut state.stored {
             unsent.iter().for_each(|delivery| stored.forget(delivery));
         }
         let kept = self.return_to_groups(&state.client, false, unsent);
-        debug_assert!(before <= total, "the outbox adds to what the session had");
-        state
-            .client
-            .queue_changes(total, kept.iter().map(Outgoing::size).sum());
+        debug_assert!(
+            before.bytes <= all.bytes,
+            "the outbox adds to what the session had"
+        );
+        state.client.queue_changes(all, total(&kept));
         if let Some(session) = &mut state.session {
             for delivery in kept {
                 if let Some(stored) = &mut state.stored {
@@ -446,6 +452,14 @@ impl Hub {
             // Many may be due at once; connections have their turn in between.
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// What messages cost together.
+fn total(deliveries: &[Delivery]) -> Amount {
+    Amount {
+        messages: deliveries.len(),
+        bytes: deliveries.iter().map(Outgoing::size).sum(),
     }
 }
 

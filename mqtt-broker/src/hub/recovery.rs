@@ -4,8 +4,9 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use mqtt_codec::{QoS, TopicFilter, TopicName};
-use mqtt_session::{Change, Outgoing};
+use mqtt_session::Change;
 
+use crate::amount::Amount;
 use crate::delivery::Delivery;
 use crate::hub::Hub;
 use crate::hub::retained::RetainedMessage;
@@ -55,6 +56,7 @@ impl Hub {
             record,
             subscriptions,
             entries,
+            rest,
             sent,
             released,
             received,
@@ -62,6 +64,9 @@ impl Hub {
         let client = self
             .routes
             .add_client(Arc::clone(&record.client_id), Some(number));
+        let last = rest.map(|rest| rest.last);
+        let last = last.or(entries.last().map(|(key, _)| *key));
+        client.restore_queue(last.unwrap_or_default(), rest);
         let mut state = SessionState::new(client);
         for (text, subscription) in subscriptions {
             if let Ok(filter) = TopicFilter::new(&text)
@@ -118,33 +123,38 @@ impl Hub {
         };
         session.set_established();
         for (key, entry) in entries {
-            let Entry {
-                message,
-                body,
-                qos,
-                retain,
-                identifiers,
-                group,
-                expires_at: _,
-            } = entry;
-            let delivery = Delivery {
-                message,
-                qos,
-                retain,
-                identifiers,
-                group: group
-                    .and_then(|filter| self.routes.group(&filter))
-                    .map(|group| Arc::downgrade(&group)),
-                key,
-                body,
-            };
-            state.client.skip_keys(key);
-            state.client.queue_grows(delivery.size());
+            let delivery = self.delivery(key, entry);
             if let Some(stored) = &mut state.stored {
                 stored.note(&delivery);
             }
             session.push(delivery);
         }
         changes.iter().for_each(|change| session.apply(change));
+        state.client.queue_grows(Amount::held(session));
+        state.client.set_waiting(session.queue_size());
+    }
+
+    /// A message that was read back.
+    pub(crate) fn delivery(&self, key: Key, entry: Entry) -> Delivery {
+        let Entry {
+            message,
+            body,
+            qos,
+            retain,
+            identifiers,
+            group,
+            expires_at: _,
+        } = entry;
+        Delivery {
+            message,
+            qos,
+            retain,
+            identifiers,
+            group: group
+                .and_then(|filter| self.routes.group(&filter))
+                .map(|group| Arc::downgrade(&group)),
+            key,
+            body,
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use mqtt_session::{Outgoing, Time};
 
+use crate::amount::Amount;
 use crate::client::{Client, Link};
 use crate::config::Config;
 use crate::counters::DropReason;
@@ -31,8 +32,8 @@ pub(crate) struct Slot {
     frame_bound: usize,
     deliveries: Vec<Delivery>,
     delivery_bytes: usize,
-    /// Bytes of QoS 1 and 2 messages that the session can still take.
-    room: usize,
+    /// QoS 1 and 2 messages that the session can still take.
+    room: Amount,
 }
 
 impl Slot {
@@ -48,7 +49,7 @@ impl Slot {
 
     /// Makes room for a QoS 1 or 2 message, if the session has it.
     fn reserve(&mut self, size: usize) -> Option<Room<'_>> {
-        self.room = self.room.checked_sub(size)?;
+        self.room = self.room.checked_sub(Amount::of_one(size))?;
         self.delivery_bytes += size;
         Some(Room {
             deliveries: &mut self.deliveries,
@@ -59,7 +60,7 @@ impl Slot {
     fn flush(mut self, hub: &Hub, returned: &mut Vec<Returned>) -> Vec<Delivery> {
         let config = &hub.config;
         if self.frames.is_empty() && self.deliveries.is_empty() {
-            return self.deliveries;
+            return core::mem::take(&mut self.deliveries);
         }
         let mut outbox = self.client.outbox();
         let link = self.client.link();
@@ -110,19 +111,28 @@ impl Slot {
             );
             self.deliveries.clear();
         } else if !self.deliveries.is_empty() {
-            self.client.queue_grows(self.delivery_bytes);
-            if outbox.deliveries.is_empty() {
-                core::mem::swap(&mut outbox.deliveries, &mut self.deliveries);
-            } else {
-                outbox.deliveries.append(&mut self.deliveries);
-            }
+            self.client.queue_grows(Amount {
+                messages: self.deliveries.len(),
+                bytes: self.delivery_bytes,
+            });
+            let room = self.client.window_room(config);
+            outbox.extend_deliveries(&mut self.deliveries, room);
         }
         let waker = outbox.mark();
         drop(outbox);
         if let Some(waker) = waker {
             waker.wake();
         }
-        self.deliveries
+        core::mem::take(&mut self.deliveries)
+    }
+}
+
+impl Drop for Slot {
+    /// A batch that does not come to its end, because of a panic, leaves no gap in the keys of the session.
+    fn drop(&mut self) {
+        for delivery in self.deliveries.drain(..) {
+            self.client.never_comes(delivery.key);
+        }
     }
 }
 

@@ -373,6 +373,57 @@ pub(super) fn entry_body(value: &[u8]) -> Result<Option<BodyNumber>, Undecodable
     has_body.then(|| input.varint()).transpose()
 }
 
+/// What can be told of an entry without a copy of its message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// Where the body is, if it is not in the entry itself.
+    pub(super) body: Option<BodyNumber>,
+    /// What the message takes in memory, if it is in the entry.
+    pub(super) size: usize,
+    /// A shared group chose the session.
+    pub(super) shared: bool,
+}
+
+pub(super) fn entry_shape(value: &[u8]) -> Result<Shape, Undecodable> {
+    let mut input = Input::new(value);
+    let flags = input.byte()?;
+    if flags & UNKNOWN != 0 {
+        return Err(Undecodable("unknown flag"));
+    }
+    let optional = |bit: u8| flags & bit != 0;
+    let body = optional(HAS_BODY).then(|| input.varint()).transpose()?;
+    if optional(EXPIRES) {
+        input.varint()?;
+    }
+    if optional(IDENTIFIERS) {
+        for _ in 0..input.varint()? {
+            input.varint()?;
+        }
+    }
+    let shared = optional(GROUP);
+    if shared {
+        input.bytes()?;
+    }
+    let size = match body {
+        Some(_) => 0,
+        None => size(&mut input)?,
+    };
+    Ok(Shape { body, size, shared })
+}
+
+/// What the message of [`encode_message`] takes in memory.
+pub(super) fn message_size(value: &[u8]) -> Result<usize, Undecodable> {
+    let mut input = Input::new(value);
+    input.time()?;
+    size(&mut input)
+}
+
+fn size(input: &mut Input<'_>) -> Result<usize, Undecodable> {
+    input.byte()?;
+    let head = input.bytes()?.len() + input.bytes()?.len();
+    Ok(size_of::<Message>() + head + input.rest().len())
+}
+
 /// `time` converts the expiry to that of the message; `body` finds the message that the entry refers to.
 pub(super) fn decode_entry(
     value: &[u8],

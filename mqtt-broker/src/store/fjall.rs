@@ -5,7 +5,6 @@
 
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
-use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,15 +17,17 @@ use crate::config::Durability;
 use crate::message::Message;
 use crate::store::changes::{self, Keyspaces, Known};
 use crate::store::codec::{self, Flight, Marks, StateKey};
-use crate::store::engine::{Engine, EngineError};
+use crate::store::engine::{Engine, EngineError, Reader};
 use crate::store::input::Undecodable;
 use crate::store::journal;
+use crate::store::portion::FjallReader;
+use crate::store::queue::{Bodies, Queue};
 use crate::store::record::{
-    BodyNumber, Clock, Contents, Op, SessionNumber, SessionRecord, StoredSession, WallTime,
+    Clock, Contents, Op, SessionNumber, SessionRecord, StoredSession, WallTime,
 };
 
 const MIB: u64 = 1024 * 1024;
-/// Blocks of tables that were read. The broker reads at start-up only.
+/// Blocks of tables that were read: at start-up, and for queues that are not held in memory.
 const CACHE: u64 = 8 * MIB;
 /// Of the journals; the least that fjall allows.
 const JOURNALS: u64 = 64 * MIB;
@@ -186,23 +187,26 @@ impl FjallEngine {
         }
     }
 
-    fn load_bodies(
-        &mut self,
-        clock: Clock,
-    ) -> Result<HashMap<BodyNumber, Arc<Message>>, EngineError> {
-        let mut bodies = HashMap::new();
+    fn load_bodies(&mut self, clock: Clock, all: bool) -> Result<Bodies, EngineError> {
         let keyspace = self.keyspaces.bodies.clone();
+        let mut bodies = Bodies::new(keyspace.clone());
         for guard in keyspace.iter() {
             let (key, value) = guard.into_inner()?;
             let decoded = codec::decode_body_key(&key).and_then(|number| {
-                let (message, _) = codec::decode_message(&value, |at| clock.time(at))?;
-                Ok((number, Arc::new(message)))
+                let size = codec::message_size(&value)?;
+                let message = if all {
+                    let (message, _) = codec::decode_message(&value, |at| clock.time(at))?;
+                    Some(Arc::new(message))
+                } else {
+                    None
+                };
+                Ok((number, size, message))
             });
             match decoded {
-                Ok((number, message)) => {
+                Ok((number, size, message)) => {
                     let marks = &mut self.known.marks;
                     marks.next_body = marks.next_body.max(number.saturating_add(1));
-                    bodies.insert(number, message);
+                    bodies.insert(number, size, message);
                 }
                 Err(error) => self.skip(&keyspace, &key, error),
             }
@@ -226,11 +230,13 @@ impl FjallEngine {
     fn load_queue(
         &mut self,
         clock: Clock,
+        window: usize,
         sessions: &mut [StoredSession],
-        bodies: &HashMap<BodyNumber, Arc<Message>>,
+        bodies: &mut Bodies,
     ) -> Result<(), EngineError> {
         let keyspace = self.keyspaces.queue.clone();
         let mut sessions = sessions.iter_mut().peekable();
+        let mut loading = Queue::default();
         for guard in keyspace.iter() {
             let (key, value) = guard.into_inner()?;
             let (number, entry_key) = match codec::decode_entry_key(&key) {
@@ -252,10 +258,8 @@ impl FjallEngine {
                 note_ended(&mut self.known, number);
                 continue;
             };
-            let body = |number| bodies.get(&number).cloned();
-            match codec::decode_entry(&value, |at| clock.time(at), body) {
-                Ok(entry) => session.entries.push((entry_key, entry)),
-                Err(error) => self.skip(&keyspace, &key, error),
+            if let Err(error) = loading.add(session, entry_key, &value, window, bodies, clock)? {
+                self.skip(&keyspace, &key, error);
             }
             let loaded = entry_key.saturating_add(1);
             self.known.live.insert(number, loaded);
@@ -287,15 +291,16 @@ impl Engine for FjallEngine {
         (at != WallTime::default()).then_some(at)
     }
 
-    fn load(&mut self, clock: Clock) -> Result<Contents, EngineError> {
+    fn load(&mut self, clock: Clock, window: usize) -> Result<Contents, EngineError> {
         self.known = Known {
             marks: self.known.marks,
             ..Known::default()
         };
         self.skipped = 0;
-        let bodies = self.load_bodies(clock)?;
+        let mut bodies = self.load_bodies(clock, window == usize::MAX)?;
         let mut sessions = self.load_state()?;
-        self.load_queue(clock, &mut sessions, &bodies)?;
+        self.load_queue(clock, window, &mut sessions, &mut bodies)?;
+        drop(bodies);
         let retained = self.load_retained(clock)?;
         if self.skipped > 0 {
             warn!(
@@ -310,6 +315,13 @@ impl Engine for FjallEngine {
             next_session: self.known.marks.next_session,
             next_body: self.known.marks.next_body,
             skipped: self.skipped,
+        })
+    }
+
+    fn reader(&self) -> Box<dyn Reader> {
+        Box::new(FjallReader {
+            queue: self.keyspaces.queue.clone(),
+            bodies: self.keyspaces.bodies.clone(),
         })
     }
 
@@ -397,6 +409,7 @@ impl Sessions {
             record,
             subscriptions: Vec::new(),
             entries: Vec::new(),
+            rest: None,
             sent: Vec::new(),
             released: Vec::new(),
             received: Vec::new(),

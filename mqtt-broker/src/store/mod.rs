@@ -9,6 +9,9 @@ mod engine;
 mod fjall;
 mod input;
 mod journal;
+mod portion;
+mod queue;
+mod reading;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -27,9 +30,10 @@ pub(crate) use crate::store::codec::FORMAT as STORE_FORMAT;
 pub(crate) use crate::store::engine::{Engine, EngineError};
 pub(crate) use crate::store::fjall::{FjallEngine, OpenError, Synced, lock_directory};
 pub(crate) use crate::store::journal::sync_directory;
+use crate::store::reading::{Done, Reading};
 pub(crate) use crate::store::record::{
-    BodyNumber, Clock, Contents, Entry, Key, Op, SessionNumber, SessionRecord, StoredSession,
-    WallTime, WillRecord,
+    BodyNumber, Clock, Contents, Entry, Key, Op, Portion, Rest, SessionNumber, SessionRecord, Span,
+    StoredSession, WallTime, WillRecord,
 };
 
 /// Bytes of changes that may wait to be committed before those who cause them are no longer read.
@@ -66,6 +70,7 @@ struct Shared {
     durable: AtomicU64,
     /// Bytes that were submitted and are not durable.
     pending: AtomicUsize,
+    reading: Reading,
 }
 
 impl Shared {
@@ -79,32 +84,35 @@ impl Shared {
 /// The store of one broker.
 pub(crate) struct Store {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     clock: Clock,
     next_session: AtomicU64,
     next_body: AtomicU64,
 }
 
 impl Store {
-    /// Opens a store and reads back what is in it. `now` is the wall clock; one that runs behind the last commit
-    /// counts as if no time had passed.
+    /// Opens a store and reads back what is in it, up to `window` bytes of each queue. `now` is the wall clock; one
+    /// that runs behind the last commit counts as if no time had passed.
     pub(crate) fn open(
         mut open: Open,
         counters: Arc<Counters>,
         durability: Durability,
         now: WallTime,
+        window: usize,
     ) -> Result<(Self, Contents), EngineError> {
         let mut engine = open()?;
         let origin = engine.last_commit_at().map_or(now, |last| last.max(now));
         let clock = Clock { origin };
-        let contents = engine.load(clock)?;
+        let contents = engine.load(clock, window)?;
         let shared = Arc::new(Shared {
             gathering: Mutex::default(),
             changed: Condvar::new(),
             current: AtomicU64::new(1),
             durable: AtomicU64::new(0),
             pending: AtomicUsize::new(0),
+            reading: Reading::default(),
         });
+        shared.reading.set_reader(Some(engine.reader()));
         let committer = Committer {
             shared: Arc::clone(&shared),
             open,
@@ -114,12 +122,16 @@ impl Store {
             clock,
             started: std::time::Instant::now(),
         };
-        let thread = thread::Builder::new()
+        let commits = thread::Builder::new()
             .name("store".into())
             .spawn(move || committer.run())?;
+        let reads = Arc::clone(&shared);
+        let reads = thread::Builder::new()
+            .name("store reads".into())
+            .spawn(move || reads.reading.run(&reads.durable, clock))?;
         let store = Self {
             shared,
-            thread: Mutex::new(Some(thread)),
+            threads: Mutex::new(vec![commits, reads]),
             clock,
             next_session: AtomicU64::new(contents.next_session),
             next_body: AtomicU64::new(contents.next_body),
@@ -193,18 +205,33 @@ impl Store {
         })
     }
 
-    /// Commits what was submitted and ends the thread. Blocks.
+    /// Reads a part of a queue that was submitted before, without waiting for it: `done` is called by another thread,
+    /// and if the store is closed before, not at all. A part that cannot be read is tried again until it can.
+    pub(crate) fn read(&self, span: Span, done: Done) {
+        let after = {
+            let gathering = self.shared.gathering();
+            let current = self.shared.current.load(Ordering::Relaxed);
+            Ticket(current - u64::from(gathering.ops.is_empty()))
+        };
+        self.shared.reading.add(span, after, done);
+    }
+
+    /// Commits what was submitted and ends the threads. Blocks.
     pub(crate) fn close(&self) {
         self.shared.gathering().closing = true;
         self.shared.changed.notify_one();
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread of the store panicked");
+        self.shared.reading.close();
+        let threads = {
+            let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+            core::mem::take(&mut *threads)
+        };
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the store panicked");
+            }
         }
+        // Nothing of the engine is left open.
+        self.shared.reading.set_reader(None);
     }
 }
 
@@ -242,6 +269,7 @@ impl Committer {
             while let Err(error) = self.commit(&ops) {
                 tracing::error!(%error, "the store failed; nothing is acknowledged that depends on it");
                 // Never written again in the state that it is in now.
+                self.shared.reading.set_reader(None);
                 self.engine = None;
                 if self.rest() {
                     return;
@@ -276,7 +304,8 @@ impl Committer {
             Some(engine) => engine,
             None => {
                 let mut engine = (self.open)()?;
-                engine.load(self.clock)?;
+                engine.load(self.clock, 0)?;
+                self.shared.reading.set_reader(Some(engine.reader()));
                 tracing::warn!("the store is open again");
                 self.engine.insert(engine)
             }
@@ -308,6 +337,7 @@ impl Committer {
             due.map(|(_, waker)| waker).collect()
         };
         self.shared.pending.fetch_sub(bytes, Ordering::Relaxed);
+        self.shared.reading.look();
         woken.into_iter().for_each(Waker::wake);
     }
 }

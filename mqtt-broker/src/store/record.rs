@@ -143,14 +143,57 @@ pub(crate) struct StoredSession {
     pub(crate) number: SessionNumber,
     pub(crate) record: SessionRecord,
     pub(crate) subscriptions: Vec<(Box<str>, Subscription)>,
-    /// In the order of their keys.
+    /// In the order of their keys: all, or those at the head of the queue.
     pub(crate) entries: Vec<(Key, Entry)>,
+    /// Those behind them.
+    pub(crate) rest: Option<Rest>,
     /// QoS 2 messages in flight, in the order in which they were sent.
     pub(crate) sent: Vec<(PacketId, Key)>,
     /// QoS 2 identifiers that wait for PUBCOMP, in the order of their PUBRECs.
     pub(crate) released: Vec<PacketId>,
     /// QoS 2 identifiers of messages received.
     pub(crate) received: Vec<PacketId>,
+}
+
+impl StoredSession {
+    /// How many messages it has, in flight and not.
+    pub(crate) fn queued(&self) -> usize {
+        self.entries.len() + self.rest.map_or(0, |rest| rest.messages)
+    }
+}
+
+/// Messages of a queue that were counted and not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rest {
+    /// The first and the last key.
+    pub(crate) first: Key,
+    pub(crate) last: Key,
+    pub(crate) messages: usize,
+    /// What they take in memory.
+    pub(crate) bytes: usize,
+    /// How many of them were chosen by shared groups.
+    pub(crate) shared: usize,
+}
+
+/// A part of the queue of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) session: SessionNumber,
+    pub(crate) from: Key,
+    /// The first key behind it.
+    pub(crate) until: Key,
+    /// How much is wanted of it.
+    pub(crate) bytes: usize,
+}
+
+/// What was read of a [`Span`].
+#[derive(Debug)]
+pub(crate) struct Portion {
+    pub(crate) from: Key,
+    /// The first key that was not reached: no entry is left out before it, but those that are damaged.
+    pub(crate) next: Key,
+    /// In the order of their keys.
+    pub(crate) entries: Vec<(Key, Entry)>,
 }
 
 /// Everything that was read back.

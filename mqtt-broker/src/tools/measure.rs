@@ -61,7 +61,7 @@ pub struct Taken {
 /// Commits to a new store in `directory`.
 pub(super) fn run(directory: &Path, load: &Load) -> Result<Taken, ToolError> {
     let mut engine = FjallEngine::open(directory)?;
-    engine.load(CLOCK).map_err(ToolError::Store)?;
+    engine.load(CLOCK, usize::MAX).map_err(ToolError::Store)?;
     let record = SessionRecord {
         client_id: "measured".into(),
         expiry_interval: u32::MAX,

@@ -1,8 +1,8 @@
 //! What can be done with a data directory while no broker uses it: see what is in it, copy it as JSON lines,
 //! measure how fast it is.
 //!
-//! Each function holds the lock of the directory while it works, and needs about as much memory as a broker that
-//! serves it.
+//! Each function holds the lock of the directory while it works, and needs memory for all that is in it: more than a
+//! broker, which leaves long queues on the disk.
 
 mod export;
 mod import;
@@ -145,13 +145,13 @@ pub fn measure(directory: &Path, load: &Load) -> Result<Taken, ToolError> {
 fn load(directory: &Path) -> Result<(FjallEngine, Contents), ToolError> {
     check_store(directory)?;
     let mut engine = FjallEngine::open(directory)?;
-    let contents = engine.load(CLOCK).map_err(ToolError::Store)?;
+    let contents = engine.load(CLOCK, usize::MAX).map_err(ToolError::Store)?;
     Ok((engine, contents))
 }
 
 fn fill(directory: &Path, input: &mut dyn BufRead) -> Result<(), ToolError> {
     let mut engine = FjallEngine::open(directory)?;
-    engine.load(CLOCK).map_err(ToolError::Store)?;
+    engine.load(CLOCK, usize::MAX).map_err(ToolError::Store)?;
     import::read(input, &mut engine)
 }
 

@@ -136,7 +136,7 @@ impl Session {
             expiry_interval: Some(record.expiry_interval).filter(|it| *it != u32::MAX),
             expires_at: record.expires_at.map(|at| at.0),
             subscriptions: stored.subscriptions.len(),
-            queued: stored.entries.len(),
+            queued: stored.queued(),
             queued_bytes: entries.map(|(_, entry)| bytes(&entry.message)).sum(),
             in_flight: stored.sent.len() + stored.released.len(),
             received: stored.received.len(),

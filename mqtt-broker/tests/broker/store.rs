@@ -19,9 +19,13 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new() -> Self {
+        Self::with(Config::default())
+    }
+
+    pub(crate) fn with(config: Config) -> Self {
         Self {
             directory: TempDir::new().unwrap(),
-            config: Config::default(),
+            config,
             running: None,
         }
     }
@@ -46,7 +50,7 @@ impl Place {
         drop(broker);
     }
 
-    async fn restart(&mut self, broker: Broker, peers: impl Sized) -> Broker {
+    pub(crate) async fn restart(&mut self, broker: Broker, peers: impl Sized) -> Broker {
         self.stop(broker, peers).await;
         self.start().await
     }

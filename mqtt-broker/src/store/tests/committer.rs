@@ -1,12 +1,17 @@
 //! The thread that commits, with an engine that fails when it is told to.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use mqtt_session::Time;
+use tokio::sync::oneshot;
 
+use super::queued;
 use crate::config::Durability;
-use crate::store::engine::{Engine, EngineError};
-use crate::store::record::{Clock, Contents, Op, WallTime};
+use crate::store::engine::{Engine, EngineError, Reader};
+use crate::store::record::{
+    Clock, Contents, Entry, Key, Op, Portion, SessionNumber, Span, WallTime,
+};
 use crate::store::{Open, Store};
 
 /// What the disk is asked, and what it answers.
@@ -20,8 +25,41 @@ struct Disk {
     /// How many of the next attempts to open fail.
     closed: usize,
     opened: usize,
-    /// Commits on an engine that has failed, or was not loaded: there must be none.
+    /// Commits on an engine that has failed, or was not loaded, and engines that were opened while the one before
+    /// was still read: there must be none.
     misused: usize,
+    queue: BTreeMap<(SessionNumber, Key), Entry>,
+    /// How many of the next reads fail.
+    unreadable: usize,
+    readers: usize,
+}
+
+#[derive(Debug)]
+struct FakeReader {
+    disk: Arc<Mutex<Disk>>,
+}
+
+impl Reader for FakeReader {
+    fn read(&self, span: &Span, _: Clock) -> Result<Portion, EngineError> {
+        let mut disk = self.disk.lock().unwrap();
+        if disk.unreadable > 0 {
+            disk.unreadable -= 1;
+            return Err("the disk cannot be read".into());
+        }
+        let range = (span.session, span.from)..(span.session, span.until);
+        let entries = disk.queue.range(range);
+        Ok(Portion {
+            from: span.from,
+            next: span.until,
+            entries: entries.map(|((_, key), it)| (*key, it.clone())).collect(),
+        })
+    }
+}
+
+impl Drop for FakeReader {
+    fn drop(&mut self) {
+        self.disk.lock().unwrap().readers -= 1;
+    }
 }
 
 #[derive(Debug)]
@@ -36,18 +74,29 @@ impl Engine for Fake {
         Some(WallTime(5_000))
     }
 
-    fn load(&mut self, _: Clock) -> Result<Contents, EngineError> {
+    fn load(&mut self, _: Clock, _: usize) -> Result<Contents, EngineError> {
         self.loaded = true;
         Ok(Contents::default())
     }
 
+    fn reader(&self) -> Box<dyn Reader> {
+        let disk = Arc::clone(&self.disk);
+        disk.lock().unwrap().readers += 1;
+        Box::new(FakeReader { disk })
+    }
+
     fn commit(&mut self, ops: &[Op], _: WallTime, _: Durability) -> Result<usize, EngineError> {
         let mut disk = self.disk.lock().unwrap();
+        let disk = &mut *disk;
         disk.misused += usize::from(self.failed || !self.loaded);
         let fails = disk.failures > 0;
         if !fails || disk.keeps_failed {
-            let topics = ops.iter().map(|op| match op {
-                Op::RetainedCleared(topic) => topic.to_string(),
+            let topics = ops.iter().filter_map(|op| match op {
+                Op::RetainedCleared(topic) => Some(topic.to_string()),
+                Op::Queued(session, key, entry) => {
+                    disk.queue.insert((*session, *key), Entry::clone(entry));
+                    None
+                }
                 other => panic!("{other:?}"),
             });
             let topics = topics.collect();
@@ -67,6 +116,7 @@ fn open(disk: &Arc<Mutex<Disk>>) -> Open {
     Box::new(move || {
         let mut state = disk.lock().unwrap();
         state.opened += 1;
+        state.misused += state.readers;
         if state.closed > 0 {
             state.closed -= 1;
             return Err("the disk is not there".into());
@@ -98,6 +148,7 @@ async fn a_failure_delays_and_loses_nothing() {
             Arc::default(),
             Durability::Disk,
             WallTime(9_000),
+            0,
         )
         .unwrap();
         disk.lock().unwrap().closed = 2;
@@ -132,8 +183,14 @@ async fn nothing_is_announced_that_is_not_kept() {
         failures: usize::MAX,
         ..Disk::default()
     }));
-    let (store, _) =
-        Store::open(open(&disk), Arc::default(), Durability::Disk, WallTime(0)).unwrap();
+    let (store, _) = Store::open(
+        open(&disk),
+        Arc::default(),
+        Durability::Disk,
+        WallTime(0),
+        0,
+    )
+    .unwrap();
     let ticket = store.submit(&mut clear("a"));
     while disk.lock().unwrap().opened < 5 {
         tokio::task::yield_now().await;
@@ -148,8 +205,14 @@ async fn nothing_is_announced_that_is_not_kept() {
 #[tokio::test]
 async fn closing_commits_what_gathers() {
     let disk = Arc::default();
-    let (store, _) =
-        Store::open(open(&disk), Arc::default(), Durability::Disk, WallTime(0)).unwrap();
+    let (store, _) = Store::open(
+        open(&disk),
+        Arc::default(),
+        Durability::Disk,
+        WallTime(0),
+        0,
+    )
+    .unwrap();
     let tickets: Vec<_> = (0..50)
         .map(|number| store.submit(&mut clear(&number.to_string())))
         .collect();
@@ -168,9 +231,86 @@ fn time_does_not_run_backwards() {
             Arc::default(),
             Durability::Disk,
             WallTime(system),
+            0,
         )
         .unwrap();
         assert_eq!(store.clock().wall(Time::ZERO), WallTime(origin));
         store.close();
     }
+}
+
+/// The keys that are read of the queue of session 1.
+async fn read(store: &Store, from: Key, until: Key) -> Vec<Key> {
+    let (done, read) = oneshot::channel();
+    let span = Span {
+        session: 1,
+        from,
+        until,
+        bytes: usize::MAX,
+    };
+    store.read(span, Box::new(|portion| done.send(portion).unwrap()));
+    let portion = read.await.unwrap();
+    assert_eq!((portion.from, portion.next), (from, until));
+    portion.entries.iter().map(|(key, _)| *key).collect()
+}
+
+/// Who reads finds all that was submitted before, though commits and reads fail meanwhile and the store is opened
+/// again; an engine is read no more when the next one is opened.
+#[tokio::test]
+async fn a_read_finds_what_was_submitted_before() {
+    let disk = Arc::new(Mutex::new(Disk::default()));
+    let (store, _) = Store::open(
+        open(&disk),
+        Arc::default(),
+        Durability::Disk,
+        WallTime(0),
+        0,
+    )
+    .unwrap();
+    for round in 0..50 {
+        {
+            let mut disk = disk.lock().unwrap();
+            disk.failures = round % 3;
+            disk.closed = round % 2;
+            disk.unreadable = round % 5;
+        }
+        let first = 1 + 3 * round as Key;
+        store.submit(&mut (first..first + 3).map(|key| queued(1, key, None)).collect());
+        let (all, last) = tokio::join!(
+            read(&store, 1, first + 3),
+            read(&store, first + 1, first + 2)
+        );
+        assert_eq!(all, (1..first + 3).collect::<Vec<_>>());
+        assert_eq!(last, [first + 1]);
+        // Also what has been durable for long.
+        assert_eq!(read(&store, 1, 2).await, [1]);
+    }
+    store.close();
+    let disk = disk.lock().unwrap();
+    assert_eq!((disk.misused, disk.readers), (0, 0));
+}
+
+/// A store that closes while a part of a queue cannot be read does not wait for it.
+#[tokio::test]
+async fn closing_does_not_wait_for_a_read() {
+    let disk = Arc::new(Mutex::new(Disk {
+        unreadable: usize::MAX,
+        ..Disk::default()
+    }));
+    let (store, _) = Store::open(
+        open(&disk),
+        Arc::default(),
+        Durability::Disk,
+        WallTime(0),
+        0,
+    )
+    .unwrap();
+    let span = Span {
+        session: 1,
+        from: 1,
+        until: 2,
+        bytes: 1,
+    };
+    store.read(span, Box::new(|_| panic!("there is nothing to read")));
+    store.close();
 }

@@ -3,6 +3,7 @@
 mod codec;
 mod committer;
 mod model;
+mod portions;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -71,7 +72,7 @@ fn commit(engine: &mut FjallEngine, ops: &[Op]) {
 
 fn open(directory: &Path) -> (FjallEngine, Contents) {
     let mut engine = FjallEngine::open(directory).unwrap();
-    let contents = engine.load(CLOCK).unwrap();
+    let contents = engine.load(CLOCK, usize::MAX).unwrap();
     assert_eq!(contents.skipped, 0);
     (engine, contents)
 }
@@ -157,7 +158,9 @@ fn retained_messages_expire_while_the_store_is_closed() {
     let clock = Clock {
         origin: WallTime(0),
     };
-    let contents = FjallEngine::open(directory.path()).unwrap().load(clock);
+    let contents = FjallEngine::open(directory.path())
+        .unwrap()
+        .load(clock, usize::MAX);
     assert_eq!(contents.unwrap().retained.len(), 2);
 }
 
@@ -167,7 +170,7 @@ fn the_time_of_the_last_commit_does_not_go_back() {
     let mut engine = FjallEngine::open(directory.path()).unwrap();
     assert_eq!(engine.last_commit_at(), None);
     assert!(engine.commit(&[], WallTime(7), Durability::Disk).is_err());
-    engine.load(CLOCK).unwrap();
+    engine.load(CLOCK, usize::MAX).unwrap();
     engine.commit(&[], WallTime(7), Durability::Disk).unwrap();
     engine.commit(&[], WallTime(5), Durability::Disk).unwrap();
     drop(engine);
@@ -204,7 +207,7 @@ fn a_damaged_record_costs_no_other() {
     engine.damage(1, 1);
     drop(engine);
     let mut engine = FjallEngine::open(directory.path()).unwrap();
-    let contents = engine.load(CLOCK).unwrap();
+    let contents = engine.load(CLOCK, usize::MAX).unwrap();
     assert_eq!(contents.skipped, 1);
     let keys: Vec<_> = contents.sessions[0].entries.iter().map(|it| it.0).collect();
     assert_eq!(keys, [2]);
@@ -266,7 +269,7 @@ fn what_was_not_synced_is_removed_before_the_store_is_opened_again() {
     let directory = tempfile::tempdir().unwrap();
     let synced = Synced::default();
     let keys = |engine: &mut FjallEngine| -> Vec<Key> {
-        let contents = engine.load(CLOCK).unwrap();
+        let contents = engine.load(CLOCK, usize::MAX).unwrap();
         let sessions = contents.sessions.iter();
         sessions.flat_map(|it| &it.entries).map(|it| it.0).collect()
     };

@@ -132,7 +132,7 @@ fn changes() -> Vec<Op> {
 fn filled() -> TempDir {
     let directory = TempDir::new().unwrap();
     let mut engine = FjallEngine::open(directory.path()).unwrap();
-    engine.load(CLOCK).unwrap();
+    engine.load(CLOCK, usize::MAX).unwrap();
     let ops = changes();
     engine.commit(&ops, COMMITTED, Durability::Os).unwrap();
     directory
@@ -198,7 +198,7 @@ fn what_is_exported_comes_in_again() {
 fn a_large_store_comes_in_again() {
     let from = TempDir::new().unwrap();
     let mut engine = FjallEngine::open(from.path()).unwrap();
-    engine.load(CLOCK).unwrap();
+    engine.load(CLOCK, usize::MAX).unwrap();
     let mut ops = vec![session(1, "a", 1, false), session(2, "b", 1, false)];
     for number in 0..40 {
         // More than one commit of the import.
