@@ -7,6 +7,7 @@ use mqtt_client::{ProtocolVersion, QoS, RetainHandling, TopicFilter, TopicName};
 
 use super::UsageError;
 use super::argv;
+use super::bench::BenchArgs;
 
 /// MQTT from the command line.
 #[derive(Debug, Parser)]
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     Pub(Box<PubArgs>),
     /// Subscribe to topics and print what arrives, with the options of mosquitto_sub.
     Sub(Box<SubArgs>),
+    /// Put a load on a broker, and account for every message.
+    Bench(Box<BenchArgs>),
 }
 
 /// Options of both commands: where and how to connect.
@@ -229,6 +232,8 @@ pub(crate) fn parse(mut arguments: Vec<OsString>) -> Result<Parsed, UsageError> 
     let definition = definition();
     let tool = arguments
         .first()
+        // It is no tool of mosquitto's, and has neither its file of options nor its letters.
+        .filter(|name| *name != "bench")
         .and_then(|name| definition.find_subcommand(name))
         .cloned();
     if let Some(tool) = tool {
@@ -278,9 +283,12 @@ fn definition() -> clap::Command {
         .version(env!("CARGO_PKG_VERSION"))
         .mut_subcommand("pub", lax)
         .mut_subcommand("sub", lax)
+        .mut_subcommand("bench", |command| {
+            command.version(env!("CARGO_PKG_VERSION"))
+        })
 }
 
-fn quality(text: &str) -> Result<QoS, String> {
+pub(super) fn quality(text: &str) -> Result<QoS, String> {
     match text {
         "0" => Ok(QoS::AtMostOnce),
         "1" => Ok(QoS::AtLeastOnce),
@@ -289,7 +297,7 @@ fn quality(text: &str) -> Result<QoS, String> {
     }
 }
 
-fn version(text: &str) -> Result<ProtocolVersion, String> {
+pub(super) fn version(text: &str) -> Result<ProtocolVersion, String> {
     match text {
         "31" | "mqttv31" | "3.1" => Ok(ProtocolVersion::V3_1),
         "311" | "mqttv311" | "3.1.1" => Ok(ProtocolVersion::V3_1_1),
@@ -307,7 +315,7 @@ fn session_expiry(text: &str) -> Result<u32, String> {
     }
 }
 
-fn seconds(text: &str) -> Result<std::time::Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<std::time::Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "it is not a number".to_owned())?;
     std::time::Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
@@ -328,7 +336,7 @@ fn retain_handling(text: &str) -> Result<RetainHandling, String> {
     }
 }
 
-fn topic_name(text: &str) -> Result<String, String> {
+pub(super) fn topic_name(text: &str) -> Result<String, String> {
     match TopicName::new(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(format!(

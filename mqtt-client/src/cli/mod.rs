@@ -2,6 +2,7 @@
 
 mod args;
 mod argv;
+mod bench;
 mod clock;
 mod connection;
 mod format;
@@ -127,33 +128,33 @@ pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
         }
         Err(error) => return finish(Err(Failure::Usage(error)), &tool, false),
     };
-    let common = match &command {
-        Command::Pub(args) => &args.common,
-        Command::Sub(args) => &args.common,
-    };
-    log_to_stderr(common);
-    let quiet = common.quiet;
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
+    match command {
+        Command::Pub(args) => {
+            log_to_stderr(&args.common);
+            let quiet = args.common.quiet;
+            finish(in_runtime(publish::run(*args)), &tool, quiet)
+        }
+        Command::Sub(args) => {
+            log_to_stderr(&args.common);
+            let quiet = args.common.quiet;
+            finish(in_runtime(subscribe::run(*args)), &tool, quiet)
+        }
+        // It has a loop of its own.
+        Command::Bench(args) => finish(bench::run(*args), &tool, false),
+    }
+}
+
+/// Runs a command that is built on the client library.
+fn in_runtime(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            return finish(
-                Err(Failure::Message(format!("Error: {error}"))),
-                &tool,
-                quiet,
-            );
-        }
-    };
-    let outcome = match command {
-        Command::Pub(args) => runtime.block_on(publish::run(*args)),
-        Command::Sub(args) => runtime.block_on(subscribe::run(*args)),
-    };
+        .map_err(|error| Failure::Message(format!("Error: {error}")))?;
+    let outcome = runtime.block_on(command);
     // A read of standard input may be pending, and cannot be interrupted.
     runtime.shutdown_background();
-    finish(outcome, &tool, quiet)
+    outcome
 }
 
 fn finish(outcome: Result<(), Failure>, tool: &str, quiet: bool) -> ExitCode {
