@@ -1,6 +1,6 @@
 //! What a broker is told before it starts: limits, with the defaults of the documentation.
 
-use core::num::NonZeroU16;
+use core::num::{NonZeroU16, NonZeroU32};
 use core::time::Duration;
 
 use mqtt_codec::QoS;
@@ -82,6 +82,20 @@ pub struct Config {
     /// Unsent answers to one client (acknowledgements, PINGRESP...), in bytes, beyond which its connection
     /// is no longer read. Default 64 KiB.
     pub control_bytes: usize,
+    /// Clients that may be connected. Default: no bound of its own.
+    pub max_connections: usize,
+    /// Clients that may be connected from one IP address. Default: no bound of its own.
+    pub max_connections_per_address: usize,
+    /// Connections that one IP address may open per second, a second's worth at once. Default: no bound.
+    pub connect_rate_per_address: Option<NonZeroU32>,
+    /// Connections that may be on their way in, without an accepted CONNECT; beyond it the oldest is closed.
+    /// Default 2,000.
+    pub max_entering: usize,
+    /// Messages that one client may publish per second on average, a second's worth at once; beyond it the
+    /// client is not read for a while. Default: no bound.
+    pub message_rate: Option<NonZeroU32>,
+    /// The same of bytes of packets of any kind. Default: no bound.
+    pub byte_rate: Option<NonZeroU32>,
     /// Time from the accepted socket to the end of CONNECT. Default 10 s.
     pub connect_timeout: Duration,
     /// Time that a write may make no progress before the connection is closed. Default 60 s.
@@ -131,6 +145,12 @@ impl Default for Config {
             durability: Durability::Disk,
             reason_strings: false,
             control_bytes: 64 * 1024,
+            max_connections: usize::MAX,
+            max_connections_per_address: usize::MAX,
+            connect_rate_per_address: None,
+            max_entering: 2_000,
+            message_rate: None,
+            byte_rate: None,
             connect_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(60),
             shutdown_timeout: Duration::from_secs(5),

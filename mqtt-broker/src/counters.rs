@@ -76,10 +76,85 @@ impl fmt::Display for DropReason {
     }
 }
 
+/// Why a connection was not served. Each stands for a limit, or for input that is no MQTT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RefusalReason {
+    /// As many clients are connected as may be.
+    TooManyConnections,
+    /// The same of one listener.
+    ListenerFull,
+    /// The same of one address.
+    AddressFull,
+    /// Its address connects faster than it may.
+    TooFast,
+    /// It was slower than those that came after it, which needed its place.
+    PushedOut,
+    /// It did not come to the end of CONNECT in time.
+    TimedOut,
+    /// It should have come from a proxy that is trusted.
+    UntrustedProxy,
+    /// It should have begun with a header of the PROXY protocol.
+    Proxy,
+    /// Its TLS handshake failed.
+    Tls,
+    /// It opened no WebSocket.
+    WebSocket,
+    /// Its first packet was no CONNECT, or a malformed one.
+    NoConnect,
+}
+
+impl RefusalReason {
+    /// Every reason, in the order in which counters are printed.
+    pub const ALL: [Self; 11] = [
+        Self::TooManyConnections,
+        Self::ListenerFull,
+        Self::AddressFull,
+        Self::TooFast,
+        Self::PushedOut,
+        Self::TimedOut,
+        Self::UntrustedProxy,
+        Self::Proxy,
+        Self::Tls,
+        Self::WebSocket,
+        Self::NoConnect,
+    ];
+
+    /// The reason with its own name.
+    pub(crate) fn in_words(self) -> (Self, String) {
+        (self, self.name().to_owned())
+    }
+
+    /// The name under which the counter is printed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TooManyConnections => "too many connections",
+            Self::ListenerFull => "too many connections of the listener",
+            Self::AddressFull => "too many connections of the address",
+            Self::TooFast => "address connects too fast",
+            Self::PushedOut => "pushed out before CONNECT by newer connections",
+            Self::TimedOut => "no CONNECT in time",
+            Self::UntrustedProxy => "not from a trusted proxy",
+            Self::Proxy => "no PROXY header",
+            Self::Tls => "TLS handshake failed",
+            Self::WebSocket => "WebSocket handshake failed",
+            Self::NoConnect => "no CONNECT",
+        }
+    }
+}
+
+impl fmt::Display for RefusalReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// Counters of one broker, readable at any time.
 #[derive(Debug, Default)]
 pub struct Counters {
     dropped: [AtomicU64; DropReason::ALL.len()],
+    refused: [AtomicU64; RefusalReason::ALL.len()],
+    throttled: AtomicU64,
     commits: [Commits; SIZES],
     records: AtomicU64,
 }
@@ -100,16 +175,34 @@ impl Counters {
         self.dropped[reason as usize].load(Ordering::Relaxed)
     }
 
+    /// Connections that were not served for `reason` since the start.
+    pub fn refused(&self, reason: RefusalReason) -> u64 {
+        self.refused[reason as usize].load(Ordering::Relaxed)
+    }
+
+    /// How often a client was not read for a while because it sent faster than it may.
+    pub fn throttled(&self) -> u64 {
+        self.throttled.load(Ordering::Relaxed)
+    }
+
     /// Every counter that is not zero, one a line.
     #[must_use]
     pub fn report(&self) -> String {
+        let refused = RefusalReason::ALL
+            .iter()
+            .map(|&reason| (format!("refused, {reason}"), self.refused(reason)));
+        let throttled = [("paused, sends too fast".to_owned(), self.throttled())];
+        let others = refused
+            .chain(throttled)
+            .filter(|&(_, count)| count > 0)
+            .map(|(name, count)| format!("{name}: {count}\n"));
         let lines = DropReason::ALL
             .iter()
             .filter_map(|&reason| match self.dropped(reason) {
                 0 => None,
                 count => Some(format!("dropped, {reason}: {count}\n")),
             });
-        let mut report: String = lines.collect();
+        let mut report: String = lines.chain(others).collect();
         for (size, commits) in self.commits.iter().enumerate() {
             let count = commits.count.load(Ordering::Relaxed);
             if count > 0 {
@@ -135,6 +228,14 @@ impl Counters {
             commits.changes.fetch_add(changes as u64, Ordering::Relaxed);
         }
         self.records.fetch_add(records as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_refusal(&self, reason: RefusalReason) {
+        self.refused[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_throttled(&self) {
+        self.throttled.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_drop(&self, reason: DropReason, messages: u64) {

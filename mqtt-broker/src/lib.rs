@@ -7,21 +7,26 @@ mod config;
 mod connection;
 mod counters;
 mod delivery;
+mod doorkeeper;
 mod expiring;
 mod frames;
+mod gate;
 mod hub;
-mod listener;
 mod message;
 mod policy;
 mod server;
 mod shown;
 mod store;
 pub mod tools;
+mod transport;
 mod will;
 mod window;
 
 pub use config::{Config, Durability};
-pub use counters::{Counters, DropReason};
-pub use listener::Listener;
+pub use counters::{Counters, DropReason, RefusalReason};
 pub use policy::{ListenerOptions, Peer, PeerAddress};
 pub use server::{Broker, OpenError, run};
+pub use transport::{
+    Address, AddressError, Listener, ListenerControl, Network, NetworkError, ProxyOptions, Tls,
+    TlsError, TlsOptions, TlsVersion, Transport, WebSocketOptions,
+};

@@ -2,23 +2,23 @@
 
 use core::fmt;
 use core::future::Future;
-use core::time::Duration;
+use core::sync::atomic::AtomicUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
 use crate::config::Config;
-use crate::connection;
-use crate::counters::{Counters, DropReason};
+use crate::connection::{self, Arrival};
+use crate::counters::{Counters, DropReason, RefusalReason};
+use crate::doorkeeper::Doorkeeper;
 use crate::hub::Hub;
-use crate::listener::Listener;
 use crate::policy::{ListenerOptions, Peer};
 use crate::store::{Engine, EngineError, FjallEngine, Store, StoredSession, Synced, WallTime};
-
-/// How long a listener rests when the system has no more sockets.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+use crate::transport::{Listener, Opened, Transport};
 
 /// A broker. Clones are handles of the same one.
 #[derive(Clone)]
@@ -125,20 +125,104 @@ impl Broker {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        let arrival = self.arrival(peer, options, Arc::default());
+        self.serve_arrival(&Handle::current(), stream, arrival);
+    }
+
+    /// The same for a stream that has to go through a transport first.
+    pub fn serve_through<S>(
+        &self,
+        stream: S,
+        peer: Peer,
+        options: Arc<ListenerOptions>,
+        transport: Transport,
+    ) where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let arrival = self.arrival(peer, options, Arc::default());
+        let runtime = Handle::current();
+        tokio::spawn(
+            self.clone()
+                .serve_opened(runtime, stream, arrival, transport),
+        );
+    }
+
+    /// A client that has just come.
+    pub(crate) fn arrival(
+        &self,
+        peer: Peer,
+        options: Arc<ListenerOptions>,
+        connected: Arc<AtomicUsize>,
+    ) -> Arrival {
+        let hub = &self.hub;
+        let (entrant, _) = hub.gate.enter(hub.config.max_entering);
+        Arrival {
+            peer,
+            options,
+            connected,
+            entrant,
+            deadline: Instant::now() + hub.config.connect_timeout,
+            too_fast: false,
+        }
+    }
+
+    /// Serves a client whose stream carries packets, in a task of its own of this runtime.
+    pub(crate) fn serve_arrival<S>(&self, runtime: &Handle, stream: S, mut arrival: Arrival)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let hub = Arc::clone(&self.hub);
         let presence = hub.presence.enter();
-        tokio::spawn(async move {
-            connection::serve(hub, stream, &peer, options).await;
+        arrival.too_fast |= hub.gate.is_too_fast(arrival.peer.ip(), &hub.config);
+        runtime.spawn(async move {
+            connection::serve(hub, stream, arrival).await;
             drop(presence);
         });
+    }
+
+    /// Lets a client go through a transport, and serves it on the other side, in a task of `runtime`.
+    pub(crate) async fn serve_opened<S>(
+        self,
+        runtime: Handle,
+        stream: S,
+        mut arrival: Arrival,
+        transport: Transport,
+    ) where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let Arrival {
+            peer,
+            entrant,
+            deadline,
+            ..
+        } = &mut arrival;
+        let origin = peer.clone();
+        let opened = tokio::select! {
+            opened = timeout_at(*deadline, transport.open(stream, peer)) => match opened {
+                Ok(Ok(opened)) => Ok(opened),
+                Ok(Err(error)) => Err((error.reason(), error.to_string())),
+                Err(_) => Err(RefusalReason::TimedOut.in_words()),
+            },
+            () = entrant.pushed_out() => Err(RefusalReason::PushedOut.in_words()),
+            () = self.hub.closed() => return,
+        };
+        match opened {
+            Ok(Opened::Plain(stream)) => self.serve_arrival(&runtime, stream, arrival),
+            Ok(Opened::Wrapped(stream)) => self.serve_arrival(&runtime, stream, arrival),
+            Err((reason, detail)) => {
+                self.counters.count_refusal(reason);
+                tracing::info!(peer = %origin, reason = %detail, "refused");
+            }
+        }
     }
 
     /// Serves clients until `shutdown` resolves, then tells all of them, and returns when every
     /// connection has ended or [`Config::shutdown_timeout`] has passed.
     pub async fn run(self, listeners: Vec<Listener>, shutdown: impl Future<Output = ()>) {
         let mut tasks = JoinSet::new();
+        let doorkeeper = Doorkeeper::new();
         for listener in listeners {
-            tasks.spawn(accept(self.clone(), listener));
+            tasks.spawn(doorkeeper.accept(self.clone(), listener));
         }
         let hub = Arc::clone(&self.hub);
         tasks.spawn(async move { hub.run_deadlines().await });
@@ -147,6 +231,7 @@ impl Broker {
 
         shutdown.await;
         tasks.shutdown().await;
+        drop(doorkeeper);
         self.hub.close();
         let hub = self.hub;
         let ended = tokio::time::timeout(hub.config.shutdown_timeout, hub.presence.empty());
@@ -174,22 +259,4 @@ impl fmt::Debug for Broker {
 /// Serves `listeners` with a broker of its own until `shutdown` resolves. See [`Broker::run`].
 pub async fn run(listeners: Vec<Listener>, config: Config, shutdown: impl Future<Output = ()>) {
     Broker::new(config).run(listeners, shutdown).await;
-}
-
-async fn accept(broker: Broker, listener: Listener) {
-    loop {
-        match listener.tcp.accept().await {
-            Ok((stream, peer)) => {
-                // Without this the kernel holds small packets back, waiting for the peer's acknowledgement.
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
-                }
-                broker.serve_with(stream, peer.into(), Arc::clone(&listener.options));
-            }
-            Err(error) => {
-                tracing::warn!(%listener, %error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
 }

@@ -14,15 +14,17 @@ use tokio::time::{Sleep, sleep_until};
 
 use crate::amount::Amount;
 use crate::client::{Client, Link};
-use crate::connection::Stream;
 use crate::connection::durable::Waits;
 use crate::connection::end::End;
 use crate::connection::handshake::{self, Handshake};
 use crate::connection::output::Output;
+use crate::connection::throttle::Throttle;
 use crate::delivery::Delivery;
+use crate::gate::Place;
 use crate::hub::{Batch, Hub, SessionState, Stay, packet_limit, with_worker};
 use crate::message::Layout;
 use crate::policy::ListenerOptions;
+use crate::transport::Stream;
 use crate::will::StoredWill;
 
 /// Step by which the buffer of a packet that is gathered grows, at least.
@@ -61,6 +63,10 @@ pub(crate) struct Driver {
     handled: usize,
     /// The bytes of the packet in `partial` come in such small portions that they are gathered there.
     trickles: bool,
+    /// Where the client counts among others.
+    _place: Place,
+    /// How fast it may send; most may as fast as they can.
+    pub(crate) throttle: Option<Box<Throttle>>,
     timer: Option<Pin<Box<Sleep>>>,
     /// When `timer` fires.
     armed: Time,
@@ -79,6 +85,7 @@ impl Driver {
             clean_start,
             will,
             packet,
+            place,
         } = handshake;
         let limits = handshake::limits(&hub.config, &options);
         let stay = Stay {
@@ -113,6 +120,7 @@ impl Driver {
         let max_packet_size = packet_limit(negotiated.outbound.maximum_packet_size);
         let client = Arc::clone(&state.client);
         let rest = packet.into_rest();
+        let throttle = Throttle::new(&hub.config).map(Box::new);
         hub.open_link(
             &client,
             Link::Online {
@@ -137,6 +145,8 @@ impl Driver {
             partial: rest,
             handled: 0,
             trickles: false,
+            _place: place,
+            throttle,
             timer: None,
             armed: Time::ZERO,
         }
@@ -379,7 +389,9 @@ impl Driver {
                 return Poll::Ready(End::KeepAlive);
             }
         }
-        let next = [stalled, self.connection.poll_timeout()]
+        let throttled = self.throttle.as_ref();
+        let throttled = throttled.and_then(|throttle| throttle.blocked_until(now));
+        let next = [stalled, throttled, self.connection.poll_timeout()]
             .into_iter()
             .flatten()
             .min();

@@ -12,8 +12,8 @@ use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use crate::client::Kick;
-use crate::connection::Stream;
 use crate::connection::driver::Driver;
+use crate::transport::Stream;
 
 /// Reads of what a client sent before its connection ended, at most.
 const LAST_READS: usize = 32;

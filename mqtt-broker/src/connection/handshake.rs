@@ -10,12 +10,15 @@ use mqtt_codec::{
 };
 use mqtt_session::{Negotiated, ServerLimits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use crate::config::Config;
-use crate::connection::Stream;
+use crate::connection::Arrival;
+use crate::counters::RefusalReason;
+use crate::gate::{self, Place};
 use crate::hub::Hub;
 use crate::policy::ListenerOptions;
+use crate::transport::Stream;
 use crate::will::StoredWill;
 
 /// Bytes read at once while CONNECT is awaited.
@@ -33,6 +36,7 @@ pub(crate) struct Handshake {
     pub(crate) clean_start: bool,
     pub(crate) will: Option<StoredWill>,
     pub(crate) packet: ConnectPacket,
+    pub(crate) place: Place,
 }
 
 /// The bytes of a whole CONNECT, and what was read after it.
@@ -80,6 +84,8 @@ pub(crate) enum Refusal {
     Gone(io::Error),
     /// No whole CONNECT within the connect timeout.
     TimedOut,
+    /// Others that came later needed its place.
+    PushedOut,
     /// The first packet is no CONNECT.
     NotConnect(PacketType),
     /// CONNECT, or its header, is malformed.
@@ -95,6 +101,8 @@ pub(crate) enum Refusal {
         client_id: String,
         reason: ReasonCode,
         detail: &'static str,
+        /// The limit that it is beyond, if there is one.
+        limit: Option<RefusalReason>,
     },
     /// The broker shuts down.
     ShuttingDown,
@@ -120,6 +128,27 @@ impl Refusal {
             client_id: connect.client_id.into(),
             reason,
             detail,
+            limit: None,
+        }
+    }
+
+    /// A client that would be let in, were it not for a limit.
+    fn beyond(connect: &Connect<'_>, exceeded: RefusalReason) -> Self {
+        let mut refusal = Self::of(connect, gate::refusal_code(exceeded), exceeded.name());
+        if let Self::Refused { limit, .. } = &mut refusal {
+            *limit = Some(exceeded);
+        }
+        refusal
+    }
+
+    /// Under what it is counted.
+    pub(crate) fn counted_as(&self) -> Option<RefusalReason> {
+        match self {
+            Self::TimedOut => Some(RefusalReason::TimedOut),
+            Self::PushedOut => Some(RefusalReason::PushedOut),
+            Self::NotConnect(_) | Self::Malformed { .. } => Some(RefusalReason::NoConnect),
+            Self::Refused { limit, .. } => *limit,
+            Self::Gone(_) | Self::ShuttingDown => None,
         }
     }
 
@@ -164,6 +193,7 @@ impl fmt::Display for Refusal {
         match self {
             Self::Gone(error) => write!(f, "connection lost before CONNECT: {error}"),
             Self::TimedOut => f.write_str("no CONNECT in time"),
+            Self::PushedOut => f.write_str(RefusalReason::PushedOut.name()),
             Self::NotConnect(packet_type) => {
                 write!(f, "the first packet is {packet_type:?}, not CONNECT")
             }
@@ -177,11 +207,12 @@ impl fmt::Display for Refusal {
 /// Reads CONNECT and checks what can be checked without the session.
 pub(crate) async fn receive_connect<S: Stream>(
     hub: &Hub,
-    options: &ListenerOptions,
+    arrival: &Arrival,
     stream: &mut S,
 ) -> Result<Handshake, Refusal> {
     let read = tokio::select! {
-        read = timeout(hub.config.connect_timeout, read_connect(hub, stream)) => read,
+        read = timeout_at(arrival.deadline, read_connect(hub, stream)) => read,
+        () = arrival.entrant.pushed_out() => return Err(Refusal::PushedOut),
         () = hub.closed() => return Err(Refusal::ShuttingDown),
     };
     let packet = read.map_err(|_| Refusal::TimedOut)??;
@@ -191,11 +222,13 @@ pub(crate) async fn receive_connect<S: Stream>(
             .answer_version()
             .or(packet.is_of_5().then_some(ProtocolVersion::V5)),
     })?;
+    let options = &*arrival.options;
     check_version(options, &connect)?;
     let (client_id, assigned) = client_id(&connect)?;
     let limits = limits(&hub.config, options);
     check_will(&limits, &connect)?;
     check_connack(&limits, &connect, assigned.then_some(&client_id))?;
+    let place = admit(hub, arrival, &connect)?;
     let clean_start = connect.clean_start;
     let will = connect
         .will
@@ -207,6 +240,7 @@ pub(crate) async fn receive_connect<S: Stream>(
         clean_start,
         will,
         packet,
+        place,
     })
 }
 
@@ -247,6 +281,23 @@ pub(crate) fn limits(config: &Config, options: &ListenerOptions) -> ServerLimits
     limits.subscription_identifiers_available = config.subscription_identifiers_available;
     limits.shared_subscription_available = config.shared_subscription_available;
     limits
+}
+
+/// Takes a place among those who are connected.
+fn admit(hub: &Hub, arrival: &Arrival, connect: &Connect<'_>) -> Result<Place, Refusal> {
+    let Arrival {
+        peer,
+        options,
+        connected,
+        too_fast,
+        ..
+    } = arrival;
+    if *too_fast {
+        return Err(Refusal::beyond(connect, RefusalReason::TooFast));
+    }
+    hub.gate
+        .admit(peer.ip(), &hub.config, options, connected)
+        .map_err(|reason| Refusal::beyond(connect, reason))
 }
 
 /// A listener may serve some versions only.

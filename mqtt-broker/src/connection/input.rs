@@ -44,6 +44,12 @@ impl Driver {
             }
             self.handle_packet(now, header, body, at..at + len, bytes, batch)?;
             at += len;
+            if let Some(throttle) = &mut self.throttle {
+                throttle.count(now, len, header.packet_type);
+                if throttle.blocked_until(now).is_some() {
+                    batch.rest();
+                }
+            }
             if batch.is_spent() {
                 break;
             }

@@ -7,51 +7,72 @@ mod handshake;
 mod input;
 mod output;
 mod subscribe;
+mod throttle;
 
 use core::future::poll_fn;
 use core::pin::Pin;
+use core::sync::atomic::AtomicUsize;
 use core::time::Duration;
 use std::sync::Arc;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::unconstrained;
+use tokio::time::{Instant, timeout};
 
 use crate::connection::driver::Driver;
 use crate::connection::handshake::{Handshake, Refusal};
+use crate::gate::Entrant;
 use crate::hub::Hub;
 use crate::policy::{ListenerOptions, Peer};
 use crate::shown::Shown;
+use crate::transport::Stream;
 
 /// How long, and for how many bytes, a closed connection is read so that the peer sees our last packet
 /// instead of a reset.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 256 * 1024;
 
-/// A connected stream of bytes.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+/// A client on its way in.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) peer: Peer,
+    pub(crate) options: Arc<ListenerOptions>,
+    /// Clients that are connected through the same listener.
+    pub(crate) connected: Arc<AtomicUsize>,
+    pub(crate) entrant: Entrant,
+    /// When CONNECT must be there.
+    pub(crate) deadline: Instant,
+    /// The address connects faster than it may.
+    pub(crate) too_fast: bool,
+}
 
 /// Serves one client until its connection ends.
-pub(crate) async fn serve<S: Stream>(
-    hub: Arc<Hub>,
-    mut stream: S,
-    peer: &Peer,
-    options: Arc<ListenerOptions>,
-) {
+pub(crate) async fn serve<S: Stream>(hub: Arc<Hub>, mut stream: S, arrival: Arrival) {
     // Boxed, so that its buffers and states are gone while the connection lives.
     let handshake: Pin<Box<dyn Future<Output = Result<Handshake, Refusal>> + Send + '_>> =
-        Box::pin(handshake::receive_connect(&hub, &options, &mut stream));
-    let handshake = match handshake.await {
+        Box::pin(handshake::receive_connect(&hub, &arrival, &mut stream));
+    let outcome = handshake.await;
+    let Arrival {
+        peer,
+        options,
+        entrant,
+        ..
+    } = arrival;
+    let handshake = match outcome {
         Ok(handshake) => handshake,
         Err(refusal) => {
+            if let Some(reason) = refusal.counted_as() {
+                hub.counters.count_refusal(reason);
+            }
             tracing::info!(%peer, client_id = %Shown(refusal.client_id()), reason = %refusal, "refused");
-            if refusal.answer(&mut stream).await {
-                linger(&mut stream).await;
+            tokio::select! {
+                () = say_refusal(&refusal, &mut stream) => {}
+                () = entrant.pushed_out() => {}
             }
             return;
         }
     };
+    drop(entrant);
     let mut driver = Driver::attach(hub, options, handshake).await;
     tracing::info!(
         %peer,
@@ -70,6 +91,13 @@ pub(crate) async fn serve<S: Stream>(
     }
 }
 
+/// Answers a client that does not get in, as long as it takes no longer than a farewell.
+async fn say_refusal<S: Stream>(refusal: &Refusal, stream: &mut S) {
+    if let Ok(true) = timeout(LINGER, refusal.answer(stream)).await {
+        linger(stream).await;
+    }
+}
+
 /// Closes our half and reads what is still on its way, within bounds.
 async fn linger<S: Stream>(stream: &mut S) {
     let drain = async {
@@ -77,5 +105,5 @@ async fn linger<S: Stream>(stream: &mut S) {
         let _ = stream.shutdown().await;
         let _ = tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await;
     };
-    let _ = tokio::time::timeout(LINGER, drain).await;
+    let _ = timeout(LINGER, drain).await;
 }

@@ -10,7 +10,6 @@ use mqtt_session::{Connection, DropReason as SessionDrop, Event, Outgoing, Time}
 
 use crate::amount::Amount;
 use crate::client::Kick;
-use crate::connection::Stream;
 use crate::connection::driver::Driver;
 use crate::counters::DropReason;
 use crate::delivery::Delivery;
@@ -18,6 +17,7 @@ use crate::frames::Frames;
 use crate::hub::{cost, packet_limit, queued};
 use crate::message::{Envelope, Layout};
 use crate::store::{Op, Span};
+use crate::transport::Stream;
 use crate::window::Taken;
 
 /// Unsent bytes of deliveries beyond which no more are taken from the session and the outbox.
@@ -115,7 +115,9 @@ impl Driver {
     pub(crate) fn may_read(&mut self, cx: &Context<'_>, now: Time) -> bool {
         let acks = ACK_BYTES * self.connection.unsent_acks();
         let unsent = self.output.control_len() + self.waits.len() + acks;
-        let may = unsent <= self.hub.config.control_bytes && !self.is_congested(cx);
+        let may = unsent <= self.hub.config.control_bytes
+            && !self.is_throttled(now)
+            && !self.is_congested(cx);
         if may {
             self.connection.resume_reading(now);
         } else {
@@ -406,7 +408,8 @@ impl Driver {
             output.advance(count);
         }
         output.release();
-        Poll::Ready(Ok(()))
+        // Records of TLS and answers to PINGs of WebSocket wait in the stream; a socket has nothing.
+        Pin::new(stream).poll_flush(cx)
     }
 
     /// Drops the messages of which no byte was written.

@@ -33,6 +33,7 @@ use crate::client::{Client, Kick, Link};
 use crate::config::Config;
 use crate::counters::{Counters, DropReason};
 use crate::delivery::Delivery;
+use crate::gate::Gate;
 use crate::hub::deadlines::Deadlines;
 use crate::hub::presence::Presence;
 use crate::hub::registry::Registry;
@@ -64,6 +65,7 @@ pub(crate) struct Hub {
     registry: Registry,
     deadlines: Deadlines,
     pub(crate) presence: Presence,
+    pub(crate) gate: Arc<Gate>,
     closing: AtomicBool,
     closed: Notify,
     origin: Instant,
@@ -91,6 +93,7 @@ impl Hub {
             registry: Registry::new(),
             deadlines: Deadlines::default(),
             presence: Presence::default(),
+            gate: Arc::default(),
             closing: AtomicBool::new(false),
             closed: Notify::new(),
             origin: Instant::now(),

@@ -502,7 +502,7 @@ async fn a_disconnect_counts_though_writing_fails() {
     let listener = mqtt_broker::Listener::tcp(([127, 0, 0, 1], 0).into())
         .await
         .unwrap();
-    let address = listener.local_addr();
+    let address = listener.local_addr().unwrap();
     let broker = broker();
     let running = tokio::spawn(broker.clone().run(vec![listener], core::future::pending()));
     let mut watcher = Peer::new(&broker, V3_1_1, "watcher").await;

@@ -13,7 +13,7 @@ use mqtt_codec::{
     Publish, QoS, ReasonCode, Subscribe, SubscribeFilter, SubscriptionIdentifier, TopicFilter,
     TopicName, Unsubscribe,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::time::sleep;
 
 /// Bytes between a peer and the broker before either side has to wait.
@@ -148,6 +148,16 @@ impl Peer {
         Self::on(stream, version)
     }
 
+    /// On a stream that leads to a broker in another way.
+    pub(crate) fn over<S>(mut stream: S, version: ProtocolVersion) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (near, mut far) = tokio::io::duplex(PIPE);
+        tokio::spawn(async move { tokio::io::copy_bidirectional(&mut stream, &mut far).await });
+        Self::on(near, version)
+    }
+
     fn on(stream: DuplexStream, version: ProtocolVersion) -> Self {
         Self {
             stream,
@@ -168,6 +178,15 @@ impl Peer {
         peer.send(&Packet::Connect(Box::new(connect.clone()))).await;
         let connack = peer.receive().await;
         (peer, connack)
+    }
+
+    /// Sends CONNECT, which must be accepted.
+    pub(crate) async fn introduce(&mut self, client_id: &str) {
+        let mut connect = hello(self.version, client_id);
+        connect.clean_start = true;
+        self.send(&Packet::Connect(Box::new(connect))).await;
+        let reason = self.receive().await.connack().reason_code;
+        assert_eq!(reason, ReasonCode::SUCCESS);
     }
 
     /// Sends CONNECT and returns the peer and CONNACK.

@@ -32,7 +32,7 @@ async fn clients_are_told() {
 #[tokio::test]
 async fn a_listener_serves_until_the_shutdown() {
     let listener = Listener::tcp(([127, 0, 0, 1], 0).into()).await.unwrap();
-    let address = listener.local_addr();
+    let address = listener.local_addr().unwrap();
     assert_eq!(listener.to_string(), format!("tcp://{address}"));
     let (stop, stopped) = oneshot::channel();
     let serving = mqtt_broker::run(vec![listener], Config::default(), async {

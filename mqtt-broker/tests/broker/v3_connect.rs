@@ -435,7 +435,7 @@ async fn silence_ends_the_connection() {
 #[tokio::test]
 async fn tcp_is_served() {
     let listener = Listener::tcp(([127, 0, 0, 1], 0).into()).await.unwrap();
-    let address = listener.local_addr();
+    let address = listener.local_addr().unwrap();
     let broker = broker();
     let running = tokio::spawn(broker.run(vec![listener], core::future::pending()));
     for version in V3 {

@@ -1,0 +1,136 @@
+//! How fast one client may send: beyond it, its socket is not read for a while, and nothing is lost.
+
+use core::num::NonZeroU32;
+use core::time::Duration;
+
+use mqtt_codec::PacketType;
+use mqtt_session::Time;
+
+use crate::config::Config;
+use crate::connection::driver::Driver;
+
+/// What may come at once.
+const BURST: Duration = Duration::from_secs(1);
+
+/// The rates of one client.
+#[derive(Debug)]
+pub(crate) struct Throttle {
+    messages: Option<Meter>,
+    bytes: Option<Meter>,
+    /// Whether the client is held back now, so that each time is counted once.
+    paused: bool,
+}
+
+#[derive(Debug)]
+struct Meter {
+    rate: NonZeroU32,
+    /// When what was sent will be paid for.
+    paid_at: Time,
+}
+
+impl Meter {
+    fn new(rate: NonZeroU32) -> Self {
+        Self {
+            rate,
+            paid_at: Time::ZERO,
+        }
+    }
+
+    fn count(&mut self, now: Time, units: usize) {
+        let micros = units as u64 * 1_000_000 / u64::from(self.rate.get());
+        self.paid_at = self.paid_at.max(now) + Duration::from_micros(micros);
+    }
+
+    /// When the client may go on, if that is not now.
+    fn blocked_until(&self, now: Time) -> Option<Time> {
+        let ahead = self.paid_at.saturating_since(now);
+        (ahead >= BURST).then(|| now + (ahead - BURST) + Duration::from_micros(1))
+    }
+}
+
+impl Throttle {
+    /// What the configuration asks for; `None` where a client may send as fast as it can.
+    pub(crate) fn new(config: &Config) -> Option<Self> {
+        let throttle = Self {
+            messages: config.message_rate.map(Meter::new),
+            bytes: config.byte_rate.map(Meter::new),
+            paused: false,
+        };
+        (throttle.messages.is_some() || throttle.bytes.is_some()).then_some(throttle)
+    }
+
+    /// Takes note of a packet of so many bytes.
+    pub(crate) fn count(&mut self, now: Time, len: usize, packet_type: PacketType) {
+        if let Some(bytes) = &mut self.bytes {
+            bytes.count(now, len);
+        }
+        if let Some(messages) = &mut self.messages
+            && packet_type == PacketType::Publish
+        {
+            messages.count(now, 1);
+        }
+    }
+
+    /// When the client may go on, if that is not now.
+    pub(crate) fn blocked_until(&self, now: Time) -> Option<Time> {
+        let meters = [&self.messages, &self.bytes].into_iter().flatten();
+        meters.filter_map(|meter| meter.blocked_until(now)).max()
+    }
+}
+
+impl Driver {
+    /// Whether the client has sent so fast that it is not read now.
+    pub(crate) fn is_throttled(&mut self, now: Time) -> bool {
+        let Some(throttle) = &mut self.throttle else {
+            return false;
+        };
+        let blocked = throttle.blocked_until(now).is_some();
+        if blocked && !throttle.paused {
+            self.hub.counters.count_throttled();
+            tracing::debug!(client_id = %self.client.id, "not read for a while: sends too fast");
+        }
+        throttle.paused = blocked;
+        blocked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_may_come_at_once_and_the_average_holds() {
+        let mut config = Config::default();
+        assert!(Throttle::new(&config).is_none());
+        config.message_rate = NonZeroU32::new(10);
+        let mut throttle = Throttle::new(&config).unwrap();
+        let mut now = Time::ZERO + Duration::from_secs(5);
+        let mut sent = 0;
+        while throttle.blocked_until(now).is_none() {
+            throttle.count(now, 100, PacketType::Publish);
+            throttle.count(now, 2, PacketType::PingReq);
+            sent += 1;
+        }
+        assert_eq!(sent, 10);
+        let start = now;
+        for _ in 0..100 {
+            now = throttle.blocked_until(now).unwrap();
+            assert!(throttle.blocked_until(now).is_none());
+            throttle.count(now, 100, PacketType::Publish);
+        }
+        let took = now.saturating_since(start).as_millis();
+        assert!((9_900..=10_100).contains(&took), "{took}");
+    }
+
+    #[test]
+    fn bytes_are_counted_of_every_packet() {
+        let config = Config {
+            byte_rate: NonZeroU32::new(1_000),
+            ..Config::default()
+        };
+        let mut throttle = Throttle::new(&config).unwrap();
+        throttle.count(Time::ZERO, 2_500, PacketType::PingReq);
+        let until = throttle.blocked_until(Time::ZERO).unwrap();
+        assert_eq!(until.saturating_since(Time::ZERO).as_millis(), 1_500);
+    }
+}

@@ -1,0 +1,131 @@
+//! Accepts connections, and keeps the work of TLS handshakes away from those who are in already.
+
+use core::time::Duration;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::available_parallelism;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::policy::Peer;
+use crate::server::Broker;
+use crate::transport::{Listener, Socket, unix_peer};
+
+/// How long a listener rests when the system has no more sockets.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts connections for a broker.
+///
+/// A TLS handshake costs as much as thousands of messages. Those of many clients at once would stand in the
+/// same queues as the traffic of others; on threads of their own they get half of the processors at most.
+#[derive(Debug, Default)]
+pub(crate) struct Doorkeeper {
+    handshakes: Arc<Handshakes>,
+}
+
+/// The threads of handshakes, made when the first one comes.
+#[derive(Debug, Default)]
+struct Handshakes(Mutex<Option<Runtime>>);
+
+impl Handshakes {
+    fn runtime(&self) -> io::Result<Handle> {
+        let mut runtime = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runtime) = &*runtime {
+            return Ok(runtime.handle().clone());
+        }
+        let processors = available_parallelism().map_or(1, usize::from);
+        let made = Builder::new_multi_thread()
+            .worker_threads((processors / 2).max(1))
+            .thread_name("handshakes")
+            .enable_time()
+            .build()?;
+        Ok(runtime.insert(made).handle().clone())
+    }
+}
+
+impl Drop for Handshakes {
+    /// A runtime must not be waited for within another.
+    fn drop(&mut self) {
+        let runtime = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runtime) = runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Doorkeeper {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Accepts connections for ever.
+    pub(crate) fn accept(
+        &self,
+        broker: Broker,
+        listener: Listener,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let handshakes = Arc::clone(&self.handshakes);
+        async move {
+            loop {
+                if let Err(error) = accept_one(&broker, &listener, &handshakes).await {
+                    tracing::warn!(%listener, %error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+async fn accept_one(
+    broker: &Broker,
+    listener: &Listener,
+    handshakes: &Handshakes,
+) -> io::Result<()> {
+    match &listener.socket {
+        Socket::Tcp(socket) => {
+            let (stream, address) = socket.accept().await?;
+            // Without this the kernel holds small packets back, waiting for the peer's acknowledgement.
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(peer = %address, %error, "cannot set TCP_NODELAY");
+            }
+            let_in(broker, listener, handshakes, stream, address.into())
+        }
+        Socket::Unix(socket) => {
+            let (stream, _) = socket.accept().await?;
+            let peer = unix_peer(&stream);
+            let_in(broker, listener, handshakes, stream, peer)
+        }
+    }
+}
+
+fn let_in<S>(
+    broker: &Broker,
+    listener: &Listener,
+    handshakes: &Handshakes,
+    stream: S,
+    peer: Peer,
+) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let setup = listener.setup.load();
+    let options = Arc::clone(&setup.options);
+    let arrival = broker.arrival(peer, options, Arc::clone(&listener.connected));
+    let runtime = Handle::current();
+    if setup.transport.is_plain() {
+        broker.serve_arrival(&runtime, stream, arrival);
+        return Ok(());
+    }
+    let opening_on = match &setup.transport.tls {
+        Some(_) => handshakes.runtime()?,
+        None => runtime.clone(),
+    };
+    let transport = setup.transport.clone();
+    opening_on.spawn(
+        broker
+            .clone()
+            .serve_opened(runtime, stream, arrival, transport),
+    );
+    Ok(())
+}

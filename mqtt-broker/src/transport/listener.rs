@@ -1,0 +1,284 @@
+//! Where connections come from, and what each of them has to go through.
+
+use core::fmt;
+use core::str::FromStr;
+use core::sync::atomic::AtomicUsize;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
+
+use crate::policy::ListenerOptions;
+use crate::transport::Transport;
+use crate::transport::unix::{self, SocketFile};
+
+/// Connections that may wait for the broker to accept them.
+const BACKLOG: u32 = 1_024;
+
+/// What a listener is bound to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Address {
+    /// An address of TCP; port 0 takes a free one.
+    Tcp(SocketAddr),
+    /// A path of the file system: `unix:/run/mqtt.sock`.
+    Unix(PathBuf),
+    /// A socket that systemd opened, by its place in the unit: `systemd:0`.
+    Systemd(usize),
+}
+
+/// Why a text is no address of a listener.
+#[derive(Debug, thiserror::Error)]
+#[error("not an address: IP:PORT, unix:PATH or systemd:NUMBER are")]
+pub struct AddressError;
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            return match path {
+                "" => Err(AddressError),
+                path => Ok(Self::Unix(path.into())),
+            };
+        }
+        if let Some(number) = text.strip_prefix("systemd:") {
+            return number.parse().map(Self::Systemd).map_err(|_| AddressError);
+        }
+        text.parse().map(Self::Tcp).map_err(|_| AddressError)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Systemd(number) => write!(f, "systemd:{number}"),
+        }
+    }
+}
+
+impl Address {
+    /// Whether only processes of this machine reach it, as far as it can be told.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Self::Unix(_) => true,
+            Self::Systemd(_) => false,
+        }
+    }
+}
+
+/// What holds for the connections that a listener accepts from now on.
+#[derive(Debug, Default)]
+pub(crate) struct Setup {
+    pub(crate) options: Arc<ListenerOptions>,
+    pub(crate) transport: Transport,
+}
+
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// A bound address that accepts connections.
+#[derive(Debug)]
+pub struct Listener {
+    pub(crate) socket: Socket,
+    pub(crate) setup: Arc<ArcSwap<Setup>>,
+    /// Clients that are connected through it.
+    pub(crate) connected: Arc<AtomicUsize>,
+    address: Option<SocketAddr>,
+    /// Removed with the listener.
+    _file: Option<SocketFile>,
+    name: String,
+}
+
+/// Changes what holds for the connections that a listener accepts, while it does.
+#[derive(Clone, Debug)]
+pub struct ListenerControl {
+    setup: Arc<ArcSwap<Setup>>,
+}
+
+impl ListenerControl {
+    /// From now on this holds. Connections that are there keep what held when they came.
+    pub fn replace(&self, options: ListenerOptions, transport: Transport) {
+        self.setup.store(Arc::new(Setup {
+            options: Arc::new(options),
+            transport,
+        }));
+    }
+}
+
+impl Listener {
+    /// Binds a TCP address; port 0 takes a free one, which [`Listener::local_addr`] tells.
+    ///
+    /// # Errors
+    /// What the system says: the address is in use, or not of this machine, or not permitted.
+    pub async fn tcp(address: SocketAddr) -> io::Result<Self> {
+        Self::bind(&Address::Tcp(address), None)
+    }
+
+    /// Binds an address, or takes the socket that systemd has bound; `mode` are the permissions of a socket
+    /// in the file system. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// What the system says, or that systemd has passed no such socket.
+    pub fn bind(address: &Address, mode: Option<u32>) -> io::Result<Self> {
+        match address {
+            Address::Tcp(address) => {
+                let socket = if address.is_ipv4() {
+                    TcpSocket::new_v4()
+                } else {
+                    TcpSocket::new_v6()
+                }?;
+                socket.set_reuseaddr(true)?;
+                socket.bind(*address)?;
+                Self::on_tcp(socket.listen(BACKLOG)?)
+            }
+            Address::Unix(path) => {
+                let (listener, file) = unix::bind(path, mode)?;
+                let name = path.display().to_string();
+                Ok(Self::on(Socket::Unix(listener), None, Some(file), name))
+            }
+            Address::Systemd(number) => Self::from_systemd(*number),
+        }
+    }
+
+    fn from_systemd(number: usize) -> io::Result<Self> {
+        use std::sync::{Mutex, OnceLock, PoisonError};
+        // The environment is read once: what was taken is not taken again.
+        static SOCKETS: OnceLock<Mutex<listenfd::ListenFd>> = OnceLock::new();
+        let sockets = SOCKETS.get_or_init(|| Mutex::new(listenfd::ListenFd::from_env()));
+        let mut sockets = sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        match sockets.take_tcp_listener(number) {
+            Ok(Some(listener)) => {
+                listener.set_nonblocking(true)?;
+                Self::on_tcp(TcpListener::from_std(listener)?)
+            }
+            Ok(None) => Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "systemd has passed no such socket",
+            )),
+            // Not of TCP: it may be one of the file system, whose file is systemd's.
+            Err(_) => {
+                let listener = sockets.take_unix_listener(number)?;
+                let listener = listener.ok_or(io::ErrorKind::NotFound)?;
+                listener.set_nonblocking(true)?;
+                let listener = UnixListener::from_std(listener)?;
+                let path = listener.local_addr()?;
+                let path = path.as_pathname().map(|path| path.display().to_string());
+                let name = path.unwrap_or_else(|| Address::Systemd(number).to_string());
+                Ok(Self::on(Socket::Unix(listener), None, None, name))
+            }
+        }
+    }
+
+    fn on_tcp(listener: TcpListener) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let name = address.to_string();
+        Ok(Self::on(Socket::Tcp(listener), Some(address), None, name))
+    }
+
+    fn on(
+        socket: Socket,
+        address: Option<SocketAddr>,
+        file: Option<SocketFile>,
+        name: String,
+    ) -> Self {
+        Self {
+            socket,
+            setup: Arc::new(ArcSwap::from_pointee(Setup::default())),
+            connected: Arc::default(),
+            address,
+            _file: file,
+            name,
+        }
+    }
+
+    /// The same listener with these options for its connections.
+    #[must_use]
+    pub fn with_options(self, options: ListenerOptions) -> Self {
+        let transport = self.setup.load().transport.clone();
+        self.control().replace(options, transport);
+        self
+    }
+
+    /// The same listener with what its connections go through first.
+    #[must_use]
+    pub fn with_transport(self, transport: Transport) -> Self {
+        let options = ListenerOptions::clone(&self.setup.load().options);
+        self.control().replace(options, transport);
+        self
+    }
+
+    /// For changes while it is served.
+    #[must_use]
+    pub fn control(&self) -> ListenerControl {
+        ListenerControl {
+            setup: Arc::clone(&self.setup),
+        }
+    }
+
+    /// The address that clients connect to, of a TCP socket.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.address
+    }
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let transport = &self.setup.load().transport;
+        let secure = transport.tls.is_some();
+        let scheme = match (&self.socket, &transport.websocket, secure) {
+            (Socket::Unix(_), _, _) => "unix",
+            (Socket::Tcp(_), None, false) => "tcp",
+            (Socket::Tcp(_), None, true) => "tls",
+            (Socket::Tcp(_), Some(_), false) => "ws",
+            (Socket::Tcp(_), Some(_), true) => "wss",
+        };
+        write!(f, "{scheme}://{}", self.name)?;
+        match (&self.socket, &transport.websocket) {
+            (Socket::Tcp(_), Some(websocket)) => f.write_str(&websocket.path),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_and_written() {
+        for text in [
+            "127.0.0.1:1883",
+            "[::1]:0",
+            "unix:/run/mqtt.sock",
+            "systemd:2",
+        ] {
+            let address: Address = text.parse().unwrap();
+            assert_eq!(address.to_string(), text);
+        }
+        let with_slashes: Address = "unix:///run/mqtt.sock".parse().unwrap();
+        assert_eq!(with_slashes, Address::Unix("/run/mqtt.sock".into()));
+        for text in [
+            "",
+            "localhost",
+            "127.0.0.1",
+            "unix:",
+            "systemd:x",
+            "tcp://1.2.3.4:5",
+        ] {
+            assert!(text.parse::<Address>().is_err(), "{text}");
+        }
+    }
+}
