@@ -16,6 +16,8 @@ const ITEM: u8 = 2;
 const END: u8 = 3;
 const CLEAR: u8 = 4;
 const TRAILER: [u8; 4] = *b"FJL\x03";
+/// More than sequence numbers go up from one batch to the next, or until the first of a journal, in any time.
+const STRIDE: u64 = 1 << 48;
 /// Type, compression, keyspace, the three lengths.
 const ITEM_HEAD: usize = 1 + 1 + 8 + 2 + 4 + 4;
 
@@ -107,12 +109,20 @@ fn all(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
 }
 
 /// Length of the whole batches that the file begins with.
+///
+/// The hash of a batch does not cover its sequence number. One that does not follow the number before it is
+/// damaged: the database would go on counting from there, or refuse to open as it has run out of numbers.
 fn whole_batches(file: &File) -> io::Result<u64> {
-    batches(file, |_| true)
+    let mut last = 0;
+    batches(file, |number| {
+        let follows = number >= last && number - last < STRIDE;
+        last = number;
+        follows
+    })
 }
 
 /// Length of the whole batches that the file begins with, as far as their sequence numbers are wanted.
-fn batches(file: &File, wanted: impl Fn(u64) -> bool) -> io::Result<u64> {
+fn batches(file: &File, mut wanted: impl FnMut(u64) -> bool) -> io::Result<u64> {
     let mut scan = Scan {
         left: file.metadata()?.len(),
         reader: BufReader::new(file),
@@ -120,7 +130,7 @@ fn batches(file: &File, wanted: impl Fn(u64) -> bool) -> io::Result<u64> {
     };
     let length = scan.left;
     let mut whole = 0;
-    while scan.batch()?.is_some_and(&wanted) {
+    while scan.batch()?.is_some_and(&mut wanted) {
         whole = length - scan.left;
     }
     Ok(whole)

@@ -263,6 +263,36 @@ proptest! {
     }
 }
 
+/// The sequence number of a batch is not covered by its hash: a high bit in it is noticed all the same.
+#[test]
+fn a_damaged_sequence_number_costs_its_commit() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut engine = open(directory.path()).0;
+    commit(&mut engine, &[session(1, 1), queued(1, 1, None)]);
+    commit(&mut engine, &[queued(1, 2, None)]);
+    drop(engine);
+    drop(open(directory.path()));
+    let path = journal(directory.path());
+    let whole = fs::read(&path).unwrap();
+    let end = whole.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    // The last batch begins behind the trailer of the one before it.
+    let trailer = &whole[end - 4..end];
+    let start = whole[..end - 4]
+        .windows(4)
+        .rposition(|bytes| bytes == trailer)
+        .unwrap()
+        + 4;
+    for place in start + 5..start + 13 {
+        let mut bytes = whole.clone();
+        bytes[place] ^= 0x80;
+        fs::write(&path, bytes).unwrap();
+        let (_engine, contents) = open(directory.path());
+        let keys = contents.sessions[0].entries.iter().map(|it| it.0);
+        let keys: Vec<_> = keys.collect();
+        assert!(keys.starts_with(&[1]), "byte {place}: {keys:?}");
+    }
+}
+
 /// After a failed sync the system shows what it was given, and the disk may not have it: nothing of that is built on.
 #[test]
 fn what_was_not_synced_is_removed_before_the_store_is_opened_again() {
