@@ -7,8 +7,10 @@ use mqtt_codec::PacketId;
 /// A map from packet identifiers to values: open addressing with linear probing.
 ///
 /// The place of an identifier is its low bits: identifiers handed out one after the other fill one
-/// place after the other, so that a look-up nearly always ends at the first. An empty map that
-/// never was used holds no memory.
+/// place after the other, so that a look-up nearly always ends at the first. Of two that want one
+/// place, the one that is farther from its own keeps it, so that a removal moves only what stands
+/// away from its own place, and not all that stands behind it. An empty map that never was used
+/// holds no memory.
 #[derive(Debug, Clone)]
 pub(crate) struct PacketIdMap<V> {
     /// A power of two of slots, at most half of them taken (all of them never).
@@ -63,15 +65,34 @@ impl<V: Copy> PacketIdMap<V> {
         if self.slots.len() < 2 * (self.len() + 1) {
             self.grow();
         }
-        let place = match self.find(id) {
-            Ok(place) => place,
-            Err(place) => {
-                self.len += 1;
-                place
+        if let Some(known) = self.get_mut(id) {
+            *known = value;
+            return;
+        }
+        self.len += 1;
+        self.settle(id, value);
+    }
+
+    /// How far a place is from the one that an identifier would have first.
+    const fn distance(id: PacketId, place: usize, mask: usize) -> usize {
+        place.wrapping_sub(id.get() as usize) & mask
+    }
+
+    /// Gives an identifier that is not there its slot.
+    fn settle(&mut self, id: PacketId, value: V) {
+        let mask = self.mask();
+        let mut moving = (id, value);
+        let mut place = usize::from(id.get()) & mask;
+        // Ends: there are empty slots, and each step goes to the next one.
+        while let Some(slot) = self.slots.get_mut(place) {
+            let Some(taken) = slot else {
+                *slot = Some(moving);
+                return;
+            };
+            if Self::distance(taken.0, place, mask) < Self::distance(moving.0, place, mask) {
+                core::mem::swap(taken, &mut moving);
             }
-        };
-        if let Some(slot) = self.slots.get_mut(place) {
-            *slot = Some((id, value));
+            place = (place + 1) & mask;
         }
     }
 
@@ -86,11 +107,7 @@ impl<V: Copy> PacketIdMap<V> {
         slots.resize(capacity, None);
         let old = core::mem::replace(&mut self.slots, slots);
         for (id, value) in old.into_iter().flatten() {
-            if let Err(place) = self.find(id)
-                && let Some(slot) = self.slots.get_mut(place)
-            {
-                *slot = Some((id, value));
-            }
+            self.settle(id, value);
         }
     }
 
@@ -98,15 +115,14 @@ impl<V: Copy> PacketIdMap<V> {
         let mut hole = self.find(id).ok()?;
         let value = self.slots.get_mut(hole)?.take().map(|(_, value)| value);
         self.len -= 1;
-        // Close the hole: move back what would no longer be found from its own place.
+        // Close the hole: what stands behind it, away from its own place, moves one back.
         let mask = self.mask();
         let mut place = (hole + 1) & mask;
-        while let Some(Some((taken, _))) = self.slots.get(place) {
-            let home = usize::from(taken.get()) & mask;
-            if place.wrapping_sub(home) & mask >= place.wrapping_sub(hole) & mask {
-                self.slots.swap(place, hole);
-                hole = place;
-            }
+        while let Some(Some((taken, _))) = self.slots.get(place)
+            && Self::distance(*taken, place, mask) > 0
+        {
+            self.slots.swap(place, hole);
+            hole = place;
             place = (place + 1) & mask;
         }
         value

@@ -66,7 +66,13 @@ impl<T> Ring<T> {
 
     pub(crate) fn remove(&mut self, number: u32) -> Option<T> {
         let position = self.position(number);
-        let item = self.items.get_mut(position)?.take()?;
+        let item = if position == 0 {
+            self.items.front()?.as_ref()?;
+            self.first = self.first.wrapping_add(1);
+            self.items.pop_front()??
+        } else {
+            self.items.get_mut(position)?.take()?
+        };
         self.live -= 1;
         if position == 0 {
             while let Some(None) = self.items.front() {
