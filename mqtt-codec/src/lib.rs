@@ -25,6 +25,7 @@ pub use packet::{
     ConnectProperties, Disconnect, DisconnectProperties, Packet, PacketType, Publish,
     PublishProperties, RetainHandling, SubAck, Subscribe, SubscribeFilter, SubscribeProperties,
     SubscriptionOptions, UnsubAck, Unsubscribe, UnsubscribeProperties, Will, WillProperties,
+    is_plain_publish,
 };
 pub use packet_id::PacketId;
 pub use property::{SubscriptionIdentifier, UserProperty};

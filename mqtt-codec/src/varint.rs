@@ -14,6 +14,12 @@ const CLAUSE: &str = "MQTT-1.5.5-1";
 /// form would not need, are errors as soon as they are seen.
 #[inline]
 pub(crate) fn read(input: &[u8], place: &'static str) -> Result<Option<(u32, u8)>, DecodeError> {
+    // Nearly all are of one byte.
+    if let Some(&byte) = input.first()
+        && byte < 0x80
+    {
+        return Ok(Some((u32::from(byte), 1)));
+    }
     let mut value = 0;
     let mut len = 0_u8;
     for &byte in input.iter().take(4) {

@@ -21,7 +21,7 @@ pub enum ShardOf {
 #[must_use]
 pub fn shard_of_filter(filter: &str, shards: usize) -> ShardOf {
     match first_level(filter) {
-        "+" | "#" => ShardOf::Wildcard,
+        b"+" | b"#" => ShardOf::Wildcard,
         level => ShardOf::Level(shard(level, shards)),
     }
 }
@@ -32,13 +32,16 @@ pub fn shard_of_topic(topic: &str, shards: usize) -> usize {
     shard(first_level(topic), shards)
 }
 
-fn first_level(text: &str) -> &str {
-    text.split_once('/').map_or(text, |(first, _)| first)
+fn first_level(text: &str) -> &[u8] {
+    let bytes = text.as_bytes();
+    // First levels are short: shorter than what a vectorised search needs to pay.
+    let end = bytes.iter().position(|byte| *byte == b'/');
+    bytes.get(..end.unwrap_or(bytes.len())).unwrap_or_default()
 }
 
-fn shard(level: &str, shards: usize) -> usize {
+fn shard(level: &[u8], shards: usize) -> usize {
     // The high half is the better mixed one.
-    let hash = FixedState::default().hash_one(level.as_bytes()) >> 32;
+    let hash = FixedState::default().hash_one(level) >> 32;
     let shards = shards.max(1) as u64;
     // Below 2^32 * shards >> 32, that is, below `shards`, for any sensible number of them.
     ((u128::from(hash) * u128::from(shards)) >> 32) as usize

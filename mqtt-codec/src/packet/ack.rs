@@ -32,6 +32,13 @@ property_set! {
     }
 }
 
+impl AckProperties<'_> {
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.reason_string.is_none() && self.user_properties.is_empty()
+    }
+}
+
 impl<'a> Ack<'a> {
     /// An acknowledgement without properties.
     #[must_use]
@@ -102,6 +109,15 @@ impl<'a> Ack<'a> {
         version: ProtocolVersion,
         out: &mut impl BufMut,
     ) -> Result<(), EncodeError> {
+        // What nearly all of them are: success, and nothing else.
+        if self.reason_code == ReasonCode::SUCCESS
+            && self.properties.is_empty()
+            && out.remaining_mut() >= 4
+        {
+            let [high, low] = self.packet_id.get().to_be_bytes();
+            out.put_slice(&[packet.first_byte(), 2, high, low]);
+            return Ok(());
+        }
         packet::encode(&Typed { packet, ack: self }, version, out)
     }
 }
@@ -137,7 +153,7 @@ impl Body for Typed<'_, '_> {
         if !version.has_reason_codes() {
             return;
         }
-        let bare = self.ack.properties == AckProperties::default();
+        let bare = self.ack.properties.is_empty();
         if !bare || self.ack.reason_code != ReasonCode::SUCCESS {
             out.put_u8(self.ack.reason_code.0);
         }

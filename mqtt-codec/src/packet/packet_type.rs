@@ -59,6 +59,16 @@ impl PacketType {
         Self::Auth,
     ];
 
+    /// PUBACK, PUBREC, PUBREL or PUBCOMP: the packets of [`Ack`](crate::Ack).
+    #[inline]
+    #[must_use]
+    pub const fn is_publish_ack(self) -> bool {
+        matches!(
+            self,
+            Self::PubAck | Self::PubRec | Self::PubRel | Self::PubComp
+        )
+    }
+
     /// The packet type of a number; `None` for 0 and above 15.
     #[inline]
     #[must_use]

@@ -1,8 +1,8 @@
 //! Every packet of every version comes back from its bytes, without what the version cannot carry.
 
 use mqtt_codec::{
-    AckProperties, ConnAck, Disconnect, Packet, ProtocolVersion, ReasonCode, SubscriptionOptions,
-    TopicFilter, TopicName, decode,
+    AckProperties, ConnAck, Disconnect, FixedHeader, Packet, PacketType, ProtocolVersion, Publish,
+    ReasonCode, SubscriptionOptions, TopicFilter, TopicName, decode, is_plain_publish,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -96,6 +96,39 @@ proptest! {
         prop_assert_eq!(&decoded, &carried(version, &packet));
         prop_assert_eq!(len, bytes.len());
         prop_assert_eq!(decoded.to_vec(version).unwrap(), bytes);
+    }
+
+    /// A PUBLISH for a topic that is known is the same packet as for one that is not.
+    #[test]
+    fn known_topics_change_nothing(
+        (version, packet) in generate::any_packet(),
+        other in generate::topic(),
+        damage in proptest::option::of((any::<prop::sample::Index>(), any::<u8>())),
+    ) {
+        let own = match &packet {
+            Packet::Publish(publish) => publish.topic,
+            _ => None,
+        };
+        let mut bytes = packet.to_vec(version).unwrap();
+        let head = usize::from(FixedHeader::parse(&bytes).unwrap().unwrap().header_len);
+        if let Some((index, byte)) = damage.filter(|_| bytes.len() > head) {
+            *index.get_mut(&mut bytes[head..]) = byte;
+        }
+        let header = FixedHeader::parse(&bytes).unwrap().unwrap();
+        let body = &bytes[head..];
+        for known in own.into_iter().chain([other]) {
+            let decoded = Publish::decode(header.flags, body, version);
+            if header.packet_type == PacketType::Publish
+                && let Some(publish) = Publish::decode_knowing(header.flags, body, version, known)
+            {
+                prop_assert_eq!(&publish, &decoded);
+            }
+            let plain = header.packet_type == PacketType::Publish
+                && decoded.is_ok_and(|publish| {
+                    publish == Publish::new(known, publish.payload)
+                });
+            prop_assert_eq!(is_plain_publish(header, body, version, known), plain);
+        }
     }
 
     #[test]
