@@ -14,6 +14,7 @@ mod gate;
 mod hub;
 mod message;
 mod policy;
+mod runtime;
 mod server;
 mod shown;
 mod store;
@@ -25,6 +26,7 @@ mod window;
 pub use config::{Config, Durability};
 pub use counters::{Counters, DropReason, RefusalReason};
 pub use policy::{ListenerOptions, Peer, PeerAddress};
+pub use runtime::runtime;
 pub use server::{Broker, OpenError, run};
 pub use transport::{
     Address, AddressError, Listener, ListenerControl, Network, NetworkError, ProxyOptions, Tls,

@@ -97,8 +97,12 @@ fn log_to_standard_error(args: &Args) -> WorkerGuard {
     guard
 }
 
-#[tokio::main]
-async fn serve(args: &Args) -> Result<()> {
+fn serve(args: &Args) -> Result<()> {
+    let runtime = mqtt_broker::runtime().context("cannot start the runtime")?;
+    runtime.block_on(serve_until_told(args))
+}
+
+async fn serve_until_told(args: &Args) -> Result<()> {
     let mut listeners = Vec::new();
     for address in &args.listen {
         let listener = Listener::tcp(*address)

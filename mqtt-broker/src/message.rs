@@ -27,7 +27,7 @@ impl Layout {
 /// What is the same in the PUBLISH of every receiver of a message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parts<'a> {
-    pub(crate) topic: &'a str,
+    pub(crate) topic: &'a [u8],
     /// Encoded properties that are forwarded unaltered: all but expiry, alias and identifiers.
     pub(crate) properties: &'a [u8],
     pub(crate) payload: &'a [u8],
@@ -69,9 +69,9 @@ impl<'a> Envelope<'a> {
         }
     }
 
-    fn topic_sent(&self, topic: &'a str) -> &'a str {
+    fn topic_sent(&self, topic: &'a [u8]) -> &'a [u8] {
         if matches!(self.alias, Alias::Use(_)) {
-            ""
+            &[]
         } else {
             topic
         }
@@ -130,7 +130,7 @@ impl<'a> Parts<'a> {
         put_varint(remaining, out);
         let topic = envelope.topic_sent(self.topic);
         out.extend_from_slice(&(topic.len() as u16).to_be_bytes());
-        out.extend_from_slice(topic.as_bytes());
+        out.extend_from_slice(topic);
         if let Some(id) = envelope.packet_id {
             out.extend_from_slice(&id.get().to_be_bytes());
         }
@@ -169,7 +169,7 @@ impl Message {
     pub(crate) fn new(parts: Parts<'_>, qos: QoS, expires_at: Option<Time>) -> Self {
         let mut bytes =
             Vec::with_capacity(parts.topic.len() + parts.properties.len() + parts.payload.len());
-        bytes.extend_from_slice(parts.topic.as_bytes());
+        bytes.extend_from_slice(parts.topic);
         bytes.extend_from_slice(parts.properties);
         bytes.extend_from_slice(parts.payload);
         Self {
@@ -184,8 +184,6 @@ impl Message {
     pub(crate) fn parts(&self) -> Parts<'_> {
         let (topic, rest) = self.bytes.split_at(usize::from(self.topic_len));
         let (properties, payload) = rest.split_at(self.properties_len as usize);
-        // The bytes were a `str` when they were copied; the check costs a pass over a short topic.
-        let topic = core::str::from_utf8(topic).unwrap_or_default();
         Parts {
             topic,
             properties,
@@ -194,7 +192,8 @@ impl Message {
     }
 
     pub(crate) fn topic(&self) -> &str {
-        self.parts().topic
+        // The bytes were a `str` when they were copied.
+        core::str::from_utf8(self.parts().topic).unwrap_or_default()
     }
 
     /// Bytes that the message costs whoever keeps it.

@@ -21,7 +21,7 @@ use crate::connection::output::Output;
 use crate::connection::throttle::Throttle;
 use crate::delivery::Delivery;
 use crate::gate::Place;
-use crate::hub::{Batch, Hub, SessionState, Stay, packet_limit, with_worker};
+use crate::hub::{Batch, Hub, SessionState, Stay, is_busy, packet_limit, with_worker};
 use crate::message::Layout;
 use crate::policy::ListenerOptions;
 use crate::transport::Stream;
@@ -61,6 +61,8 @@ pub(crate) struct Driver {
     unhandled: bool,
     /// Where in `partial` they begin, while some are `unhandled`; else 0.
     handled: usize,
+    /// What is to be written waits for its second turn.
+    deferred: bool,
     /// The bytes of the packet in `partial` come in such small portions that they are gathered there.
     trickles: bool,
     /// Where the client counts among others.
@@ -144,6 +146,7 @@ impl Driver {
             unhandled: !rest.is_empty(),
             partial: rest,
             handled: 0,
+            deferred: false,
             trickles: false,
             _place: place,
             throttle,
@@ -189,7 +192,21 @@ impl Driver {
     }
 
     /// Runs until everything waits: for the socket, for others, for the clock.
+    ///
+    /// Where many connections of a thread have something to do, each reads first, and writes in a second turn
+    /// when all have read. A receiver then gets in one write what several of them sent it, and a peer that
+    /// serves several connections, as gateways and bridges do, is woken once and not once for each: waking it
+    /// is most of what a short write costs.
     pub(crate) fn poll<S: Stream>(&mut self, cx: &mut Context<'_>, stream: &mut S) -> Poll<End> {
+        if !core::mem::take(&mut self.deferred) && is_busy() {
+            let now = self.hub.now();
+            if let Poll::Ready(Err(end)) = self.poll_input(cx, stream, now) {
+                return Poll::Ready(end);
+            }
+            self.deferred = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         for _ in 0..ROUNDS {
             let now = self.hub.now();
             if let Some(kick) = self.collect(cx, now) {

@@ -2,7 +2,9 @@
 
 use core::ops::Range;
 
-use mqtt_codec::{Ack, Disconnect, FixedHeader, Packet, PacketType, Publish, QoS, ReasonCode};
+use mqtt_codec::{
+    Ack, Disconnect, FixedHeader, Packet, PacketType, Publish, QoS, ReasonCode, TopicName,
+};
 use mqtt_session::{Role, Time, Token, Verdict};
 
 use crate::connection::driver::Driver;
@@ -42,7 +44,10 @@ impl Driver {
             if at == 0 {
                 self.connection.received(now);
             }
-            self.handle_packet(now, header, body, at..at + len, bytes, batch)?;
+            let place = at..at + len;
+            if !batch.continue_run(&self.hub, header, body, place.clone()) {
+                self.handle_packet(now, header, body, place, bytes, batch)?;
+            }
             at += len;
             if let Some(throttle) = &mut self.throttle {
                 throttle.count(now, len, header.packet_type);
@@ -68,6 +73,16 @@ impl Driver {
     ) -> Result<(), End> {
         let packet_type = header.packet_type;
         if packet_type == PacketType::Publish {
+            let last = batch.cache.last_text();
+            if !last.is_empty() {
+                let known = TopicName::assume_valid(&last);
+                if let Some(publish) =
+                    Publish::decode_knowing(header.flags, body, self.version, known)
+                {
+                    return self.handle_publish(now, &publish?, place, bytes, batch);
+                }
+            }
+            drop(last);
             let publish = Publish::decode(header.flags, body, self.version)?;
             return self.handle_publish(now, &publish, place, bytes, batch);
         }
@@ -77,11 +92,12 @@ impl Driver {
                 format_args!("{}: only a server sends it", packet_type.name()),
             ));
         }
+        if packet_type.is_publish_ack() {
+            let ack = Ack::decode(packet_type, body, self.version)?;
+            self.connection.handle_ack(now, packet_type, &ack)?;
+            return Ok(());
+        }
         match Packet::decode(header, body, self.version)? {
-            Packet::PubAck(ack)
-            | Packet::PubRec(ack)
-            | Packet::PubRel(ack)
-            | Packet::PubComp(ack) => self.handle_ack(now, packet_type, &ack),
             Packet::Subscribe(subscribe) => self.handle_subscribe(&subscribe, batch),
             Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(&unsubscribe, batch),
             Packet::PingReq => {
@@ -99,6 +115,10 @@ impl Driver {
             )),
             // Excluded above.
             Packet::Publish(_)
+            | Packet::PubAck(_)
+            | Packet::PubRec(_)
+            | Packet::PubRel(_)
+            | Packet::PubComp(_)
             | Packet::ConnAck(_)
             | Packet::SubAck(_)
             | Packet::UnsubAck(_)
@@ -156,11 +176,6 @@ impl Driver {
         if let Some(number) = change {
             self.waits.note(number);
         }
-    }
-
-    fn handle_ack(&mut self, now: Time, packet_type: PacketType, ack: &Ack<'_>) -> Result<(), End> {
-        self.connection.handle_ack(now, packet_type, ack)?;
-        Ok(())
     }
 
     fn handle_disconnect(&mut self, disconnect: &Disconnect<'_>) -> End {

@@ -22,6 +22,8 @@ use crate::window::Taken;
 
 /// Unsent bytes of deliveries beyond which no more are taken from the session and the outbox.
 const DELIVERY_BYTES: usize = 64 * 1024;
+/// Bytes of buffer that are reserved at once for messages, so that it need not grow by each of them.
+const FIRST_BUFFER: usize = 4 * 1024;
 /// Buffers handed to the system in one write.
 const SLICES: usize = 16;
 /// Bytes of buffer that an idle connection may keep.
@@ -286,6 +288,8 @@ impl Driver {
         }
         let connection = &mut self.connection;
         let full = self.output.deliveries.extend_with(|out| {
+            // What messages cost while they wait is more than what their packets take.
+            out.reserve(connection.session().queue_size().min(FIRST_BUFFER));
             let limit = out.len() + DELIVERY_BYTES;
             connection.poll_transmit(now, out, limit)
         });

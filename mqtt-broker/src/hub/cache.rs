@@ -1,12 +1,13 @@
 //! Routes that were read lately, kept by each worker and checked against the subscriptions' version.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use mqtt_codec::TopicName;
 
-use crate::hub::routes::{Route, RouteScratch, RouteVersion, Routes};
+use crate::hub::routes::{Route, RoutePlace, RouteScratch, RouteVersion, Routes};
 
 /// Topics in each of the two generations of the cache.
 const GENERATION: usize = 16_384;
@@ -34,9 +35,20 @@ impl Generation {
     }
 }
 
+/// The topic that was asked for last: the next message is often for the same.
+#[derive(Debug, Default)]
+struct Last {
+    topic: Rc<String>,
+    place: RoutePlace,
+    version: RouteVersion,
+    /// `None`: it is out with whoever asked for it, or there is none.
+    route: Option<Arc<Route>>,
+}
+
 /// A cache of bounded size. What was not asked for while a whole generation filled up is forgotten.
 #[derive(Debug, Default)]
 pub(crate) struct RouteCache {
+    last: Last,
     young: Generation,
     old: Generation,
     scratch: RouteScratch,
@@ -45,12 +57,65 @@ pub(crate) struct RouteCache {
 }
 
 impl RouteCache {
-    /// The route of `topic`, as of now.
+    /// The route of `topic`, as of now. Whoever asked gives it back with [`RouteCache::put_back`] before the next
+    /// question: then the same topic is answered without a look-up.
     pub(crate) fn route(&mut self, routes: &Routes, topic: TopicName<'_>) -> Arc<Route> {
-        let version = routes.version(topic);
+        if *self.last.topic == topic.as_str()
+            && self.last.version == routes.version(self.last.place)
+            && let Some(route) = self.last.route.take()
+        {
+            return route;
+        }
+        let place = Routes::place(topic);
+        let version = routes.version(place);
+        let route = self.look_up(routes, topic, place, version);
+        let last = &mut self.last;
+        last.route = None;
+        if topic.as_str().len() <= LONGEST_TOPIC {
+            match Rc::get_mut(&mut last.topic) {
+                Some(text) => {
+                    text.clear();
+                    text.push_str(topic.as_str());
+                }
+                None => last.topic = Rc::new(topic.as_str().into()),
+            }
+            (last.place, last.version) = (place, version);
+        } else {
+            last.topic = Rc::default();
+        }
+        route
+    }
+
+    /// The text of the topic that was asked for last; empty where it is not kept.
+    pub(crate) fn last_text(&self) -> Rc<String> {
+        Rc::clone(&self.last.topic)
+    }
+
+    /// Takes the route back that was asked for last.
+    pub(crate) fn put_back(&mut self, route: Arc<Route>) {
+        if !self.last.topic.is_empty() {
+            self.last.route = Some(route);
+        }
+    }
+
+    /// The topic that was asked for last, if its route is still `route`.
+    pub(crate) fn last_topic(&self, routes: &Routes, route: &Arc<Route>) -> Option<TopicName<'_>> {
+        let last = &self.last;
+        let known = last.route.as_ref()?;
+        (Arc::ptr_eq(known, route) && last.version == routes.version(last.place))
+            .then(|| TopicName::assume_valid(&last.topic))
+    }
+
+    fn look_up(
+        &mut self,
+        routes: &Routes,
+        topic: TopicName<'_>,
+        place: RoutePlace,
+        version: RouteVersion,
+    ) -> Arc<Route> {
         if let Some(entry) = self.young.entries.get_mut(topic.as_str()) {
             if entry.version != version {
-                let route = read(routes, topic, &mut self.scratch, &mut self.walked);
+                let route = read(routes, topic, place, &mut self.scratch, &mut self.walked);
                 self.young.bytes =
                     (self.young.bytes + route.size()).saturating_sub(entry.route.size());
                 *entry = Entry { version, route };
@@ -58,12 +123,12 @@ impl RouteCache {
             return Arc::clone(&entry.route);
         }
         if topic.as_str().len() > LONGEST_TOPIC {
-            return read(routes, topic, &mut self.scratch, &mut self.walked);
+            return read(routes, topic, place, &mut self.scratch, &mut self.walked);
         }
         let (text, entry) = match self.old.entries.remove_entry(topic.as_str()) {
             Some((text, entry)) if entry.version == version => (text, entry),
             _ => {
-                let route = read(routes, topic, &mut self.scratch, &mut self.walked);
+                let route = read(routes, topic, place, &mut self.scratch, &mut self.walked);
                 (topic.as_str().into(), Entry { version, route })
             }
         };
@@ -84,6 +149,7 @@ impl RouteCache {
 
     /// Forgets everything: the routes belong to another broker.
     pub(crate) fn clear(&mut self) {
+        self.last = Last::default();
         self.young = Generation::default();
         self.old = Generation::default();
     }
@@ -92,10 +158,11 @@ impl RouteCache {
 fn read(
     routes: &Routes,
     topic: TopicName<'_>,
+    place: RoutePlace,
     scratch: &mut RouteScratch,
     walked: &mut usize,
 ) -> Arc<Route> {
-    let (route, cost) = routes.route(topic, scratch);
+    let (route, cost) = routes.route(topic, place, scratch);
     *walked += cost;
     route
 }

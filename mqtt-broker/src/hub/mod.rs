@@ -49,7 +49,7 @@ pub(crate) use crate::hub::pulls::Pull;
 pub(crate) use crate::hub::retained::RetainedCursor;
 pub(crate) use crate::hub::state::SessionState;
 pub(crate) use crate::hub::stored::queued;
-pub(crate) use crate::hub::worker::with_worker;
+pub(crate) use crate::hub::worker::{is_busy, waits, with_worker};
 
 /// The middle of a broker. Nothing in it awaits a socket.
 #[derive(Debug)]

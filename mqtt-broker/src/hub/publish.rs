@@ -98,7 +98,7 @@ pub(crate) enum Fate {
 pub(crate) struct Batch {
     /// The broker whose routes are cached.
     owner: usize,
-    cache: RouteCache,
+    pub(crate) cache: RouteCache,
     pub(crate) staging: Staging,
     pub(crate) run: Option<Run>,
     /// Changes for the store, which must be there before the sessions get what is staged.
@@ -271,10 +271,24 @@ impl Batch {
         inbound: &Inbound<'_>,
         bytes: &[u8],
     ) -> Answer {
+        let route = self.cache.route(&hub.routes, inbound.topic);
+        self.work += 1 + self.cache.take_walked();
+        let answer = self.publish_along(hub, now, publisher, inbound, &route, bytes);
+        self.cache.put_back(route);
+        answer
+    }
+
+    fn publish_along(
+        &mut self,
+        hub: &Hub,
+        now: Time,
+        publisher: Publisher<'_>,
+        inbound: &Inbound<'_>,
+        route: &Arc<Route>,
+        bytes: &[u8],
+    ) -> Answer {
         let publish = inbound.publish;
         let topic = inbound.topic;
-        let route = self.cache.route(&hub.routes, topic);
-        self.work += 1 + self.cache.take_walked();
         if publish.qos == QoS::AtMostOnce
             && !publish.retain
             && publish.properties.message_expiry_interval.is_none()
@@ -293,11 +307,11 @@ impl Batch {
         let outcome = match forwarded_properties(publish, topic, &mut properties) {
             Ok(()) => {
                 let parts = Parts {
-                    topic: inbound.topic.as_str(),
+                    topic: inbound.topic.as_str().as_bytes(),
                     properties: &properties,
                     payload: publish.payload,
                 };
-                self.pass(hub, now, publisher, inbound, parts, &route)
+                self.pass(hub, now, publisher, inbound, parts, route)
             }
             // Cannot happen: properties that were decoded are no longer when they are encoded again.
             Err(_) => {

@@ -120,8 +120,12 @@ impl Route {
     }
 }
 
+/// Which of the trees may have subscriptions for a topic, besides those that begin with a wildcard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RoutePlace(usize);
+
 /// Which state of the subscriptions a route was read from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RouteVersion {
     level: u64,
     wildcard: u64,
@@ -251,11 +255,15 @@ impl Routes {
         })
     }
 
-    /// The state that a route for `topic` must have been read from to be used now.
-    pub(crate) fn version(&self, topic: TopicName<'_>) -> RouteVersion {
-        let shard = &self.levels[shard_of_topic(topic.as_str(), SHARDS) % SHARDS];
+    /// Where the subscriptions are that a route for `topic` is read from.
+    pub(crate) fn place(topic: TopicName<'_>) -> RoutePlace {
+        RoutePlace(shard_of_topic(topic.as_str(), SHARDS) % SHARDS)
+    }
+
+    /// The state that a route must have been read from to be used now.
+    pub(crate) fn version(&self, place: RoutePlace) -> RouteVersion {
         RouteVersion {
-            level: shard.version.load(Ordering::Acquire),
+            level: self.levels[place.0].version.load(Ordering::Acquire),
             wildcard: self.wildcards.version.load(Ordering::Acquire),
         }
     }
@@ -265,14 +273,14 @@ impl Routes {
     pub(crate) fn route(
         &self,
         topic: TopicName<'_>,
+        place: RoutePlace,
         scratch: &mut RouteScratch,
     ) -> (Arc<Route>, usize) {
         scratch.clear();
         let mut cost = 0;
         // Held throughout: a key that a tree knows cannot pass on to another session before it is looked up.
         let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
-        let level = &self.levels[shard_of_topic(topic.as_str(), SHARDS) % SHARDS];
-        for shard in [level, &self.wildcards] {
+        for shard in [&self.levels[place.0], &self.wildcards] {
             let tree = shard.tree.read().unwrap_or_else(PoisonError::into_inner);
             cost += scratch.collect(&tree, topic);
         }

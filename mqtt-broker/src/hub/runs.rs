@@ -3,7 +3,7 @@
 use core::ops::Range;
 use std::sync::Arc;
 
-use mqtt_codec::{FixedHeader, Packet, ProtocolVersion};
+use mqtt_codec::{FixedHeader, Packet, ProtocolVersion, is_plain_publish};
 
 use crate::client::Link;
 use crate::counters::DropReason;
@@ -54,13 +54,13 @@ impl Batch {
         &mut self,
         hub: &Hub,
         publisher: Publisher<'_>,
-        route: Arc<Route>,
+        route: &Arc<Route>,
         frame: Range<usize>,
         bytes: &[u8],
     ) {
         let len = frame.len();
         if let Some(run) = &mut self.run
-            && Arc::ptr_eq(&run.route, &route)
+            && Arc::ptr_eq(&run.route, route)
             && run.bytes.end == frame.start
         {
             run.bytes.end = frame.end;
@@ -70,12 +70,38 @@ impl Batch {
         }
         self.flush_run(hub, bytes);
         self.run = Some(Run {
-            route,
+            route: Arc::clone(route),
             version: publisher.version,
             bytes: frame,
             longest: len,
             count: 1,
         });
+    }
+
+    /// Adds a packet to the run without decoding it, if it goes where the one before it went: only its topic
+    /// needs to be looked at. Its publisher is that of the run.
+    pub(crate) fn continue_run(
+        &mut self,
+        hub: &Hub,
+        header: FixedHeader,
+        body: &[u8],
+        frame: Range<usize>,
+    ) -> bool {
+        let Some(run) = &mut self.run else {
+            return false;
+        };
+        let goes_on = run.bytes.end == frame.start
+            && self
+                .cache
+                .last_topic(&hub.routes, &run.route)
+                .is_some_and(|topic| is_plain_publish(header, body, run.version, topic));
+        if goes_on {
+            run.longest = run.longest.max(frame.len());
+            run.bytes.end = frame.end;
+            run.count += 1;
+            self.work(1);
+        }
+        goes_on
     }
 
     /// Copies the gathered run to each of its receivers: once for all its packets.
@@ -159,7 +185,7 @@ fn transcode(
             && forwarded_properties(&publish, topic, &mut properties).is_ok()
         {
             let parts = Parts {
-                topic: topic.as_str(),
+                topic: topic.as_str().as_bytes(),
                 properties: &properties,
                 payload: publish.payload,
             };

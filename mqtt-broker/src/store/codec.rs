@@ -482,7 +482,7 @@ fn identifier(value: u64) -> Result<SubscriptionIdentifier, Undecodable> {
 fn put_message(message: &Message, out: &mut Vec<u8>) {
     let parts = message.parts();
     out.push(message.qos as u8);
-    put_text(parts.topic, out);
+    put_text(message.topic(), out);
     put_varint(parts.properties.len() as u64, out);
     out.extend_from_slice(parts.properties);
     out.extend_from_slice(parts.payload);
@@ -497,7 +497,7 @@ fn message(input: &mut Input<'_>, expires_at: Option<Time>) -> Result<Message, U
         return Err(Undecodable("topic or properties too long"));
     }
     let parts = Parts {
-        topic,
+        topic: topic.as_bytes(),
         properties,
         payload: input.rest(),
     };

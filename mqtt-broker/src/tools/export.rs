@@ -127,7 +127,7 @@ impl Exporter<'_> {
 fn content(message: &Message) -> Content {
     let parts = message.parts();
     Content {
-        topic: parts.topic.to_owned(),
+        topic: message.topic().to_owned(),
         qos: message.qos,
         properties: Bytes(parts.properties.to_vec()),
         payload: Bytes(parts.payload.to_vec()),

@@ -285,7 +285,7 @@ fn once(key: &str, new: bool) -> Result<(), BadLine> {
 fn message(content: &Content, expires_at: Option<WallTime>) -> Result<Arc<Message>, BadLine> {
     TopicName::new(&content.topic).map_err(|error| BadLine::new("message.topic", error))?;
     let parts = Parts {
-        topic: &content.topic,
+        topic: content.topic.as_bytes(),
         properties: &content.properties.0,
         payload: &content.payload.0,
     };

@@ -113,7 +113,7 @@ fn queued(number: usize, payload: usize) -> Op {
     let topic = format!("measure/{}", number % TOPICS);
     let payload = vec![b'x'; payload];
     let parts = Parts {
-        topic: &topic,
+        topic: topic.as_bytes(),
         properties: &[],
         payload: &payload,
     };

@@ -18,7 +18,7 @@ const SIZE: usize = 10;
 
 fn entry() -> Entry {
     let parts = Parts {
-        topic: "t",
+        topic: b"t",
         properties: b"",
         payload: b"",
     };

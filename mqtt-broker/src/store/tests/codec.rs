@@ -34,7 +34,7 @@ fn any_message() -> impl Strategy<Value = Arc<Message>> {
     )
         .prop_map(|(topic, properties, payload, qos)| {
             let parts = Parts {
-                topic: &topic,
+                topic: topic.as_bytes(),
                 properties: &properties,
                 payload: &payload,
             };

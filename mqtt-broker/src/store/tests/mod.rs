@@ -27,7 +27,7 @@ const CLOCK: Clock = Clock {
 
 fn message(topic: &str, payload: &str) -> Arc<Message> {
     let parts = Parts {
-        topic,
+        topic: topic.as_bytes(),
         properties: b"",
         payload: payload.as_bytes(),
     };

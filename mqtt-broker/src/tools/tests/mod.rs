@@ -33,7 +33,7 @@ fn message(topic: &str, payload: &[u8], expires_at: Option<WallTime>) -> Arc<Mes
     let mut properties = Vec::new();
     forwarded_properties(&publish, name, &mut properties).unwrap();
     let parts = Parts {
-        topic,
+        topic: topic.as_bytes(),
         properties: &properties,
         payload,
     };
