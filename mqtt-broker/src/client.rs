@@ -13,9 +13,10 @@ use crate::counters::{Counters, DropReason};
 use crate::delivery::Delivery;
 use crate::expiring::Expiring;
 use crate::frames::Frames;
+use crate::hub::cost;
 use crate::message::Layout;
 use crate::store::{Key, Portion, Rest, SessionNumber};
-use crate::window::Window;
+use crate::window::{Taken, Window};
 
 /// Names a session within one broker. Never used again while a route may still know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -231,6 +232,23 @@ impl Client {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// The keys of a part of the queue that the caller reads, for a session that has ended.
+    pub(crate) fn read_on(&self) -> Option<(Key, Key)> {
+        self.outbox().window.as_mut()?.read_on()
+    }
+
+    /// Takes the part that was read.
+    pub(crate) fn take_portion(&self, portion: Portion) -> Taken {
+        let mut outbox = self.outbox();
+        outbox
+            .window
+            .as_mut()
+            .map_or_else(Taken::default, |window| {
+                window.arrive(portion, true);
+                window.take(cost)
+            })
     }
 
     /// The messages that are on the disk alone, and how many of them shared groups chose.

@@ -228,6 +228,8 @@ impl Broker {
         tasks.spawn(async move { hub.run_deadlines().await });
         let hub = Arc::clone(&self.hub);
         tasks.spawn(async move { hub.run_sweeps().await });
+        let hub = Arc::clone(&self.hub);
+        tasks.spawn(async move { hub.run_endings().await });
 
         shutdown.await;
         tasks.shutdown().await;

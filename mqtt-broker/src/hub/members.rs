@@ -128,6 +128,7 @@ fn keep(hub: &Hub, client: &Client, delivery: Delivery) {
     let mut outbox = client.outbox();
     if client.link() == Link::Ended {
         drop(outbox);
+        client.never_comes(delivery.key);
         hub.count_drop(Some(client), DropReason::SessionEnded, 1);
         return;
     }

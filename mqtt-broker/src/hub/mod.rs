@@ -3,6 +3,7 @@
 mod backlog;
 mod cache;
 mod deadlines;
+mod endings;
 mod group;
 mod members;
 mod presence;
@@ -35,6 +36,7 @@ use crate::counters::{Counters, DropReason};
 use crate::delivery::Delivery;
 use crate::gate::Gate;
 use crate::hub::deadlines::Deadlines;
+use crate::hub::endings::Endings;
 use crate::hub::presence::Presence;
 use crate::hub::registry::Registry;
 use crate::hub::retained::Retained;
@@ -64,6 +66,7 @@ pub(crate) struct Hub {
     routes: Routes,
     registry: Registry,
     deadlines: Deadlines,
+    endings: Endings,
     pub(crate) presence: Presence,
     pub(crate) gate: Arc<Gate>,
     closing: AtomicBool,
@@ -92,6 +95,7 @@ impl Hub {
             routes: Routes::new(),
             registry: Registry::new(),
             deadlines: Deadlines::default(),
+            endings: Endings::default(),
             presence: Presence::default(),
             gate: Arc::default(),
             closing: AtomicBool::new(false),
@@ -256,6 +260,7 @@ impl Hub {
             client,
             session,
             subscriptions,
+            mut stored,
             will,
             ..
         } = state;
@@ -266,8 +271,22 @@ impl Hub {
         }
         let (frames, mut waiting) = client.end();
         self.count_drop(Some(&client), DropReason::SessionEnded, frames);
-        let (on_disk, _) = client.on_disk();
-        let mut lost = on_disk.messages;
+        let (on_disk, shared) = client.on_disk();
+        let ends_later = client.stored.filter(|_| shared > 0);
+        let mut in_memory = Vec::new();
+        if let (Some(_), Some(session), Some(stored)) = (ends_later, &session, &mut stored) {
+            let in_flight = session.in_flight().filter_map(|one| one.handle);
+            let all = in_flight.chain(session.queued()).chain(&waiting);
+            for delivery in all {
+                stored.note(delivery);
+                in_memory.push(stored.remove(delivery.key));
+            }
+        }
+        let mut lost = if ends_later.is_some() {
+            0
+        } else {
+            on_disk.messages
+        };
         if let Some(session) = session {
             let held = session.queue_len() + session.in_flight_len();
             let undelivered = session.into_undelivered();
@@ -278,6 +297,9 @@ impl Hub {
         self.count_drop(Some(&client), DropReason::SessionEnded, lost as u64);
         if let Some((will, _)) = will {
             self.publish_will(&will, None);
+        }
+        if let Some(number) = ends_later {
+            return self.end_later(client, number, &subscriptions, in_memory);
         }
         self.routes.remove_client(client.key);
         let store = self.store.as_ref()?;

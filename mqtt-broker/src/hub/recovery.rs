@@ -17,11 +17,17 @@ use crate::will::StoredWill;
 impl Hub {
     /// Takes over what was read back. Nobody is connected yet.
     pub(crate) fn restore(&self, contents: Contents) {
-        let restored: Vec<_> = contents
+        let (sessions, ending): (Vec<_>, Vec<_>) = contents
             .sessions
+            .into_iter()
+            .partition(|session| !session.is_ending());
+        let restored: Vec<_> = sessions
             .into_iter()
             .map(|session| self.restore_session(session))
             .collect();
+        for session in ending {
+            self.resume_ending(session);
+        }
         // The groups are complete only when all sessions have their subscriptions.
         for (mut state, entries, changes) in restored {
             self.restore_messages(&mut state, entries, &changes);

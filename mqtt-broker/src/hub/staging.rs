@@ -109,7 +109,11 @@ impl Slot {
                 DropReason::SessionEnded,
                 self.deliveries.len() as u64,
             );
-            self.deliveries.clear();
+            for delivery in self.deliveries.drain(..) {
+                if let Some(window) = &mut outbox.window {
+                    window.come(delivery.key);
+                }
+            }
         } else if !self.deliveries.is_empty() {
             self.client.queue_grows(Amount {
                 messages: self.deliveries.len(),

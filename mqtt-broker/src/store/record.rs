@@ -54,6 +54,7 @@ impl Clock {
 /// A session that outlives its connection, but for its subscriptions and messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SessionRecord {
+    /// Empty if the session has ended but for its messages.
     pub(crate) client_id: Arc<str>,
     /// How long it outlives its connection, in seconds; `u32::MAX`: for ever.
     pub(crate) expiry_interval: u32,
@@ -156,6 +157,11 @@ pub(crate) struct StoredSession {
 }
 
 impl StoredSession {
+    /// Whether it has ended but for its messages.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.record.client_id.is_empty()
+    }
+
     /// How many messages it has, in flight and not.
     pub(crate) fn queued(&self) -> usize {
         self.entries.len() + self.rest.map_or(0, |rest| rest.messages)

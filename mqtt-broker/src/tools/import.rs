@@ -170,7 +170,10 @@ impl Importer {
         let number = below("session", line.session)?;
         once("session", self.sessions.insert(number))?;
         let client_id: Arc<str> = line.client_id.into();
-        once("client_id", self.clients.insert(Arc::clone(&client_id)))?;
+        // Those that have ended but for their messages have none.
+        if !client_id.is_empty() {
+            once("client_id", self.clients.insert(Arc::clone(&client_id)))?;
+        }
         let will = line.will.map(|will| WillRecord {
             delay: will.delay,
             due: will.due.map(WallTime),

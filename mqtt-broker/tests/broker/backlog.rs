@@ -363,3 +363,78 @@ async fn nothing_is_lost_in_a_random_walk() {
         place.stop(broker, (sender, peers)).await;
     }
 }
+
+/// A member of a shared group with a long queue, whose session ends; the numbers that were queued for it.
+async fn end_member(broker: &Broker, version: ProtocolVersion) -> u32 {
+    away(broker, version, "gone", "$share/group/t").await;
+    let mut sender = Peer::new(broker, version, "sender").await;
+    publish(&mut sender, "t", 0..200).await;
+    away(broker, version, "stays", "$share/group/t").await;
+    // What only the member itself subscribed to is lost with its session.
+    Peer::new(broker, version, "gone").await.disconnect().await;
+    sender.disconnect().await;
+    200
+}
+
+/// Takes numbers in any order until all are there, each once.
+async fn expect_all(peer: &mut Peer, count: u32) {
+    let mut seen = vec![false; count as usize];
+    while seen.contains(&false) {
+        let received = peer.receive().await;
+        let publish = received.publish();
+        let number: usize = String::from_utf8_lossy(publish.payload).parse().unwrap();
+        assert!(!core::mem::replace(&mut seen[number], true), "{number}");
+        peer.acknowledge(&publish).await;
+    }
+}
+
+/// What a member of a shared group has on the disk when its session ends goes to another member, and a restart in
+/// between costs nothing.
+#[tokio::test]
+async fn a_shared_group_gets_back_what_is_on_the_disk() {
+    for version in [V3_1_1, V5] {
+        for restarted in [false, true] {
+            let mut place = place(10);
+            let broker = if restarted {
+                // Nobody looks after sessions that end.
+                let broker = place.open();
+                let count = end_member(&broker, version).await;
+                assert_eq!(count, 200);
+                drop(broker);
+                place.start().await
+            } else {
+                let broker = place.start().await;
+                end_member(&broker, version).await;
+                broker
+            };
+            let mut stays = resumed(&broker, version, "stays").await;
+            expect_all(&mut stays, 200).await;
+            stays.expect_nothing().await;
+            assert_eq!(broker.counters().dropped(DropReason::SessionEnded), 0);
+            let broker = place.restart(broker, stays).await;
+            let mut stays = resumed(&broker, version, "stays").await;
+            stays.expect_nothing().await;
+            place.stop(broker, stays).await;
+        }
+    }
+}
+
+/// Messages of a group that nobody else is in are lost with the session of their member, and counted.
+#[tokio::test]
+async fn a_group_without_members_gets_nothing_back() {
+    let mut place = place(10);
+    let broker = place.start().await;
+    away(&broker, V5, "gone", "$share/group/t").await;
+    let mut sender = Peer::new(&broker, V5, "sender").await;
+    publish_at_once(&mut sender, "t", 0..200).await;
+    Peer::new(&broker, V5, "gone").await.disconnect().await;
+    while broker.counters().dropped(DropReason::SessionEnded) < 200 {
+        tokio::task::yield_now().await;
+    }
+    let broker = place.restart(broker, sender).await;
+    away(&broker, V5, "gone", "$share/group/t").await;
+    let mut gone = resumed(&broker, V5, "gone").await;
+    gone.expect_nothing().await;
+    assert_eq!(broker.counters().dropped(DropReason::SessionEnded), 0);
+    place.stop(broker, gone).await;
+}

@@ -30,8 +30,13 @@ impl Place {
         }
     }
 
+    /// A broker without its tasks.
+    pub(crate) fn open(&self) -> Broker {
+        Broker::open(self.config.clone(), self.directory.path()).unwrap()
+    }
+
     pub(crate) async fn start(&mut self) -> Broker {
-        let broker = Broker::open(self.config.clone(), self.directory.path()).unwrap();
+        let broker = self.open();
         let (stop, stopped) = oneshot::channel::<()>();
         let run = broker.clone().run(Vec::new(), async move {
             // Stopped or dropped, it ends.
