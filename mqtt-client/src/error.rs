@@ -26,6 +26,18 @@ pub enum Error {
     /// The host could not be resolved, reached, or the connection broke.
     #[error("{0}")]
     Io(#[source] Arc<io::Error>),
+    /// The TLS handshake failed: a certificate is not trusted or wrong, or there is no common version.
+    #[cfg(feature = "tls")]
+    #[error("TLS: {0}")]
+    Tls(#[source] Arc<io::Error>),
+    /// The server does not speak WebSocket, or not for MQTT.
+    #[cfg(feature = "websocket")]
+    #[error("WebSocket: {0}")]
+    WebSocket(String),
+    /// The proxy did not connect.
+    #[cfg(feature = "proxy")]
+    #[error("the proxy refused: {0}")]
+    Proxy(String),
     /// The server ended the connection without a word.
     #[error("the server closed the connection")]
     ConnectionLost,
@@ -123,6 +135,12 @@ impl Error {
         match self {
             Self::Uncertain(cause) => cause.blame(),
             Self::Io(_) | Self::ConnectionLost | Self::TimedOut => Blame::Network,
+            #[cfg(feature = "proxy")]
+            Self::Proxy(_) => Blame::Network,
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => Blame::Server,
+            #[cfg(feature = "websocket")]
+            Self::WebSocket(_) => Blame::Server,
             Self::Refused { .. }
             | Self::Disconnected { .. }
             | Self::SessionLost

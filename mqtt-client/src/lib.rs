@@ -24,6 +24,7 @@ mod requester;
 mod server;
 mod subscription;
 mod transport;
+mod url;
 
 pub use authentication::{AuthenticationError, Authenticator};
 pub use client::{Client, Ended, Events};
@@ -41,3 +42,9 @@ pub use received::Received;
 pub use server::{Event, ServerInfo};
 pub use subscription::Subscription;
 pub use transport::Target;
+#[cfg(feature = "proxy")]
+pub use transport::proxy::Proxy;
+#[cfg(feature = "tls")]
+pub use transport::tls::Tls;
+#[cfg(feature = "websocket")]
+pub use transport::websocket::WebSocket;

@@ -1,6 +1,12 @@
 //! The byte streams under a connection.
 
+#[cfg(feature = "proxy")]
+pub(crate) mod proxy;
 mod tcp;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
+#[cfg(feature = "websocket")]
+pub(crate) mod websocket;
 
 use std::fmt;
 use std::future::Future;
@@ -13,9 +19,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::{Error, Options};
 
 /// A stream that a connection can run on.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for S {}
 
 /// Any stream.
 pub(crate) type BoxedStream = Box<dyn Stream>;
@@ -79,10 +85,42 @@ pub(crate) struct Network;
 impl Connect for Network {
     fn connect<'a>(&'a self, options: &'a Options, target: &'a Target) -> Opening<'a> {
         Box::pin(async move {
-            let stream = tcp::connect(options, &target.host, target.port).await?;
-            Ok(Box::new(stream) as BoxedStream)
+            let stream = open(options, target).await?;
+            #[cfg(feature = "tls")]
+            let (stream, scheme) = match &options.tls {
+                Some(tls) => {
+                    let stream = tls.connect(stream, &target.host).await?;
+                    (Box::new(stream) as BoxedStream, "wss")
+                }
+                None => (stream, "ws"),
+            };
+            #[cfg(all(feature = "websocket", not(feature = "tls")))]
+            let scheme = "ws";
+            #[cfg(feature = "websocket")]
+            if let Some(websocket) = &options.websocket {
+                let stream = websocket.connect(stream, options, target, scheme).await?;
+                return Ok(Box::new(stream) as BoxedStream);
+            }
+            #[cfg(all(feature = "tls", not(feature = "websocket")))]
+            let _ = scheme;
+            Ok(stream)
         })
     }
+}
+
+/// Opens what lies under TLS and WebSocket.
+async fn open(options: &Options, target: &Target) -> Result<BoxedStream, Error> {
+    #[cfg(unix)]
+    if let Some(path) = &options.unix_path {
+        return Ok(Box::new(tokio::net::UnixStream::connect(path).await?));
+    }
+    #[cfg(feature = "proxy")]
+    if let Some(proxy) = &options.proxy {
+        return Ok(Box::new(proxy.connect(options, target).await?));
+    }
+    Ok(Box::new(
+        tcp::connect(options, &target.host, target.port).await?,
+    ))
 }
 
 /// As a function of the caller says.

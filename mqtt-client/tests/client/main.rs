@@ -6,7 +6,10 @@ mod handshake;
 mod incoming;
 mod lifetime;
 mod peer;
+#[cfg(feature = "cli")]
 mod program;
 mod publish;
 mod reconnect;
 mod subscribe;
+#[cfg(all(unix, feature = "tls", feature = "websocket", feature = "proxy"))]
+mod transports;
