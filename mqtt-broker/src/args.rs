@@ -62,7 +62,7 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// See or copy a data directory while no broker uses it.
+    /// See, copy or compact a data directory while no broker uses it.
     Store {
         #[command(subcommand)]
         command: StoreCommand,

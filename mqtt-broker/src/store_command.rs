@@ -40,6 +40,11 @@ pub(crate) enum StoreCommand {
         #[arg(value_name = "FILE")]
         input: Option<PathBuf>,
     },
+    /// Copy what is live to a new store, which takes the place of the old one.
+    Compact {
+        #[command(flatten)]
+        place: Place,
+    },
     /// Measure how many messages a second the disk takes, with a store of its own that is removed at the end.
     Bench {
         #[command(flatten)]
@@ -135,6 +140,11 @@ impl StoreCommand {
                 }
                 None => tools::import(&place.data_dir, &mut io::stdin().lock())?,
             },
+            Self::Compact { place } => {
+                let sizes = tools::compact(&place.data_dir)?;
+                writeln!(out, "{} bytes before, {} after", sizes.before, sizes.after)?;
+                out.flush()?;
+            }
             Self::Bench { place, load } => load.run(place, &mut out)?,
         }
         Ok(())

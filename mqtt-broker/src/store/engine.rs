@@ -20,8 +20,9 @@ pub(crate) trait Engine: fmt::Debug + Send {
     /// Reads while the engine commits. It is gone before another engine is opened in the place of this one.
     fn reader(&self) -> Box<dyn Reader>;
 
-    /// Makes changes durable, all or none, in order, and says how many records it wrote for them. After an error the engine is not used again; the same
-    /// changes are given to the one that is opened in its place, whether this one kept them or not.
+    /// Makes changes durable, all or none, in order, and says how many records it wrote for them. After an error the
+    /// engine is not used again; the same changes are given to the one that is opened in its place, whether this one
+    /// kept them or not.
     fn commit(
         &mut self,
         ops: &[Op],

@@ -17,6 +17,7 @@ use crate::config::Durability;
 use crate::message::Message;
 use crate::store::changes::{self, Keyspaces, Known};
 use crate::store::codec::{self, Flight, Marks, StateKey};
+use crate::store::compaction;
 use crate::store::engine::{Engine, EngineError, Reader};
 use crate::store::input::Undecodable;
 use crate::store::journal;
@@ -92,8 +93,8 @@ impl Synced {
 
 /// A store in a directory.
 pub(crate) struct FjallEngine {
-    keyspaces: Keyspaces,
-    known: Known,
+    pub(super) keyspaces: Keyspaces,
+    pub(super) known: Known,
     stage: Stage,
     /// Records that could not be decoded.
     skipped: u64,
@@ -132,9 +133,10 @@ impl FjallEngine {
     }
 
     /// The same with the lock of the directory.
-    fn open_locked(directory: &Path, lock: File) -> Result<Self, OpenError> {
+    pub(super) fn open_locked(directory: &Path, lock: File) -> Result<Self, OpenError> {
         let failed = |error| OpenError::Open(directory.to_owned(), error);
         let path = directory.join("store");
+        compaction::settle(directory).map_err(|error| failed(error.into()))?;
         if !path.try_exists().map_err(|error| failed(error.into()))? {
             create(directory, &path).map_err(failed)?;
         }
@@ -477,7 +479,7 @@ fn create(directory: &Path, path: &Path) -> Result<(), EngineError> {
 }
 
 /// Makes the names in a directory and in all below it durable.
-fn sync_directories(directory: &Path) -> io::Result<()> {
+pub(super) fn sync_directories(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
@@ -487,7 +489,7 @@ fn sync_directories(directory: &Path) -> io::Result<()> {
     journal::sync_directory(directory)
 }
 
-fn open_database(path: &Path) -> Result<(Database, Keyspaces), EngineError> {
+pub(super) fn open_database(path: &Path) -> Result<(Database, Keyspaces), EngineError> {
     let database = Database::builder(path)
         .cache_size(CACHE)
         .max_journaling_size(JOURNALS)

@@ -5,6 +5,7 @@
 
 mod changes;
 mod codec;
+mod compaction;
 mod engine;
 mod fjall;
 mod input;
@@ -27,6 +28,9 @@ use std::thread::{self, JoinHandle};
 use crate::config::Durability;
 use crate::counters::Counters;
 pub(crate) use crate::store::codec::FORMAT as STORE_FORMAT;
+#[cfg(test)]
+pub(crate) use crate::store::compaction::{Stage as CompactionStage, compact_interrupted};
+pub(crate) use crate::store::compaction::{compact, has_store};
 pub(crate) use crate::store::engine::{Engine, EngineError};
 pub(crate) use crate::store::fjall::{FjallEngine, OpenError, Synced, lock_directory};
 pub(crate) use crate::store::journal::sync_directory;

@@ -1,5 +1,5 @@
 //! What can be done with a data directory while no broker uses it: see what is in it, copy it as JSON lines,
-//! measure how fast it is.
+//! make it smaller, measure how fast it is.
 //!
 //! Each function holds the lock of the directory while it works, and needs memory for all that is in it: more than a
 //! broker, which leaves long queues on the disk.
@@ -21,8 +21,8 @@ pub use crate::tools::measure::{Load, Taken};
 
 use crate::message::Message;
 use crate::store::{
-    Clock, Contents, Engine, EngineError, FjallEngine, OpenError, WallTime, lock_directory,
-    sync_directory,
+    Clock, Contents, Engine, EngineError, FjallEngine, OpenError, WallTime,
+    compact as compact_store, has_store, lock_directory, sync_directory,
 };
 
 /// What was stored is shown as it is: nothing has expired, and times convert to and fro.
@@ -82,6 +82,15 @@ pub enum Form {
     Json,
 }
 
+/// Bytes on disk before and after [`compact`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compacted {
+    /// When it began.
+    pub before: u64,
+    /// When it was done.
+    pub after: u64,
+}
+
 /// Shows the sessions of a data directory, a line each, and totals.
 ///
 /// # Errors
@@ -128,6 +137,26 @@ pub fn import(directory: &Path, input: &mut dyn BufRead) -> Result<(), ToolError
     done.and(removed)
 }
 
+/// Copies what is live in a store to a new one, which takes its place: without what was replaced or removed, has
+/// ended or expired. Until then the directory takes the space of both. Where it is interrupted, one of the two is
+/// there and whole, and the next who opens the directory removes the other.
+///
+/// # Errors
+/// There is no store, or it cannot be used, read or written. The store is then as it was.
+pub fn compact(directory: &Path) -> Result<Compacted, ToolError> {
+    check_store(directory)?;
+    let before = size_on_disk(directory).map_err(failed)?;
+    compact_store(directory, WallTime::now()).map_err(|error| {
+        if error.is::<OpenError>() {
+            ToolError::Open(error)
+        } else {
+            ToolError::Store(error)
+        }
+    })?;
+    let after = size_on_disk(directory).map_err(failed)?;
+    Ok(Compacted { before, after })
+}
+
 /// Commits queued messages to a store of its own in a directory, which exists or is created, and says how many it
 /// took. The store is removed again; one that is there is not touched.
 ///
@@ -157,7 +186,7 @@ fn fill(directory: &Path, input: &mut dyn BufRead) -> Result<(), ToolError> {
 
 /// A broker makes a store where there is none; who only looks does not.
 fn check_store(directory: &Path) -> Result<(), ToolError> {
-    if directory.join("store").is_dir() {
+    if has_store(directory) {
         Ok(())
     } else {
         Err(ToolError::NoStore(directory.to_owned()))

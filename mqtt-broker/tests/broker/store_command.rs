@@ -65,6 +65,9 @@ async fn a_broker_goes_on_with_what_was_imported() {
     assert!(table.contains("\nqueued         2 (13 bytes)\n"), "{table}");
     assert!(table.contains("\nretained       1 (7 bytes)\n"), "{table}");
 
+    let sizes = succeeded(store(&directory, "compact", &[]));
+    assert!(sizes.contains(" bytes before, "), "{sizes}");
+
     let mut copy = Place::new();
     let lines = directory.join("lines");
     assert_eq!(
@@ -97,7 +100,7 @@ async fn a_broker_goes_on_with_what_was_imported() {
 fn what_cannot_be_done_is_told() {
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("missing");
-    for command in ["inspect", "export"] {
+    for command in ["inspect", "export", "compact"] {
         refused(store(&missing, command, &[]), "there is no store in ");
     }
     let file = directory.path().join("lines");

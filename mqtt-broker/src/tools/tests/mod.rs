@@ -1,5 +1,6 @@
 //! A store with everything in it goes out and comes in again; what is wrong is refused.
 
+mod compaction;
 mod refusals;
 
 use std::fs;
@@ -160,6 +161,15 @@ fn inspected(directory: &Path, form: Form) -> String {
     String::from_utf8(out).unwrap()
 }
 
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
 #[test]
 fn what_is_exported_comes_in_again() {
     let from = filled();
@@ -172,12 +182,7 @@ fn what_is_exported_comes_in_again() {
     before = before.replace("(6, 8)", "(5, 8)");
     assert_eq!(told(&to), before);
     assert_eq!(exported(&to), lines);
-    let mut names: Vec<_> = fs::read_dir(&to)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
-    names.sort();
-    assert_eq!(names, ["lock", "store"]);
+    assert_eq!(names(&to), ["lock", "store"]);
     for kind in [
         "header",
         "session",
