@@ -1,7 +1,7 @@
 //! What the clients of a run did and saw, each with the number of its instant: one thread drives them
 //! all, so that a lower number was earlier. The judge reads it when the run is over.
 
-use std::{collections::BTreeMap, fmt, rc::Rc, time::SystemTime};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::SystemTime};
 
 /// A message: its publisher and its number there, from 0 on without a gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,7 +19,7 @@ impl fmt::Display for MessageId {
 /// What a publisher sent.
 #[derive(Debug, Clone)]
 pub(super) struct Sent {
-    pub(super) topic: Rc<str>,
+    pub(super) topic: Arc<str>,
     /// 1 or 2.
     pub(super) qos: u8,
     pub(super) retain: bool,
@@ -157,7 +157,7 @@ impl Journal {
     pub(super) fn send(
         &mut self,
         publisher: u16,
-        topic: &Rc<str>,
+        topic: &Arc<str>,
         qos: u8,
         retain: bool,
         length: usize,
@@ -166,7 +166,7 @@ impl Journal {
         let sent = &mut self.sent[usize::from(publisher)];
         let number = sent.len() as u32;
         sent.push(Sent {
-            topic: Rc::clone(topic),
+            topic: Arc::clone(topic),
             qos,
             retain,
             length,
@@ -223,11 +223,11 @@ impl Journal {
     }
 
     /// What each retained topic may hold now.
-    fn retained(&self) -> BTreeMap<Rc<str>, Retained> {
-        let mut topics: BTreeMap<Rc<str>, Retained> = BTreeMap::new();
+    fn retained(&self) -> BTreeMap<Arc<str>, Retained> {
+        let mut topics: BTreeMap<Arc<str>, Retained> = BTreeMap::new();
         for (publisher, sent) in self.sent.iter().enumerate() {
             for (number, sent) in sent.iter().enumerate().filter(|(_, sent)| sent.retain) {
-                let topic = topics.entry(Rc::clone(&sent.topic)).or_default();
+                let topic = topics.entry(Arc::clone(&sent.topic)).or_default();
                 if sent.acknowledged.is_some() {
                     topic.possible.clear();
                     topic.owed = sent.length > 0;
@@ -310,7 +310,7 @@ mod tests {
     fn retained(acknowledged: u32, found: Option<u32>) -> usize {
         let mut journal = Journal::default();
         let publisher = journal.add_publisher();
-        let topic = Rc::from("kept/0");
+        let topic = Arc::from("kept/0");
         for number in 0..4 {
             let length = if number == 3 { 0 } else { 40 };
             let id = journal.send(publisher, &topic, 1, true, length);
@@ -341,7 +341,7 @@ mod tests {
     fn a_value_that_nothing_clears_must_be_there() {
         let mut journal = Journal::default();
         let publisher = journal.add_publisher();
-        let id = journal.send(publisher, &Rc::from("kept/0"), 2, true, 30);
+        let id = journal.send(publisher, &Arc::from("kept/0"), 2, true, 30);
         journal.check_retained(&BTreeMap::new(), "before");
         assert!(journal.failures.is_empty());
         journal.acknowledge(id, 0, false);
@@ -372,7 +372,7 @@ mod tests {
         let mut journal = Journal::default();
         let publisher = journal.add_publisher();
         let session = journal.add_session("one");
-        let id = journal.send(publisher, &Rc::from("a"), 1, false, 40);
+        let id = journal.send(publisher, &Arc::from("a"), 1, false, 40);
         journal.deliver(session, "a", &content(id, 40), 1);
         assert!(journal.failures.is_empty());
         journal.deliver(session, "b", &content(id, 40), 1);

@@ -143,7 +143,7 @@ fn matches(filter: &str, topic: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::rc::Rc;
+    use std::sync::Arc;
 
     use super::{super::journal::content, *};
 
@@ -161,7 +161,7 @@ mod tests {
         };
         journal.sessions[session].interests.push(interest);
         for _ in 0..4 {
-            let id = journal.send(publisher, &Rc::from("a/b"), qos, false, 20);
+            let id = journal.send(publisher, &Arc::from("a/b"), qos, false, 20);
             journal.acknowledge(id, 0, true);
         }
         journal
@@ -245,7 +245,7 @@ mod tests {
     fn what_was_not_acknowledged_or_was_refused_may_be_missing() {
         let mut journal = journal(2);
         deliver(&mut journal, &[0, 1, 2, 3]);
-        let id = journal.send(0, &Rc::from("a/b"), 2, false, 20);
+        let id = journal.send(0, &Arc::from("a/b"), 2, false, 20);
         assert_eq!(promises(&journal), [Promise::Unanswered]);
         journal.acknowledge(id, 0x97, true);
         assert_eq!(promises(&journal), []);
@@ -257,11 +257,11 @@ mod tests {
         deliver(&mut journal, &[0, 1, 2, 3]);
         let leaving = journal.tick();
         journal.sessions[0].interests[0].leaving = Some(leaving);
-        let between = journal.send(0, &Rc::from("a/b"), 1, false, 20);
+        let between = journal.send(0, &Arc::from("a/b"), 1, false, 20);
         journal.acknowledge(between, 0, true);
         let left = journal.tick();
         journal.sessions[0].interests[0].left = Some(left);
-        let after = journal.send(0, &Rc::from("a/b"), 1, false, 20);
+        let after = journal.send(0, &Arc::from("a/b"), 1, false, 20);
         journal.acknowledge(after, 0, true);
         assert_eq!(promises(&journal), []);
         deliver(&mut journal, &[4]);

@@ -4,7 +4,7 @@
 use std::{
     collections::VecDeque,
     net::SocketAddr,
-    rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -40,7 +40,7 @@ struct InFlight {
 /// Where a publisher sends to.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
-    pub(super) topic: Rc<str>,
+    pub(super) topic: Arc<str>,
     /// Retained values keep to one QoS, so that their order is defined.
     pub(super) retained_at: Option<u8>,
 }

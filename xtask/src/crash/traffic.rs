@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    rc::Rc,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -187,12 +187,12 @@ impl Traffic {
 fn targets(publisher: usize) -> Vec<Target> {
     let shared = AREAS.iter().flat_map(|area| {
         (0..TOPICS).map(move |number| Target {
-            topic: Rc::from(format!("crash/{area}/{number}")),
+            topic: Arc::from(format!("crash/{area}/{number}")),
             retained_at: None,
         })
     });
     let own = (0..RETAINED).map(|number| Target {
-        topic: Rc::from(format!("kept/{publisher}/{number}")),
+        topic: Arc::from(format!("kept/{publisher}/{number}")),
         retained_at: Some(1 + (number % 2) as u8),
     });
     shared.chain(own).collect()

@@ -30,7 +30,7 @@ pub(super) fn past(journal: &Journal, instant: u64) -> Journal {
 
 #[cfg(test)]
 mod tests {
-    use std::rc::Rc;
+    use std::sync::Arc;
 
     use super::*;
 
@@ -38,10 +38,10 @@ mod tests {
     fn what_came_later_is_not_known() {
         let mut journal = Journal::default();
         let publisher = journal.add_publisher();
-        let first = journal.send(publisher, &Rc::from("a"), 1, false, 20);
+        let first = journal.send(publisher, &Arc::from("a"), 1, false, 20);
         let instant = journal.now();
         journal.acknowledge(first, 0, true);
-        journal.send(publisher, &Rc::from("a"), 1, false, 20);
+        journal.send(publisher, &Arc::from("a"), 1, false, 20);
         let past = past(&journal, instant);
         assert_eq!(past.sent[0].len(), 1);
         assert_eq!(past.sent[0][0].acknowledged, None);

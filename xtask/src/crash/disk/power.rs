@@ -6,6 +6,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -39,6 +40,8 @@ const WITH_FAILURE: Duration = Duration::from_secs(6);
 const FAILED_SYNC: (usize, usize) = (30, 60);
 /// The clock of strace may differ by so much, in microseconds.
 const CLOCK: u64 = 50;
+/// So many brokers are looked at together: each mostly waits.
+const WORKERS: usize = 4;
 /// How long strace may take to write its last line.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -171,55 +174,62 @@ fn cut(
         runs.push(trace::read(&String::from_utf8_lossy(&fs::read(path)?))?);
     }
     let root = folder.join("data");
-    let lines = runs.iter().flatten();
     let probe = Disk::new(root.clone(), false);
+    let lines = runs.iter().flatten();
     let total = lines
         .filter(|it| matches!(it, Line::Done(call) if probe.is_sync(call)))
         .count();
     let wanted = chosen(total, points, random);
-    let (mut disk, mut number, mut failures) =
-        (Disk::new(root, kind == Kind::Lying), 0, Vec::new());
     let begun = Instant::now();
+    let mut disk = Disk::new(root, kind == Kind::Lying);
     let mut looks = 0;
-    let mut look_at = |disk: &Disk, number: usize, until: u64| -> Result<()> {
-        let instant = recorded.journal.instant_before(until);
-        for how in Cut::ALL {
-            let found = look_after(program, folder, recorded, disk, how, instant);
-            let found = found.unwrap_or_else(|error| {
-                vec![Failure {
-                    promise: Promise::Session,
-                    text: format!("{error:#}"),
-                }]
+    let failures = Mutex::new(Vec::new());
+    let (sender, receiver) = mpsc::sync_channel::<Look>(0);
+    let receiver = Mutex::new(receiver);
+    thread::scope(|scope| -> Result<()> {
+        for _ in 0..WORKERS {
+            scope.spawn(|| {
+                loop {
+                    let next = receiver
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .recv();
+                    let Ok(look) = next else { return };
+                    let found = look.judged(program, recorded, total);
+                    let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
+                    failures.extend(found);
+                }
             });
-            looks += 1;
-            failures.extend(found.into_iter().map(|failure| Failure {
-                text: format!("{how:?} at sync {number} of {total}: {}", failure.text),
-                ..failure
-            }));
         }
-        Ok(())
-    };
-    for run in &runs {
-        for line in run {
-            match line {
-                Line::Begun { thread, name, on } if name.ends_with("sync") => {
-                    disk.begin_sync(*thread, *on);
-                }
-                Line::Begun { .. } => {}
-                Line::Done(call) => {
-                    if disk.is_sync(call) {
-                        if wanted[number] {
-                            look_at(&disk, number, call.ended.saturating_sub(CLOCK))?;
-                        }
-                        number += 1;
-                    }
-                    disk.apply(call)?;
-                }
+        let mut look_at = |disk: &Disk, number: usize, until: u64| -> Result<()> {
+            for how in Cut::ALL {
+                let look = Look {
+                    number,
+                    how,
+                    instant: recorded.journal.instant_before(until),
+                    folder: folder.join(format!("cut-{number}-{how:?}")),
+                };
+                disk.dump(how, &look.folder.join("data"))?;
+                sender.send(look)?;
+                looks += 1;
             }
-        }
-        disk.close_all();
-    }
-    look_at(&disk, total, u64::MAX)?;
+            Ok(())
+        };
+        replay(&runs, &mut disk, |disk, number, until| {
+            let wanted = wanted.get(number).copied().unwrap_or(true);
+            if wanted {
+                look_at(disk, number, until)
+            } else {
+                Ok(())
+            }
+        })?;
+        // The workers end when they have done what was sent.
+        drop(sender);
+        Ok(())
+    })?;
+    let failures = failures
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
     println!(
         "{total} syncs, {looks} brokers started after a power cut in {}; {} messages acknowledged",
         seconds(begun.elapsed()),
@@ -248,6 +258,35 @@ fn cut(
     Ok(())
 }
 
+/// Does what the runs did. Before each sync takes effect, and at the end, `look` gets the disk, the number of the
+/// sync and the time until which it had no effect.
+fn replay(
+    runs: &[Vec<Line>],
+    disk: &mut Disk,
+    mut look: impl FnMut(&Disk, usize, u64) -> Result<()>,
+) -> Result<()> {
+    let mut number = 0;
+    for run in runs {
+        for line in run {
+            match line {
+                Line::Begun { thread, name, on } if name.ends_with("sync") => {
+                    disk.begin_sync(*thread, *on);
+                }
+                Line::Begun { .. } => {}
+                Line::Done(call) => {
+                    if disk.is_sync(call) {
+                        look(disk, number, call.ended.saturating_sub(CLOCK))?;
+                        number += 1;
+                    }
+                    disk.apply(call)?;
+                }
+            }
+        }
+        disk.close_all();
+    }
+    look(disk, number, u64::MAX)
+}
+
 /// Which of so many syncs are looked at.
 fn chosen(total: usize, points: Option<usize>, random: &mut Random) -> Vec<bool> {
     let Some(points) = points.filter(|points| *points < total) else {
@@ -265,32 +304,54 @@ fn chosen(total: usize, points: Option<usize>, random: &mut Random) -> Vec<bool>
     wanted
 }
 
-/// Starts a broker on what is left after a power cut, and judges it by what was known then.
-fn look_after(
-    program: &Path,
-    folder: &Path,
-    recorded: &Recorded,
-    disk: &Disk,
+/// What is left after a power cut, in a folder of its own.
+struct Look {
+    number: usize,
     how: Cut,
+    /// The last that the clients had seen.
     instant: u64,
-) -> Result<Vec<Failure>> {
-    let folder = folder.join("cut");
-    if folder.exists() {
-        fs::remove_dir_all(&folder)?;
+    folder: PathBuf,
+}
+
+impl Look {
+    /// What is found missing, with the place where the power was cut; the folder goes where nothing is.
+    fn judged(&self, program: &Path, recorded: &Recorded, total: usize) -> Vec<Failure> {
+        let tidied = self.found(program, recorded).and_then(|found| {
+            if found.is_empty() {
+                fs::remove_dir_all(&self.folder)?;
+            }
+            Ok(found)
+        });
+        let found = tidied.unwrap_or_else(|error| {
+            vec![Failure {
+                promise: Promise::Session,
+                text: format!("{error:#}"),
+            }]
+        });
+        let named = found.into_iter().map(|failure| Failure {
+            text: format!(
+                "{:?} at sync {} of {total}: {}",
+                self.how, self.number, failure.text
+            ),
+            ..failure
+        });
+        named.collect()
     }
-    fs::create_dir_all(&folder)?;
-    disk.dump(how, &folder.join("data"))?;
-    let program = Program::Ours {
-        path: program.to_owned(),
-        stored: true,
-        tracer: Vec::new(),
-    };
-    let broker = Broker::start(&program, &folder)?;
-    let mut journal = past(&recorded.journal, instant);
-    let owed = journal.owed_retained();
-    let found = retained::look(broker.address, RETAINED_FILTER, owed)?;
-    journal.check_retained(&found, "then");
-    let failures = restored::judge(broker.address, &recorded.clients, journal)?;
-    broker.kill()?;
-    Ok(failures)
+
+    /// Starts a broker on it, and judges it by what was known then.
+    fn found(&self, program: &Path, recorded: &Recorded) -> Result<Vec<Failure>> {
+        let program = Program::Ours {
+            path: program.to_owned(),
+            stored: true,
+            tracer: Vec::new(),
+        };
+        let broker = Broker::start(&program, &self.folder)?;
+        let mut journal = past(&recorded.journal, self.instant);
+        let owed = journal.owed_retained();
+        let found = retained::look(broker.address, RETAINED_FILTER, owed)?;
+        journal.check_retained(&found, "then");
+        let failures = restored::judge(broker.address, &recorded.clients, journal)?;
+        broker.kill()?;
+        Ok(failures)
+    }
 }
