@@ -75,6 +75,23 @@ impl Waits {
     }
 }
 
+impl SomeWaits {
+    fn submitted(&mut self, ticket: Option<Ticket>) {
+        if self.changes == self.submitted && self.answers.is_empty() {
+            return;
+        }
+        self.submitted = self.changes;
+        // Without changes of its own it keeps its place behind what waits already, in the next connection too.
+        let before = self.waiting.back().map(|wait| wait.ticket);
+        let wait = Wait {
+            ticket: ticket.max(before).unwrap_or_default(),
+            changes: self.changes,
+            answers: core::mem::take(&mut self.answers),
+        };
+        self.waiting.push_back(wait);
+    }
+}
+
 impl Driver {
     /// Sends an answer when what it says is durable.
     pub(crate) fn answer_when_durable<E>(
@@ -103,20 +120,9 @@ impl Driver {
 
     /// What was noted since the last time is in the batch of `ticket`; without one it needs no store.
     pub(crate) fn submitted(&mut self, ticket: Option<Ticket>) {
-        let Some(waits) = &mut self.waits.some else {
-            return;
-        };
-        if waits.changes == waits.submitted && waits.answers.is_empty() {
-            return;
+        if let Some(waits) = &mut self.waits.some {
+            waits.submitted(ticket);
         }
-        waits.submitted = waits.changes;
-        let wait = Wait {
-            // Without changes of its own it keeps its place behind what waits already.
-            ticket: ticket.unwrap_or_default(),
-            changes: waits.changes,
-            answers: core::mem::take(&mut waits.answers),
-        };
-        waits.waiting.push_back(wait);
     }
 
     /// Lets go what has become durable.
@@ -148,5 +154,23 @@ impl Driver {
         }
         waits.registered = Some(wait.ticket);
         store.wake_when_durable(wait.ticket, cx.waker())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What needs no store follows what waits for it: the next connection of the session waits for both.
+    #[test]
+    fn the_next_connection_waits_for_all() {
+        let ticket = Ticket::for_test(5);
+        let mut waits = Waits::default();
+        let some = waits.some.get_or_insert_default();
+        some.answers.push(1);
+        some.submitted(Some(ticket));
+        some.answers.push(2);
+        some.submitted(None);
+        assert_eq!(waits.unfinished(), Some((ticket, ChangeNumber::ZERO)));
     }
 }

@@ -53,6 +53,13 @@ const RETRY: Duration = if cfg!(test) {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ticket(u64);
 
+#[cfg(test)]
+impl Ticket {
+    pub(crate) fn for_test(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 /// Opens the engine, at the start and again after it has failed.
 pub(crate) type Open = Box<dyn FnMut() -> Result<Box<dyn Engine>, EngineError> + Send>;
 
