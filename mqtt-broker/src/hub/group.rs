@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use foldhash::fast::RandomState;
-use mqtt_codec::{PacketId, QoS};
+use mqtt_codec::{PacketId, ProtocolVersion, QoS};
 use mqtt_router::{Readiness, SharedGroup, Subscription};
 
 use crate::client::{Client, ClientKey, Link};
 use crate::config::Config;
 use crate::delivery::Delivery;
 use crate::hub::routes::{Grant, RouteKey};
+use crate::hub::runs::decode_again;
 use crate::message::{Envelope, Layout, Message, Parts};
 
 /// One share name with one filter.
@@ -31,7 +32,7 @@ struct Members {
 /// A message that a group is to give to one of its members.
 #[derive(Debug)]
 pub(crate) struct Candidate<'a> {
-    pub(crate) parts: Parts<'a>,
+    pub(crate) content: Content<'a>,
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
     /// Remaining Message Expiry Interval, seconds.
@@ -40,6 +41,14 @@ pub(crate) struct Candidate<'a> {
     pub(crate) but_not: Option<ClientKey>,
     /// Whether it may wait for a member that is not connected.
     pub(crate) may_wait: bool,
+}
+
+/// What the message is, as far as its size is concerned.
+#[derive(Debug)]
+pub(crate) enum Content<'a> {
+    Parts(Parts<'a>),
+    /// A QoS 0 packet as a client of this version sent it.
+    Packet(&'a [u8], ProtocolVersion),
 }
 
 impl Candidate<'_> {
@@ -59,7 +68,13 @@ impl Candidate<'_> {
             client.backlog() < config.outbox_bytes
         } else {
             let room = client.room(config);
-            Delivery::cost(Message::size_of(&self.parts)) <= room.bytes && room.messages > 0
+            match &self.content {
+                Content::Parts(parts) => {
+                    Delivery::cost(Message::size_of(parts)) <= room.bytes && room.messages > 0
+                }
+                // Of QoS 0, for all members.
+                Content::Packet(..) => true,
+            }
         };
         if !has_room {
             return Readiness::Unavailable;
@@ -87,13 +102,26 @@ impl Candidate<'_> {
         if max_packet_size == u32::MAX {
             return true;
         }
+        let identifiers = subscription.identifier.as_slice();
+        let mut properties = Vec::new();
+        let (parts, expiry) = match self.content {
+            Content::Parts(parts) => (parts, self.expiry),
+            Content::Packet(frame, version) => {
+                if identifiers.is_empty() && Layout::of(version) == layout {
+                    return frame.len() <= max_packet_size as usize;
+                }
+                match decode_again(frame, version, &mut properties) {
+                    Some(decoded) => decoded,
+                    None => return false,
+                }
+            }
+        };
         let envelope = Envelope {
             qos,
             packet_id: PacketId::new(1).filter(|_| qos != QoS::AtMostOnce),
-            ..Envelope::at_most_once(layout, self.retain, self.expiry)
-                .with_identifiers(subscription.identifier.as_slice())
+            ..Envelope::at_most_once(layout, self.retain, expiry).with_identifiers(identifiers)
         };
-        self.parts.encoded_len(&envelope) <= max_packet_size as usize
+        parts.encoded_len(&envelope) <= max_packet_size as usize
     }
 }
 

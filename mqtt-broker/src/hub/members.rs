@@ -9,13 +9,13 @@ use crate::client::{Client, ClientKey, Link};
 use crate::counters::DropReason;
 use crate::delivery::Delivery;
 use crate::hub::Hub;
-use crate::hub::group::{Candidate, Group};
+use crate::hub::group::{Candidate, Content, Group};
 use crate::hub::publish::{Batch, Fate, Passage};
 use crate::hub::staging::Returned;
 use crate::store::Op;
 
 /// How often a message is offered again because what a batch has gathered made the last choice a bad one.
-const ATTEMPTS: usize = 4;
+pub(crate) const ATTEMPTS: usize = 4;
 
 impl Batch {
     /// Gives a message to a member of a group; false if no member can take it.
@@ -29,7 +29,7 @@ impl Batch {
     ) -> bool {
         for _ in 0..ATTEMPTS {
             let candidate = Candidate {
-                parts: passage.parts,
+                content: Content::Parts(passage.parts),
                 qos: passage.qos,
                 retain: passage.retain,
                 expiry: passage.expiry,

@@ -160,6 +160,26 @@ impl<'a> Passage<'a> {
         }
     }
 
+    /// A message of QoS 0 on its way to one receiver; `expiry` is its interval in seconds.
+    pub(crate) fn at_most_once(parts: Parts<'a>, expiry: Option<u32>, now: Time) -> Self {
+        Self {
+            parts,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            expiry,
+            expires_at: expiry.map(|seconds| now + Duration::from_secs(seconds.into())),
+            message: None,
+            body: None,
+            stored: false,
+            payload: None,
+            encoded: None,
+            receivers: 1,
+            taken: false,
+            refused: false,
+            own_only: false,
+        }
+    }
+
     /// Takes note of what became of the message at one receiver.
     fn note(&mut self, hub: &Hub, client: &Client, fate: Fate) {
         match fate {

@@ -89,7 +89,7 @@ pub(crate) struct Route {
 }
 
 impl Route {
-    /// Whether there are receivers, and each gets a QoS 0 message as it came.
+    /// Whether there are receivers, and each gets a QoS 0 message as it came; members of groups may not.
     pub(crate) fn is_plain(&self) -> bool {
         self.plain
     }
@@ -304,9 +304,7 @@ impl Routes {
                 });
             }
         }
-        route.plain = !route.targets.is_empty()
-            && route.groups.is_empty()
-            && route.targets.iter().all(RouteTarget::is_plain);
+        route.plain = !route.is_empty() && route.targets.iter().all(RouteTarget::is_plain);
         (Arc::new(route), cost)
     }
 }

@@ -3,13 +3,15 @@
 use core::ops::Range;
 use std::sync::Arc;
 
-use mqtt_codec::{FixedHeader, Packet, ProtocolVersion, is_plain_publish};
+use mqtt_codec::{FixedHeader, ProtocolVersion, Publish, QoS, is_plain_publish};
 
-use crate::client::Link;
+use crate::client::{Client, Link};
 use crate::counters::DropReason;
 use crate::hub::Hub;
-use crate::hub::publish::{Batch, Fate, Publisher};
-use crate::hub::routes::Route;
+use crate::hub::group::{Candidate, Content, Group};
+use crate::hub::members::ATTEMPTS;
+use crate::hub::publish::{Batch, Fate, Passage, Publisher};
+use crate::hub::routes::{Grant, Route};
 use crate::message::{Envelope, Layout, Parts, forwarded_properties};
 
 /// QoS 0 packets that follow each other in the batch's bytes and have the same route.
@@ -164,6 +166,81 @@ impl Batch {
                 self.hand_over(hub);
             }
         }
+        for group in &run.route.groups {
+            for frame in frames_of(own.frames) {
+                if !self.give_to_member(hub, group, frame, run.version) {
+                    hub.count_drop(None, DropReason::NoMember, 1);
+                }
+                if self.staging.is_full() {
+                    self.hand_over(hub);
+                }
+            }
+        }
+    }
+
+    /// Gives one packet to a member of a group; false if none can take it.
+    fn give_to_member(
+        &mut self,
+        hub: &Hub,
+        group: &Arc<Group>,
+        frame: &[u8],
+        version: ProtocolVersion,
+    ) -> bool {
+        let own_layout = Layout::of(version);
+        for _ in 0..ATTEMPTS {
+            let candidate = Candidate {
+                content: Content::Packet(frame, version),
+                qos: QoS::AtMostOnce,
+                retain: false,
+                expiry: None,
+                but_not: None,
+                may_wait: false,
+            };
+            let (chosen, asked) = group.choose(&candidate, &hub.config);
+            self.work(asked);
+            let Some((client, grant)) = chosen else {
+                return false;
+            };
+            let fate = match self.staging.slot(&client, &hub.config).link() {
+                Link::Online {
+                    layout,
+                    max_packet_size,
+                } if layout == own_layout && grant.identifiers.is_none() => {
+                    if frame.len() <= max_packet_size as usize {
+                        self.staging.extend_frames(&client, &hub.config, frame, 1)
+                    } else {
+                        Fate::Dropped(DropReason::TooLarge)
+                    }
+                }
+                _ => self.deliver_decoded(hub, &client, &grant, group, frame, version),
+            };
+            match fate {
+                Fate::Sent => return true,
+                // The choice knew nothing of what is staged: from now on it does.
+                Fate::Dropped(_) => self.hand_over(hub),
+            }
+        }
+        false
+    }
+
+    /// Stages a packet for a member that does not get it as it came.
+    fn deliver_decoded(
+        &mut self,
+        hub: &Hub,
+        client: &Arc<Client>,
+        grant: &Grant,
+        group: &Arc<Group>,
+        frame: &[u8],
+        version: ProtocolVersion,
+    ) -> Fate {
+        let mut properties = Vec::new();
+        match decode_again(frame, version, &mut properties) {
+            Some((parts, expiry)) => {
+                let mut passage = Passage::at_most_once(parts, expiry, hub.now());
+                self.deliver(hub, client, grant, Some(group), &mut passage)
+            }
+            None => Fate::Dropped(DropReason::Unsendable),
+        }
     }
 }
 
@@ -177,19 +254,7 @@ fn transcode(
     let mut properties = Vec::new();
     let (mut longest, mut count) = (0, 0);
     for frame in frames_of(frames) {
-        // The packets were decoded before.
-        if let Ok(Some(header)) = FixedHeader::parse(frame)
-            && let Some(body) = frame.get(usize::from(header.header_len)..)
-            && let Ok(Packet::Publish(publish)) = Packet::decode(header, body, version)
-            && let Some(topic) = publish.topic
-            && forwarded_properties(&publish, topic, &mut properties).is_ok()
-        {
-            let parts = Parts {
-                topic: topic.as_str().as_bytes(),
-                properties: &properties,
-                payload: publish.payload,
-            };
-            let expiry = publish.properties.message_expiry_interval;
+        if let Some((parts, expiry)) = decode_again(frame, version, &mut properties) {
             let before = out.len();
             parts.encode(&Envelope::at_most_once(layout, false, expiry), out);
             longest = longest.max(out.len() - before);
@@ -197,6 +262,25 @@ fn transcode(
         }
     }
     (longest, count)
+}
+
+/// The parts of a QoS 0 packet that was decoded before, and its Message Expiry Interval, in seconds.
+pub(crate) fn decode_again<'a>(
+    frame: &'a [u8],
+    version: ProtocolVersion,
+    properties: &'a mut Vec<u8>,
+) -> Option<(Parts<'a>, Option<u32>)> {
+    let header = FixedHeader::parse(frame).ok()??;
+    let body = frame.get(usize::from(header.header_len)..)?;
+    let publish = Publish::decode(header.flags, body, version).ok()?;
+    let topic = publish.topic?;
+    forwarded_properties(&publish, topic, properties).ok()?;
+    let parts = Parts {
+        topic: topic.as_str().as_bytes(),
+        properties,
+        payload: publish.payload,
+    };
+    Some((parts, publish.properties.message_expiry_interval))
 }
 
 /// The packets that stand in `frames` one after the other.
