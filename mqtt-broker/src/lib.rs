@@ -1,6 +1,10 @@
 #![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
 
+// So that tests within the crate can share what those beside it use.
+#[cfg(test)]
+extern crate self as mqtt_broker;
+
 mod amount;
 mod client;
 mod config;
@@ -18,6 +22,8 @@ mod runtime;
 mod server;
 mod shown;
 mod store;
+#[cfg(test)]
+mod tests;
 pub mod tools;
 mod transport;
 mod will;

@@ -17,14 +17,25 @@ use crate::counters::{Counters, DropReason, RefusalReason};
 use crate::doorkeeper::Doorkeeper;
 use crate::hub::Hub;
 use crate::policy::{ListenerOptions, Peer};
-use crate::store::{Engine, EngineError, FjallEngine, Store, StoredSession, Synced, WallTime};
+use crate::store::{
+    Engine, EngineError, FjallEngine, Open, Store, StoredSession, Synced, WallTime,
+};
 use crate::transport::{Listener, Opened, Transport};
 
 /// A broker. Clones are handles of the same one.
 #[derive(Clone)]
 pub struct Broker {
-    hub: Arc<Hub>,
+    pub(crate) hub: Arc<Hub>,
     counters: Arc<Counters>,
+}
+
+/// What a store held when it was opened.
+#[derive(Debug)]
+pub(crate) struct Found {
+    sessions: usize,
+    messages: usize,
+    retained: usize,
+    skipped: u64,
 }
 
 /// Why a data directory cannot be used.
@@ -50,41 +61,51 @@ impl Broker {
     /// the system says.
     pub fn open(config: Config, directory: &Path) -> Result<Self, OpenError> {
         let started = std::time::Instant::now();
-        let failed = |source| OpenError {
-            directory: directory.to_owned(),
-            source,
-        };
         let place = directory.to_owned();
         let synced = Synced::default();
         let open = move || -> Result<Box<dyn Engine>, EngineError> {
             Ok(Box::new(FjallEngine::open_again(&place, &synced)?))
         };
-        let window = config.offline_window_bytes();
-        let counters = Arc::new(Counters::default());
-        let (store, contents) = Store::open(
-            Box::new(open),
-            Arc::clone(&counters),
-            config.durability,
-            WallTime::now(),
-            window,
-        )
-        .map_err(failed)?;
-        let sessions = contents.sessions.len();
-        let messages: usize = contents.sessions.iter().map(StoredSession::queued).sum();
-        let retained = contents.retained.len();
-        let skipped = contents.skipped;
-        let broker = Self::with_store(config, counters, Some(store));
-        broker.hub.restore(contents);
+        let opened = Self::open_engine(config, Box::new(open), WallTime::now());
+        let (broker, found) = opened.map_err(|source| OpenError {
+            directory: directory.to_owned(),
+            source,
+        })?;
         tracing::info!(
             directory = %directory.display(),
-            sessions,
-            messages,
-            retained,
-            skipped,
+            sessions = found.sessions,
+            messages = found.messages,
+            retained = found.retained,
+            skipped = found.skipped,
             milliseconds = started.elapsed().as_millis(),
             "restored"
         );
         Ok(broker)
+    }
+
+    /// The same with any engine, at a time of the wall clock.
+    pub(crate) fn open_engine(
+        config: Config,
+        open: Open,
+        now: WallTime,
+    ) -> Result<(Self, Found), EngineError> {
+        let counters = Arc::new(Counters::default());
+        let (store, contents) = Store::open(
+            open,
+            Arc::clone(&counters),
+            config.durability,
+            now,
+            config.offline_window_bytes(),
+        )?;
+        let found = Found {
+            sessions: contents.sessions.len(),
+            messages: contents.sessions.iter().map(StoredSession::queued).sum(),
+            retained: contents.retained.len(),
+            skipped: contents.skipped,
+        };
+        let broker = Self::with_store(config, counters, Some(store));
+        broker.hub.restore(contents);
+        Ok((broker, found))
     }
 
     fn with_store(config: Config, counters: Arc<Counters>, store: Option<Store>) -> Self {

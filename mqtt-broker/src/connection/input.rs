@@ -153,6 +153,8 @@ impl Driver {
         let answer = batch.publish(&self.hub, now, publisher, &inbound, bytes);
         if publish.qos != QoS::AtMostOnce {
             self.answer_publish(token, answer);
+            // The identifier is one unit with the message, though the batch may be handed on before its end.
+            self.drain_changes(&mut batch.ops);
         }
         Ok(())
     }

@@ -44,7 +44,10 @@ impl Batch {
             match self.deliver(hub, &client, &grant, Some(group), passage) {
                 Fate::Sent => return true,
                 // The choice knew nothing of what is staged: from now on it does.
-                Fate::Dropped(_) => self.hand_over(hub),
+                Fate::Dropped(_) => {
+                    self.staging.announce();
+                    self.relieve(hub, passage.stored);
+                }
             }
         }
         false

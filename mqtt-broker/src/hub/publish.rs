@@ -126,7 +126,7 @@ pub(crate) struct Passage<'a> {
     /// Where the store has the body that several sessions share.
     body: Option<BodyNumber>,
     /// Whether the store took it.
-    stored: bool,
+    pub(crate) stored: bool,
     payload: Option<Bytes>,
     /// For which layout and RETAIN flag, without identifiers, the batch's scratch holds the packet.
     encoded: Option<(Layout, bool)>,
@@ -282,6 +282,16 @@ impl Batch {
         self.staging.flush(hub);
     }
 
+    /// Hands on what was gathered, in the middle of a message. If the store takes it, its changes are one unit,
+    /// which is not complete yet, and what waits for it stays: only QoS 0 packets go.
+    pub(crate) fn relieve(&mut self, hub: &Hub, stored: bool) {
+        if stored {
+            self.staging.flush_packets(hub);
+        } else {
+            self.hand_over(hub);
+        }
+    }
+
     /// Sends a message to everybody who subscribed to its topic, and retains it if it asks for that.
     pub(crate) fn publish(
         &mut self,
@@ -381,7 +391,7 @@ impl Batch {
             };
             passage.note(hub, &target.client, fate);
             if self.staging.is_full() {
-                self.hand_over(hub);
+                self.relieve(hub, passage.stored);
             }
         }
         for group in &route.groups {

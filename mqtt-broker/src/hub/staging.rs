@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mqtt_session::{Outgoing, Time};
 
 use crate::amount::Amount;
-use crate::client::{Client, Link};
+use crate::client::{Client, Link, Outbox};
 use crate::config::Config;
 use crate::counters::DropReason;
 use crate::delivery::Delivery;
@@ -19,32 +19,76 @@ const STAGED_BYTES: usize = 1 << 20;
 /// What a staged QoS 1 or 2 message takes, by a rough count: its body is shared.
 const DELIVERY_BYTES: usize = 64;
 
+/// QoS 0 packets for one session.
+#[derive(Debug)]
+struct Packets {
+    /// The link as it was when the first of them came: they are encoded for it.
+    link: Link,
+    frames: Frames,
+    count: u64,
+    expiring: Expiring,
+}
+
+impl Packets {
+    /// Moves them to the outbox, whose lock the caller holds.
+    fn hand_over(&mut self, hub: &Hub, client: &Client, outbox: &mut Outbox) {
+        let config = &hub.config;
+        let link = client.link();
+        let loss = match link {
+            Link::Ended => Some(DropReason::SessionEnded),
+            Link::Offline => Some(DropReason::Offline),
+            Link::Online { .. } if link != self.link => Some(DropReason::Offline),
+            Link::Online { .. }
+                if outbox.frames.len() + self.frames.len() > config.outbox_bytes =>
+            {
+                let room = config.outbox_bytes.saturating_sub(outbox.frames.len());
+                let dropped = self.frames.truncate_frames(room);
+                hub.count_drop(Some(client), DropReason::OutboxFull, dropped);
+                None
+            }
+            Link::Online { .. } => None,
+        };
+        match loss {
+            Some(reason) if self.count > 0 => hub.count_drop(Some(client), reason, self.count),
+            Some(_) => {}
+            None => {
+                let (len, kept) = (outbox.frames.len(), self.frames.len());
+                outbox.expiring.append(len, &mut self.expiring, kept);
+                outbox.frames.append(&mut self.frames);
+                client.set_backlog(outbox);
+            }
+        }
+        self.frames = Frames::default();
+        self.count = 0;
+        self.expiring = Expiring::default();
+    }
+}
+
 /// What waits for one session until the batch ends.
 #[derive(Debug)]
 pub(crate) struct Slot {
     client: Arc<Client>,
-    /// The link as it was when the slot was opened; QoS 0 frames are encoded for it.
-    link: Link,
-    frames: Frames,
-    frame_count: u64,
-    expiring: Expiring,
+    packets: Packets,
     /// Bytes of QoS 0 frames beyond which the outbox would drop them.
     frame_bound: usize,
     deliveries: Vec<Delivery>,
     delivery_bytes: usize,
+    /// So many of them the session counts already.
+    announced: Amount,
     /// QoS 1 and 2 messages that the session can still take.
     room: Amount,
 }
 
 impl Slot {
+    /// The link as it was when the slot was opened.
     pub(crate) fn link(&self) -> Link {
-        self.link
+        self.packets.link
     }
 
     /// Whether there is room in the outbox for the first of more frames. It is not exact: the outbox itself has
     /// the last word.
     fn has_frame_room(&self) -> bool {
-        self.frames.len() < self.frame_bound
+        self.packets.frames.len() < self.frame_bound
     }
 
     /// Makes room for a QoS 1 or 2 message, if the session has it.
@@ -56,40 +100,42 @@ impl Slot {
         })
     }
 
+    /// Has the session count the QoS 1 and 2 messages that are gathered for it.
+    fn announce(&mut self) {
+        let gathered = self.gathered();
+        self.client.queue_changes(self.announced, gathered);
+        self.announced = gathered;
+    }
+
+    fn gathered(&self) -> Amount {
+        Amount {
+            messages: self.deliveries.len(),
+            bytes: self.delivery_bytes,
+        }
+    }
+
+    /// Hands the QoS 0 packets to the outbox and wakes the session's task if it sleeps.
+    fn flush_packets(&mut self, hub: &Hub) {
+        if self.packets.frames.is_empty() {
+            return;
+        }
+        let mut outbox = self.client.outbox();
+        self.packets.hand_over(hub, &self.client, &mut outbox);
+        let waker = outbox.mark();
+        drop(outbox);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
     /// Hands everything to the outbox and wakes the session's task if it sleeps.
     fn flush(mut self, hub: &Hub, returned: &mut Vec<Returned>) -> Vec<Delivery> {
-        let config = &hub.config;
-        if self.frames.is_empty() && self.deliveries.is_empty() {
+        if self.packets.frames.is_empty() && self.deliveries.is_empty() {
             return core::mem::take(&mut self.deliveries);
         }
         let mut outbox = self.client.outbox();
         let link = self.client.link();
-        let frame_loss = match link {
-            Link::Ended => Some(DropReason::SessionEnded),
-            Link::Offline => Some(DropReason::Offline),
-            Link::Online { .. } if link != self.link => Some(DropReason::Offline),
-            Link::Online { .. }
-                if outbox.frames.len() + self.frames.len() > config.outbox_bytes =>
-            {
-                let room = config.outbox_bytes.saturating_sub(outbox.frames.len());
-                let dropped = self.frames.truncate_frames(room);
-                hub.count_drop(Some(&self.client), DropReason::OutboxFull, dropped);
-                None
-            }
-            Link::Online { .. } => None,
-        };
-        match frame_loss {
-            Some(reason) if self.frame_count > 0 => {
-                hub.count_drop(Some(&self.client), reason, self.frame_count);
-            }
-            Some(_) => {}
-            None => {
-                let (len, kept) = (outbox.frames.len(), self.frames.len());
-                outbox.expiring.append(len, &mut self.expiring, kept);
-                outbox.frames.append(&mut self.frames);
-                self.client.set_backlog(&outbox);
-            }
-        }
+        self.packets.hand_over(hub, &self.client, &mut outbox);
         if !matches!(link, Link::Online { .. }) {
             // The member that a group chose has gone meanwhile.
             let chosen = self
@@ -103,6 +149,7 @@ impl Slot {
             let sizes = returned[before..].iter().map(|one| one.delivery.size());
             self.delivery_bytes -= sizes.sum::<usize>();
         }
+        self.client.queue_changes(self.announced, self.gathered());
         if link == Link::Ended {
             hub.count_drop(
                 Some(&self.client),
@@ -115,11 +162,7 @@ impl Slot {
                 }
             }
         } else if !self.deliveries.is_empty() {
-            self.client.queue_grows(Amount {
-                messages: self.deliveries.len(),
-                bytes: self.delivery_bytes,
-            });
-            let room = self.client.window_room(config);
+            let room = self.client.window_room(&hub.config);
             outbox.extend_deliveries(&mut self.deliveries, room);
         }
         let waker = outbox.mark();
@@ -194,13 +237,16 @@ impl Staging {
             _ => {
                 self.slots.push(Slot {
                     client: Arc::clone(client),
-                    link: client.link(),
-                    frames: Frames::default(),
-                    frame_count: 0,
-                    expiring: Expiring::default(),
+                    packets: Packets {
+                        link: client.link(),
+                        frames: Frames::default(),
+                        count: 0,
+                        expiring: Expiring::default(),
+                    },
                     frame_bound: config.outbox_bytes.saturating_sub(client.backlog()),
                     deliveries: self.spare.pop().unwrap_or_default(),
                     delivery_bytes: 0,
+                    announced: Amount::default(),
                     room: client.room(config),
                 });
                 self.numbers[key] = self.slots.len() as u32;
@@ -237,11 +283,12 @@ impl Staging {
         if !slot.has_frame_room() {
             return Fate::Dropped(DropReason::OutboxFull);
         }
-        slot.frame_count += count;
+        let packets = &mut slot.packets;
+        packets.count += count;
         if let Some(expires_at) = expires_at {
-            slot.expiring.mark(slot.frames.len(), expires_at);
+            packets.expiring.mark(packets.frames.len(), expires_at);
         }
-        write(&mut slot.frames);
+        write(&mut packets.frames);
         self.bytes += copied;
         Fate::Sent
     }
@@ -256,6 +303,19 @@ impl Staging {
         self.bytes += DELIVERY_BYTES;
         let size = delivery.size();
         self.slot(client, config).reserve(size)
+    }
+
+    /// Has the sessions count the QoS 1 and 2 messages that are gathered for them.
+    pub(crate) fn announce(&mut self) {
+        self.slots.iter_mut().for_each(Slot::announce);
+    }
+
+    /// Hands the QoS 0 packets to their sessions; what is above waits for the end of its unit.
+    pub(crate) fn flush_packets(&mut self, hub: &Hub) {
+        self.bytes = 0;
+        for slot in &mut self.slots {
+            slot.flush_packets(hub);
+        }
     }
 
     /// Whether so much is gathered that it should be handed over before more comes.
@@ -282,7 +342,9 @@ impl Staging {
 
     /// Forgets what a batch left that did not come to its end.
     pub(crate) fn clear(&mut self) {
-        self.slots.clear();
+        for slot in self.slots.drain(..) {
+            slot.client.queue_changes(slot.announced, Amount::default());
+        }
         self.numbers.fill(0);
         self.returned.clear();
         self.bytes = 0;

@@ -31,6 +31,8 @@ pub(crate) use crate::store::codec::FORMAT as STORE_FORMAT;
 #[cfg(test)]
 pub(crate) use crate::store::compaction::{Stage as CompactionStage, compact_interrupted};
 pub(crate) use crate::store::compaction::{compact, has_store};
+#[cfg(test)]
+pub(crate) use crate::store::engine::Reader;
 pub(crate) use crate::store::engine::{Engine, EngineError};
 pub(crate) use crate::store::fjall::{FjallEngine, OpenError, Synced, lock_directory};
 pub(crate) use crate::store::journal::sync_directory;
@@ -227,6 +229,12 @@ impl Store {
         self.shared.reading.add(span, after, done);
     }
 
+    /// Whether all that was submitted is durable, and whoever waited for it was told.
+    #[cfg(test)]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.shared.pending.load(Ordering::Relaxed) == 0
+    }
+
     /// Commits what was submitted and ends the threads. Blocks.
     pub(crate) fn close(&self) {
         self.shared.gathering().closing = true;
@@ -347,8 +355,8 @@ impl Committer {
             let due = waiting.extract_if(.., |(wanted, _)| *wanted <= ticket);
             due.map(|(_, waker)| waker).collect()
         };
-        self.shared.pending.fetch_sub(bytes, Ordering::Relaxed);
         self.shared.reading.look();
         woken.into_iter().for_each(Waker::wake);
+        self.shared.pending.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
