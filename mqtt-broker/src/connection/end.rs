@@ -65,12 +65,9 @@ impl End {
     }
 
     /// Whether the will is published: unless the client took it back with DISCONNECT 0x00
-    /// ([MQTT-3.14.4-3]), or the broker itself goes.
+    /// ([MQTT-3.14.4-3]).
     pub(crate) fn publishes_will(&self) -> bool {
-        !matches!(
-            self,
-            Self::Disconnected(ReasonCode::NORMAL_DISCONNECTION) | Self::Kicked(Kick::ShuttingDown)
-        )
+        !matches!(self, Self::Disconnected(ReasonCode::NORMAL_DISCONNECTION))
     }
 
     /// What the peer may be told in words.

@@ -15,7 +15,7 @@ use crate::counters::DropReason;
 use crate::delivery::Delivery;
 use crate::hub::Hub;
 use crate::hub::state::Subscriptions;
-use crate::store::{Op, Rest, SessionNumber, SessionRecord, Span, StoredSession, Ticket};
+use crate::store::{Op, Rest, SessionNumber, SessionRecord, Span, StoredSession};
 
 /// How long a publisher that is about to hand over what it has for the session is waited for, at a time.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -28,7 +28,8 @@ pub(crate) struct Endings {
 }
 
 impl Endings {
-    fn add(&self, client: Arc<Client>) {
+    /// Keeps the messages of a session on the disk that has ended, until shared groups have what is theirs.
+    pub(super) fn add(&self, client: Arc<Client>) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.push_back(client);
         self.added.notify_one();
@@ -58,6 +59,23 @@ fn record() -> Box<SessionRecord> {
     })
 }
 
+/// What becomes of a session in the store that has ended, and has messages there that shared groups are to get.
+/// What was in memory has been given away or is lost.
+pub(super) fn changes(
+    number: SessionNumber,
+    subscriptions: &Subscriptions,
+    in_memory: Vec<Op>,
+) -> Vec<Op> {
+    let mut ops = in_memory;
+    ops.push(Op::Session(number, record()));
+    ops.extend(
+        subscriptions
+            .iter()
+            .map(|filter| Op::Unsubscribed(number, filter.into())),
+    );
+    ops
+}
+
 /// All messages of a session that was read back, as if none of them had been read.
 fn whole_queue(stored: &StoredSession) -> Option<Rest> {
     let entries = &stored.entries;
@@ -78,27 +96,6 @@ fn whole_queue(stored: &StoredSession) -> Option<Rest> {
 }
 
 impl Hub {
-    /// Keeps the messages of a session on the disk that has ended, until shared groups have what is theirs. What was
-    /// in memory has been given away or is lost.
-    pub(super) fn end_later(
-        &self,
-        client: Arc<Client>,
-        number: SessionNumber,
-        subscriptions: &Subscriptions,
-        in_memory: Vec<Op>,
-    ) -> Option<Ticket> {
-        let mut ops = in_memory;
-        ops.push(Op::Session(number, record()));
-        ops.extend(
-            subscriptions
-                .iter()
-                .map(|filter| Op::Unsubscribed(number, filter.into())),
-        );
-        let ticket = self.store.as_ref()?.submit(&mut ops);
-        self.endings.add(client);
-        Some(ticket)
-    }
-
     /// Goes on with a session that the broker before was about to end.
     pub(super) fn resume_ending(&self, stored: StoredSession) {
         let client = self.routes.add_client("".into(), Some(stored.number));

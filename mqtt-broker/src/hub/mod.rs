@@ -83,6 +83,16 @@ pub(crate) struct Stay {
     pub(crate) will: Option<StoredWill>,
 }
 
+impl Stay {
+    /// Of a session that has no connection.
+    fn offline(state: &SessionState) -> Self {
+        Self {
+            expiry_interval: state.expiry_interval,
+            will: None,
+        }
+    }
+}
+
 impl Hub {
     pub(crate) fn new(config: Config, counters: Arc<Counters>, store: Option<Store>) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(1);
@@ -169,7 +179,11 @@ impl Hub {
 
     /// Tells the store what is known of a session now, if it is stored.
     pub(crate) fn store_session(&self, state: &SessionState, stay: &Stay) -> Option<Ticket> {
-        let (store, number) = (self.store.as_ref()?, state.client.stored?);
+        self.submit(vec![self.session_change(state, stay)?])
+    }
+
+    fn session_change(&self, state: &SessionState, stay: &Stay) -> Option<Op> {
+        let number = state.client.stored?;
         let pending = state.will.as_ref();
         let will = pending.map_or(
             stay.will.as_ref().map(|will| (will, None)),
@@ -181,7 +195,7 @@ impl Hub {
             expires_at: self.wall(state.expires_at),
             will: will.and_then(|(will, due)| will.record(self.wall(due))),
         };
-        Some(store.submit(&mut vec![Op::Session(number, Box::new(record))]))
+        Some(Op::Session(number, Box::new(record)))
     }
 
     /// Opens the link of a session that was attached: from now on it receives, and may be taken over.
@@ -216,19 +230,13 @@ impl Hub {
         state.expiry_interval = expiry_interval;
         state.expires_at = (expiry_interval != u32::MAX)
             .then(|| now + Duration::from_secs(expiry_interval.into()));
-        match will {
-            Some(will) if will.delay == 0 => self.publish_will(&will, Some(&state.client)),
-            Some(will) => {
-                let due = now + Duration::from_secs(will.delay.into());
-                state.will = Some((will, due));
-            }
-            None => {}
+        state.will = will.map(|will| {
+            let due = now + Duration::from_secs(will.delay.into());
+            (will, due)
+        });
+        if !self.publish_due_will(&mut state, now) {
+            self.store_session(&state, &Stay::offline(&state));
         }
-        let stay = Stay {
-            expiry_interval,
-            will: None,
-        };
-        self.store_session(&state, &stay);
         self.park(&id, state);
     }
 
@@ -241,16 +249,15 @@ impl Hub {
         });
     }
 
-    /// Publishes the will of a session without connection, if its delay has passed.
-    fn publish_due_will(&self, state: &mut SessionState, now: Time) {
-        if let Some((will, _)) = state.will.take_if(|(_, due)| *due <= now) {
-            self.publish_will(&will, Some(&state.client));
-            let stay = Stay {
-                expiry_interval: state.expiry_interval,
-                will: None,
-            };
-            self.store_session(state, &stay);
-        }
+    /// Publishes the will of a session without connection, if its delay has passed; returns whether it did, and
+    /// told the store of the session.
+    fn publish_due_will(&self, state: &mut SessionState, now: Time) -> bool {
+        let Some((will, _)) = state.will.take_if(|(_, due)| *due <= now) else {
+            return false;
+        };
+        let change = self.session_change(state, &Stay::offline(state));
+        self.publish_will(&will, Some(&state.client), Vec::from_iter(change));
+        true
     }
 
     /// Ends a session: its subscriptions go, its will is published, what waited for it is dropped. Returns what
@@ -295,15 +302,26 @@ impl Hub {
         }
         lost += self.return_to_groups(&client, true, waiting).len();
         self.count_drop(Some(&client), DropReason::SessionEnded, lost as u64);
-        if let Some((will, _)) = will {
-            self.publish_will(&will, None);
+        let changes = match ends_later {
+            Some(number) => endings::changes(number, &subscriptions, in_memory),
+            None => client.stored.map(Op::SessionEnded).into_iter().collect(),
+        };
+        let ticket = match will {
+            Some((will, _)) => self.publish_will(&will, None, changes),
+            None => self.submit(changes),
+        };
+        if ends_later.is_some() {
+            self.endings.add(client);
+        } else {
+            self.routes.remove_client(client.key);
         }
-        if let Some(number) = ends_later {
-            return self.end_later(client, number, &subscriptions, in_memory);
-        }
-        self.routes.remove_client(client.key);
-        let store = self.store.as_ref()?;
-        Some(store.submit(&mut vec![Op::SessionEnded(client.stored?)]))
+        ticket
+    }
+
+    /// Tells the store of changes, if there are any.
+    fn submit(&self, mut changes: Vec<Op>) -> Option<Ticket> {
+        let store = self.store.as_ref().filter(|_| !changes.is_empty())?;
+        Some(store.submit(&mut changes))
     }
 
     /// Gives what was chosen for this member of shared groups, and never sent to it, to other members.
@@ -348,7 +366,9 @@ impl Hub {
             return deliveries;
         }
         let now = self.now();
-        self.with_batch(|batch| batch.return_to_groups(self, now, from, may_wait, deliveries))
+        let offer =
+            |batch: &mut Batch| batch.return_to_groups(self, now, from, may_wait, deliveries);
+        self.with_batch(offer).0
     }
 
     /// Counts messages that did not reach `client`, or nobody in particular.
@@ -364,19 +384,25 @@ impl Hub {
         self.registry.client(id)
     }
 
-    /// Lends a batch to what does not come from a read.
-    fn with_batch<T>(&self, use_it: impl FnOnce(&mut Batch) -> T) -> T {
+    /// Lends a batch to what does not come from a read. Returns as well what the changes of the batch wait for.
+    fn with_batch<T>(&self, use_it: impl FnOnce(&mut Batch) -> T) -> (T, Option<Ticket>) {
         with_worker(|_, batch| {
             batch.begin(self);
             let result = use_it(batch);
-            batch.end(self, &[]);
-            result
+            (result, batch.end(self, &[]))
         })
     }
 
-    fn publish_will(&self, will: &StoredWill, client: Option<&Arc<Client>>) {
+    /// Publishes a will. That it is not to be published again is in `changes`, and one unit with that. Returns what
+    /// the unit waits for to be durable, if anything of it is stored.
+    fn publish_will(
+        &self,
+        will: &StoredWill,
+        client: Option<&Arc<Client>>,
+        mut changes: Vec<Op>,
+    ) -> Option<Ticket> {
         let Some((topic, publish)) = will.publish() else {
-            return;
+            return self.submit(changes);
         };
         let publisher = Publisher {
             client: client.map(|client| &**client),
@@ -387,7 +413,11 @@ impl Hub {
             topic,
             frame: None,
         };
-        self.with_batch(|batch| batch.publish(self, self.now(), publisher, &inbound, &[]));
+        let (_, ticket) = self.with_batch(|batch| {
+            batch.publish(self, self.now(), publisher, &inbound, &[]);
+            batch.ops.append(&mut changes);
+        });
+        ticket
     }
 
     /// Adds or replaces a subscription; returns whether it is new, or `None` if the session has as many as

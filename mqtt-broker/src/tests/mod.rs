@@ -9,5 +9,6 @@ mod gate;
     reason = "shared with the integration tests, which use all of it"
 )]
 mod harness;
+mod restarts;
 mod scene;
 mod units;
