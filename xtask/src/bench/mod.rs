@@ -1,5 +1,8 @@
 //! `cargo xtask bench`: what the parts of the workspace take, measured on this machine.
 
+mod broker;
+mod generator;
+mod peer;
 mod store;
 
 use anyhow::Result;
@@ -14,6 +17,8 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Bench {
+    /// This broker beside Mosquitto, rumqttd and a relay under the same loads
+    Broker(broker::Args),
     /// Messages into a stored session, against what the store takes by itself
     Store(store::Args),
 }
@@ -21,6 +26,7 @@ enum Bench {
 /// Runs the benchmark that is asked for.
 pub(crate) fn run(args: &Args) -> Result<Verdict> {
     match &args.bench {
+        Bench::Broker(args) => broker::run(args),
         Bench::Store(args) => store::run(args),
     }
 }
