@@ -31,6 +31,10 @@ pub(crate) enum LoadName {
     Idle,
     /// Retained messages stored, then delivered to a new subscriber
     Retained,
+    /// Messages of QoS 1 into the queue of a session without a connection, which stays (-I names it)
+    Queue,
+    /// Subscriptions made and dropped, and clients coming and going, each at a rate
+    Churn,
     /// No load: a relay that only copies bytes, for p2p, fanout and latency at QoS 0
     Relay,
 }
@@ -47,6 +51,8 @@ impl LoadName {
             Self::Connect => "connect",
             Self::Idle => "idle",
             Self::Retained => "retained",
+            Self::Queue => "queue",
+            Self::Churn => "churn",
             Self::Relay => "relay",
         }
     }
@@ -125,7 +131,7 @@ pub(crate) struct BenchArgs {
     /// Messages that a publisher sends at once at least [default: half a window at QoS 0, else 1]
     #[arg(long, value_name = "COUNT")]
     pub(super) burst: Option<u64>,
-    /// Messages a second of all publishers together [default: as many as the window lets; 2000 for latency]
+    /// Messages a second of all publishers together [default: as many as the window lets; 2000 for latency, 1000 for churn]
     #[arg(long, value_name = "RATE", value_parser = rate)]
     pub(super) rate: Option<f64>,
     /// At a fixed rate, send late what finds no room, and time it from when it was due; without this it is left out and counted
@@ -140,6 +146,9 @@ pub(crate) struct BenchArgs {
     /// Filters that match nothing, of each of 20 subscribers (wild)
     #[arg(long, value_name = "COUNT", default_value_t = 50)]
     pub(super) background: usize,
+    /// Filters that match nothing, held by connections beside the load, 1000 each
+    #[arg(long, value_name = "COUNT", default_value_t = 0, value_parser = held)]
+    pub(super) held: usize,
     /// Connections [default: 5000 for connect, 10000 for idle]
     #[arg(long, value_name = "COUNT")]
     pub(super) connections: Option<usize>,
@@ -149,8 +158,8 @@ pub(crate) struct BenchArgs {
     /// Seconds before the memory of idle connections is read
     #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = args::seconds)]
     pub(super) settle: Duration,
-    /// Retained messages
-    #[arg(long, value_name = "COUNT", default_value_t = 50_000)]
+    /// Retained messages, or messages of the queue
+    #[arg(long, value_name = "COUNT", default_value_t = 50_000, alias = "queued")]
     pub(super) retained: usize,
     /// What the subscriber of retained messages subscribes to
     #[arg(long, value_name = "FILTER", default_value = "#", value_parser = filter)]
@@ -202,6 +211,13 @@ fn clients(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(clients @ 1..=20_000) => Ok(clients),
         _ => Err("it must be 1 to 20000".to_owned()),
+    }
+}
+
+fn held(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(filters @ 0..=10_000_000) => Ok(filters),
+        _ => Err("it must be 0 to 10000000".to_owned()),
     }
 }
 

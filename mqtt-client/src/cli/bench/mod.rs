@@ -4,6 +4,7 @@
 
 mod account;
 mod args;
+mod churn;
 mod clock;
 mod engine;
 mod idle;
@@ -40,6 +41,8 @@ use super::Failure;
 const LARGEST_PAYLOAD: usize = 16 << 20;
 /// Messages a second of the load `latency`.
 const SPARSE: f64 = 2000.0;
+/// Changes a second of the load `churn`, of each kind.
+const CHURN: f64 = 1000.0;
 /// Files that a process has besides its connections.
 const OTHER_FILES: usize = 32;
 
@@ -136,9 +139,13 @@ fn measure(args: BenchArgs, server: SocketAddr) -> Result<Figures, Failed> {
             prefix: args
                 .id_prefix
                 .unwrap_or_else(|| format!("b{}", std::process::id())),
+            lasting: false,
         },
         prefix: args.prefix,
-        qos: args.qos,
+        qos: match args.load {
+            LoadName::Queue => args.qos.max(QoS::AtLeastOnce),
+            _ => args.qos,
+        },
         payload: args.payload,
         duration: args.seconds,
         warmup: args.warmup,
@@ -153,6 +160,7 @@ fn measure(args: BenchArgs, server: SocketAddr) -> Result<Figures, Failed> {
             .or((args.load == LoadName::Latency).then_some(SPARSE)),
         open_loop: args.open_loop,
         count: args.count,
+        held: args.held,
         drain: args.drain,
     };
     let connections = |default| idle::Options {
@@ -171,15 +179,17 @@ fn measure(args: BenchArgs, server: SocketAddr) -> Result<Figures, Failed> {
             allow_files(options.connections)?;
             return idle::idle(&bench, options);
         }
-        LoadName::Retained => {
+        LoadName::Churn => return churn::run(&bench, args.rate.unwrap_or(CHURN)),
+        LoadName::Retained | LoadName::Queue => {
             let options = retained::Options {
                 messages: args.retained,
+                filter: args.filter,
+                store_only: args.store_only,
+                queue: args.load == LoadName::Queue,
                 window: traffic.window.unwrap_or(match bench.qos {
                     QoS::AtMostOnce => 200,
                     _ => 20,
                 }),
-                filter: args.filter,
-                store_only: args.store_only,
             };
             return retained::run(&bench, &options);
         }
@@ -195,7 +205,7 @@ fn measure(args: BenchArgs, server: SocketAddr) -> Result<Figures, Failed> {
         _ => number,
     };
     let load = Load::new(shape, number, subscribers, &bench.prefix, args.background);
-    allow_files(load.publishers + load.subscribers)?;
+    allow_files(load.publishers + load.subscribers + args.held / 1000 + 1)?;
     traffic::run(&bench, load, &traffic)
 }
 

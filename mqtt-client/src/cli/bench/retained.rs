@@ -1,4 +1,5 @@
-//! The load `retained`: stores retained messages, then lets a new subscriber have them all.
+//! The load `retained`, which stores retained messages and lets a new subscriber have them all, and the
+//! load `queue`, which leaves as many messages in the queue of a session without a connection.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::meter::{Meter, Reading};
 use super::publisher::{Complaints, Publisher};
 use super::report::Figures;
 use super::setup::{self, Setup};
-use super::wire::{self, Stamp, Template};
+use super::wire::{self, Identity, Stamp, Template};
 use super::{Bench, Failed};
 
 /// Topics that share a level above the last.
@@ -30,6 +31,8 @@ pub(super) struct Options {
     pub(super) filter: String,
     /// Only stores them, and lets them stay.
     pub(super) store_only: bool,
+    /// They are not retained, but wait for a session that is not there.
+    pub(super) queue: bool,
 }
 
 /// What a subscriber got.
@@ -55,6 +58,9 @@ pub(super) fn run(bench: &Bench, options: &Options) -> Result<Figures, Failed> {
         qos: bench.qos,
         concurrency: 1,
     };
+    if options.queue {
+        leave_session(bench, clock)?;
+    }
     let opened = setup
         .open(&mut engine, 1, clock, |_| ("p0".to_owned(), Vec::new()))?
         .all()?;
@@ -65,7 +71,8 @@ pub(super) fn run(bench: &Bench, options: &Options) -> Result<Figures, Failed> {
     let templates = (0..options.messages)
         .map(|number| {
             let version = bench.identity.version;
-            Template::new(&topics(number), bench.qos, true, bench.payload, version)
+            let retain = !options.queue;
+            Template::new(&topics(number), bench.qos, retain, bench.payload, version)
         })
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Failed::new(error.to_string()))?;
@@ -78,7 +85,7 @@ pub(super) fn run(bench: &Bench, options: &Options) -> Result<Figures, Failed> {
     let stored = publisher.acknowledged;
 
     let mut figures = Figures::new(bench);
-    figures.count("retained", options.messages as u64);
+    figures.count("messages", options.messages as u64);
     figures.count("sent", publisher.sent);
     figures.account("unacknowledged", publisher.sent - stored, true);
     figures.account("acks_refused", complaints.refused, true);
@@ -91,7 +98,7 @@ pub(super) fn run(bench: &Bench, options: &Options) -> Result<Figures, Failed> {
         "store_rss_bytes_per_message",
         storing.broker.rss_growth as f64 / stored as f64,
     );
-    if !options.store_only {
+    if !options.store_only && !options.queue {
         deliver(
             bench,
             &mut engine,
@@ -111,6 +118,29 @@ pub(super) fn run(bench: &Bench, options: &Options) -> Result<Figures, Failed> {
     figures.failures(&engine.failures);
     setup::leave(&mut engine, &bench.identity);
     Ok(figures)
+}
+
+/// Makes a session that wants all messages, and leaves it.
+fn leave_session(bench: &Bench, clock: Clock) -> Result<(), Failed> {
+    let mut engine = Engine::new()?;
+    let identity = Identity {
+        lasting: true,
+        ..bench.identity.clone()
+    };
+    let setup = Setup {
+        server: bench.server,
+        identity: &identity,
+        qos: bench.qos,
+        concurrency: 1,
+    };
+    let filter = format!("{}/retained/#", bench.prefix);
+    setup
+        .open(&mut engine, 1, clock, |_| {
+            ("q".to_owned(), vec![filter.clone()])
+        })?
+        .all()?;
+    setup::leave(&mut engine, &identity);
+    Ok(())
 }
 
 /// Publishes until everything is acknowledged: at QoS 0 by a PINGRESP after each window.

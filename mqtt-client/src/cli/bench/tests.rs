@@ -27,6 +27,7 @@ fn run(server: SocketAddr, load: Load, count: u64, rate: Option<f64>, open_loop:
             username: None,
             password: None,
             prefix: "test".to_owned(),
+            lasting: false,
         },
         prefix: "bench".to_owned(),
         qos: QoS::AtMostOnce,
@@ -42,6 +43,7 @@ fn run(server: SocketAddr, load: Load, count: u64, rate: Option<f64>, open_loop:
         rate,
         open_loop,
         count: Some(count),
+        held: 0,
         drain: Duration::from_millis(100),
     };
     traffic::run(&bench, load, &options).unwrap()

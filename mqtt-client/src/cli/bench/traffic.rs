@@ -28,6 +28,8 @@ const QUIET: u64 = 200_000_000;
 const PACED_WINDOW: u64 = 1000;
 /// Bytes under way in all, about.
 const FLYING: usize = 4 << 20;
+/// Filters of a connection that only holds some which match nothing.
+const HELD: usize = 1000;
 /// Connections that are opened at once.
 const CONCURRENCY: usize = 64;
 
@@ -45,6 +47,8 @@ pub(super) struct Options {
     pub(super) open_loop: bool,
     /// Messages of each publisher.
     pub(super) count: Option<u64>,
+    /// Filters that match nothing, held by connections beside the load.
+    pub(super) held: usize,
     /// How long missing messages are waited for.
     pub(super) drain: Duration,
 }
@@ -163,6 +167,19 @@ pub(super) fn run(bench: &Bench, load: Load, options: &Options) -> Result<Figure
             options.count.unwrap_or(u64::MAX),
         ));
     }
+    let prefix = &bench.prefix;
+    setup
+        .open(&mut engine, options.held.div_ceil(HELD), clock, |number| {
+            let filters = (number * HELD..options.held.min((number + 1) * HELD)).map(|filter| {
+                let (site, device) = (filter % 1000, filter / 1000);
+                match filter % 10 {
+                    3 => format!("{prefix}-held/{site}/device/+/{device}"),
+                    _ => format!("{prefix}-held/{site}/device/{device}/value"),
+                }
+            });
+            (format!("h{number}"), filters.collect())
+        })?
+        .all()?;
     let span = window.max(PACED_WINDOW);
     let pace = match options.rate {
         Some(rate) => Some(Pace::start(rate, clock.now(), engine.registry())?),
@@ -360,6 +377,10 @@ impl Traffic<'_> {
                 self.engine.read(event.token, |header, body, out| {
                     publisher.handle(header, body, version, &mut account.complaints, out);
                 });
+            } else {
+                // Nothing was to come to a filter that matches nothing.
+                self.engine
+                    .read(event.token, |_, _, _| account.damage.misrouted += 1);
             }
         }
     }
@@ -375,6 +396,7 @@ impl Traffic<'_> {
         figures.count("subscribers", load.subscribers as u64);
         figures.count("window", window);
         figures.count("burst", burst);
+        figures.count("held_filters", self.options.held as u64);
         if let Some(rate) = self.options.rate {
             figures.number("rate", rate);
             figures.flag("open_loop", self.options.open_loop);

@@ -4,7 +4,7 @@ use bytes::BufMut;
 use mqtt_codec::{
     Ack, ConnAck, Connect, DecodeError, Disconnect, EncodeError, FixedHeader, Packet, PacketId,
     PacketType, ProtocolVersion, Publish, QoS, ReasonCode, Subscribe, SubscribeFilter,
-    SubscribeProperties, TopicFilter, TopicName,
+    SubscribeProperties, TopicFilter, TopicName, Unsubscribe, UnsubscribeProperties,
 };
 
 /// Bytes at the start of a payload that say which message it is: publisher, number, time.
@@ -119,13 +119,21 @@ pub(super) struct Identity {
     pub(super) password: Option<Vec<u8>>,
     /// What every client identifier begins with.
     pub(super) prefix: String,
+    /// Sessions outlive their connections.
+    pub(super) lasting: bool,
 }
+
+/// How long a session lasts that outlives its connection, in seconds.
+const LASTING: u32 = 24 * 60 * 60;
 
 impl Identity {
     pub(super) fn connect(&self, name: &str, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         let client_id = format!("{}{name}", self.prefix);
         let mut connect = Connect::new(self.version, &client_id);
         connect.keep_alive = self.keep_alive;
+        connect.clean_start = !self.lasting;
+        connect.properties.session_expiry_interval =
+            (self.lasting && self.version.has_session_expiry()).then_some(LASTING);
         connect.username = self.username.as_deref();
         connect.password = self.password.as_deref();
         connect.encode(self.version, out)
@@ -147,6 +155,21 @@ pub(super) fn subscribe(
             .map(|filter| SubscribeFilter::new(TopicFilter::assume_valid(filter), qos))
             .collect(),
         properties: SubscribeProperties::default(),
+    }
+    .encode(version, out)
+}
+
+/// Appends an UNSUBSCRIBE of a filter, which must be valid.
+pub(super) fn unsubscribe(
+    id: PacketId,
+    filter: &str,
+    version: ProtocolVersion,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    Unsubscribe {
+        packet_id: id,
+        filters: vec![TopicFilter::assume_valid(filter)],
+        properties: UnsubscribeProperties::default(),
     }
     .encode(version, out)
 }
