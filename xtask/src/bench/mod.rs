@@ -3,6 +3,7 @@
 mod broker;
 mod generator;
 mod peer;
+mod scale;
 mod store;
 
 use anyhow::Result;
@@ -19,6 +20,8 @@ pub(crate) struct Args {
 enum Bench {
     /// This broker beside Mosquitto, rumqttd and a relay under the same loads
     Broker(broker::Args),
+    /// Cost and memory as the work grows, plotted
+    Scale(scale::Args),
     /// Messages into a stored session, against what the store takes by itself
     Store(store::Args),
 }
@@ -27,6 +30,7 @@ enum Bench {
 pub(crate) fn run(args: &Args) -> Result<Verdict> {
     match &args.bench {
         Bench::Broker(args) => broker::run(args),
+        Bench::Scale(args) => scale::run(args),
         Bench::Store(args) => store::run(args),
     }
 }

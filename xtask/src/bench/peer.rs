@@ -59,13 +59,8 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts it with its files in `folder`, which is emptied, and `more` arguments.
-    pub(super) fn start(
-        peer: Peer,
-        programs: &Programs,
-        folder: &Path,
-        more: &[&str],
-    ) -> Result<Self> {
+    /// Starts it with its files in `folder`, which is emptied.
+    pub(super) fn start(peer: Peer, programs: &Programs, folder: &Path) -> Result<Self> {
         if folder.exists() {
             fs::remove_dir_all(folder)?;
         }
@@ -113,7 +108,6 @@ impl Server {
                 Some(address)
             }
         };
-        command.args(more);
         let mut process = Running::start(&mut command, None)?;
         let address = match told {
             Some(address) => {

@@ -112,7 +112,7 @@ fn measure(
     programs: &Programs,
     folder: &std::path::Path,
 ) -> Result<Figures> {
-    let server = Server::start(peer, programs, folder, &[])?;
+    let server = Server::start(peer, programs, folder)?;
     let figures = match load.arguments(args.seconds, args.warmup) {
         Some(arguments) => programs.load(&arguments, server.address, Some(server.id())),
         None => server.memory().map(|memory| {
