@@ -186,7 +186,7 @@ impl Client {
             post: Arc::clone(&post),
         };
         let outputs = Outputs {
-            registry: Registry::new(held, post),
+            registry: Registry::new(held, post, !options.outlives_connection()),
             state: state_sender,
             events,
         };

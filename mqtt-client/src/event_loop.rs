@@ -372,9 +372,8 @@ impl EventLoop {
 
     /// A subscription was dropped.
     pub(crate) fn reader_dropped(&mut self, link: Option<&mut Link>, id: HandleId) {
-        let session_ends = !self.options.outlives_connection();
         let registry = &mut self.outputs.registry;
-        let filters = registry.dropped(id, session_ends);
+        let filters = registry.dropped(id);
         if let Some(link) = link
             && !filters.is_empty()
         {

@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod authentication;
+#[cfg(feature = "blocking")]
+pub mod blocking;
 mod client;
 mod control;
 mod dispatch;

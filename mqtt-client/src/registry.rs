@@ -55,17 +55,20 @@ pub(crate) struct Registry {
     /// What nobody claims.
     held: Arc<Mailbox>,
     post: Arc<Post>,
+    /// The session ends with the connection: nobody comes back for its messages.
+    session_ends: bool,
     last_identifier: u32,
     route: Route,
 }
 
 impl Registry {
-    pub(crate) fn new(held: Arc<Mailbox>, post: Arc<Post>) -> Self {
+    pub(crate) fn new(held: Arc<Mailbox>, post: Arc<Post>, session_ends: bool) -> Self {
         Self {
             entries: Vec::new(),
             handles: HashMap::new(),
             held,
             post,
+            session_ends,
             last_identifier: 0,
             route: Route::default(),
         }
@@ -148,7 +151,7 @@ impl Registry {
             });
             for message in waiting {
                 if let Some(message) = handle.mailbox.push(message) {
-                    self.hold(message);
+                    self.give_up(handle, message);
                 }
             }
         }
@@ -213,7 +216,7 @@ impl Registry {
 
     /// A handle was dropped. Returns the filters that are to be unsubscribed: those that nobody else
     /// reads, if the session ends with the connection.
-    pub(crate) fn dropped(&mut self, id: HandleId, session_ends: bool) -> Vec<String> {
+    pub(crate) fn dropped(&mut self, id: HandleId) -> Vec<String> {
         let Some(handle) = self.handles.remove(&id) else {
             return Vec::new();
         };
@@ -221,7 +224,7 @@ impl Registry {
             .entries
             .iter()
             .any(|entry| entry.readers.iter().any(|reader| reader.id == id));
-        let orphans = if session_ends {
+        let orphans = if self.session_ends {
             self.leave(id)
         } else {
             self.forget_reader(id);
@@ -231,7 +234,7 @@ impl Registry {
             if self.post.is_stale(&message) {
                 continue;
             }
-            if session_ends || !was_subscribed {
+            if self.session_ends || !was_subscribed {
                 message.acknowledge();
             } else {
                 self.deliver_again(message);
@@ -340,7 +343,7 @@ impl Registry {
             [] => self.hold(message),
             [reader] => {
                 if let Some(message) = reader.mailbox.push(message) {
-                    self.hold(message);
+                    self.give_up(reader, message);
                 }
             }
             readers => {
@@ -352,6 +355,20 @@ impl Registry {
                 }
             }
         }
+    }
+
+    /// A message came for a reader that has just gone. What it had not taken goes first.
+    fn give_up(&self, reader: &Handle, message: Received) {
+        if self.session_ends {
+            message.acknowledge();
+            return;
+        }
+        for unread in reader.mailbox.take_where(|_| true) {
+            if !self.post.is_stale(&unread) {
+                self.hold(unread);
+            }
+        }
+        self.hold(message);
     }
 
     /// Keeps a message until it is claimed.
@@ -420,7 +437,7 @@ mod tests {
     #[test]
     fn identifiers_are_not_given_twice() {
         let post = Arc::new(Post::default());
-        let mut registry = Registry::new(Mailbox::new(1), post);
+        let mut registry = Registry::new(Mailbox::new(1), post, true);
         let first = registry.identifier().unwrap();
         let options = SubscribeOptions::new().identifier(first);
         registry.claim(&[Filter::new("a").unwrap()], &options, None);

@@ -13,6 +13,10 @@ use crate::{
 
 /// The crates that build without the standard library.
 const NO_STD: [&str; 3] = ["ternmq-codec", "ternmq-router", "ternmq-session"];
+/// What every step of the whole workspace turns on besides the defaults.
+const FEATURES: [&str; 2] = ["--features", "ternmq-client/blocking"];
+/// The features of the client library, each of which is built alone as well.
+const CLIENT_FEATURES: [&str; 5] = ["", "tls", "websocket", "proxy", "blocking"];
 /// The version of cargo-nextest that is installed where there is none.
 const NEXTEST: &str = "^0.9";
 /// How often `--full` runs the whole test suite.
@@ -89,10 +93,14 @@ fn step(name: &str, full: bool) -> Result<Verdict> {
         "doc" => execute(
             cargo()
                 .args(["doc", "--workspace", "--no-deps", "--locked"])
+                .args(FEATURES)
                 .env("RUSTDOCFLAGS", "-D warnings"),
         )
         .map(Verdict::from),
-        "test" => execute(cargo().args(["test", "--workspace", "--locked"])).map(Verdict::from),
+        "test" => {
+            let all = ["test", "--workspace", "--locked"];
+            execute(cargo().args(all).args(FEATURES)).map(Verdict::from)
+        }
         "conformance" => conformance::run(&conformance::Args::missing()),
         "no-std" => no_std().map(Verdict::from),
         "fuzz" => {
@@ -121,7 +129,22 @@ fn format() -> Result<()> {
 
 fn clippy() -> Result<()> {
     let all = ["clippy", "--workspace", "--all-targets", "--locked"];
-    execute(cargo().args(all).args(["--", "-D", "warnings"]))?;
+    execute(
+        cargo()
+            .args(all)
+            .args(FEATURES)
+            .args(["--", "-D", "warnings"]),
+    )?;
+    for feature in CLIENT_FEATURES {
+        let library = ["clippy", "--package", "ternmq-client", "--lib", "--locked"];
+        let alone = ["--no-default-features", "--features", feature];
+        execute(
+            cargo()
+                .args(library)
+                .args(alone)
+                .args(["--", "-D", "warnings"]),
+        )?;
+    }
     if fuzz_manifest().exists() {
         execute(fuzz_cargo("clippy").args(["--", "-D", "warnings"]))?;
     }

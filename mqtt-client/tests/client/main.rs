@@ -1,8 +1,12 @@
 //! The client against a scripted server on streams in memory, in virtual time, and its program
 //! against one on a port that the system chooses. Nothing sleeps.
 
+#[cfg(feature = "blocking")]
+mod blocking;
 mod echo;
+mod examples;
 mod handshake;
+mod handshakes;
 mod incoming;
 mod lifetime;
 mod peer;
@@ -10,6 +14,8 @@ mod peer;
 mod program;
 mod publish;
 mod reconnect;
+mod simulation;
 mod subscribe;
+mod subscriptions;
 #[cfg(all(unix, feature = "tls", feature = "websocket", feature = "proxy"))]
 mod transports;

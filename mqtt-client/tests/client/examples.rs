@@ -1,0 +1,123 @@
+//! The examples run, against a broker in this process.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use mqtt_broker::{Broker, Config};
+use mqtt_client::{Client, Filter, Message, Options, QoS};
+use tokio::net::TcpListener;
+
+#[allow(dead_code, unreachable_pub, reason = "an example is a program")]
+#[path = "../../examples/bridge.rs"]
+mod bridge;
+#[allow(dead_code, unreachable_pub, reason = "an example is a program")]
+#[path = "../../examples/dashboard.rs"]
+mod dashboard;
+#[allow(dead_code, unreachable_pub, reason = "an example is a program")]
+#[path = "../../examples/sensor.rs"]
+mod sensor;
+#[allow(dead_code, unreachable_pub, reason = "an example is a program")]
+#[path = "../../examples/service.rs"]
+mod service;
+
+/// A broker on a port that the system chooses; its URL.
+async fn broker() -> String {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("mqtt://{}", listener.local_addr().unwrap());
+    let broker = Broker::new(Config::default());
+    tokio::spawn(async move {
+        while let Ok((stream, peer)) = listener.accept().await {
+            broker.serve(stream, peer);
+        }
+    });
+    url
+}
+
+async fn connect(url: &str) -> Client {
+    let options = Options::from_url(url).unwrap();
+    Client::connect(options).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_service_answers() {
+    let url = broker().await;
+    let answer = async {
+        loop {
+            // The service may not have subscribed yet: it is asked until it has.
+            let client = connect(&url).await;
+            let probe = Message::new("services/add", "").unwrap();
+            let reason = client.publish(probe.qos(QoS::AtLeastOnce)).await.unwrap();
+            if reason.await.unwrap() == mqtt_client::ReasonCode::SUCCESS {
+                return service::ask(&url, "1 2 39").await.unwrap();
+            }
+        }
+    };
+    tokio::select! {
+        answer = answer => assert_eq!(answer, "42"),
+        outcome = service::serve(&url) => panic!("{outcome:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_bridge_passes_on() {
+    let (from, to) = (broker().await, broker().await);
+    let destination = connect(&to).await;
+    let mut arriving = destination
+        .subscribe(Filter::new("#").unwrap())
+        .await
+        .unwrap();
+    let source = connect(&from).await;
+    let check = async {
+        loop {
+            let message = Message::new("sensors/1", "21")
+                .unwrap()
+                .qos(QoS::AtLeastOnce);
+            let reason = source.publish(message).await.unwrap().await.unwrap();
+            if reason == mqtt_client::ReasonCode::SUCCESS {
+                return arriving.recv().await.unwrap();
+            }
+        }
+    };
+    tokio::select! {
+        message = check => assert_eq!(message.topic(), "sensors/1"),
+        outcome = bridge::bridge(&from, &to, "sensors/#") => panic!("{outcome:?}"),
+    }
+}
+
+/// Writes to a screen that the test can look at.
+#[derive(Clone, Default)]
+struct Screen(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Screen {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_dashboard_shows_a_sensor() {
+    let url = broker().await;
+    let screen = Screen::default();
+    let mut out = screen.clone();
+    let client = sensor::start(&url).unwrap();
+    let shown = async {
+        loop {
+            tokio::task::yield_now().await;
+            let text = String::from_utf8_lossy(&screen.0.lock().unwrap()).into_owned();
+            if text.contains("sensors/example/reading") && text.contains("connected as") {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = shown => {}
+        outcome = dashboard::watch(&url, "sensors/#", &mut out) => panic!("{outcome:?}"),
+        outcome = sensor::measure(&client, Duration::from_millis(1)) => panic!("{outcome:?}"),
+    }
+}
