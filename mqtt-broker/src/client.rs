@@ -5,9 +5,12 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use core::task::Waker;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use arc_swap::ArcSwapOption;
+use mqtt_codec::{QoS, TopicFilter, TopicName};
 use mqtt_session::Outgoing;
 
 use crate::amount::Amount;
+use crate::auth::Access;
 use crate::config::Config;
 use crate::counters::{Counters, DropReason};
 use crate::delivery::Delivery;
@@ -76,6 +79,8 @@ pub(crate) enum Kick {
     TakenOver,
     /// The broker stops.
     ShuttingDown,
+    /// A new configuration does not let it in.
+    NoLongerAdmitted,
 }
 
 /// What publishers left for a session's task, or for its next connection.
@@ -153,6 +158,8 @@ pub(crate) struct Client {
     backlog: AtomicUsize,
     /// Messages wait because the client has not acknowledged those before them.
     busy: AtomicBool,
+    /// Who its owner is, and what that may do; none: everything.
+    pub(crate) access: ArcSwapOption<Access>,
     /// What was dropped on the way to this session, once anything was.
     dropped: OnceLock<Box<Counters>>,
     outbox: Mutex<Outbox>,
@@ -171,6 +178,7 @@ impl Client {
             waiting: AtomicUsize::new(0),
             backlog: AtomicUsize::new(0),
             busy: AtomicBool::new(false),
+            access: ArcSwapOption::empty(),
             dropped: OnceLock::new(),
             outbox: Mutex::new(Outbox {
                 window: stored.map(|_| Box::new(Window::new())),
@@ -390,6 +398,30 @@ impl Client {
     pub(crate) fn queue_changes(&self, was: Amount, is: Amount) {
         change(&self.queued, was.bytes, is.bytes);
         change(&self.queued_messages, was.messages, is.messages);
+    }
+
+    /// The highest QoS at which it gets messages of a topic; none: it gets none.
+    pub(crate) fn may_receive(&self, topic: TopicName<'_>) -> Option<QoS> {
+        match &*self.access.load() {
+            Some(access) => access.receive(topic),
+            None => Some(QoS::ExactlyOnce),
+        }
+    }
+
+    /// The highest QoS at which it may subscribe; none: it may not.
+    pub(crate) fn may_subscribe(&self, filter: TopicFilter<'_>) -> Option<QoS> {
+        match &*self.access.load() {
+            Some(access) => access.subscribe(filter),
+            None => Some(QoS::ExactlyOnce),
+        }
+    }
+
+    /// Whether it may publish such messages.
+    pub(crate) fn may_publish(&self, topic: TopicName<'_>, qos: QoS, retain: bool) -> bool {
+        match &*self.access.load() {
+            Some(access) => access.publish(topic).allows(qos, retain),
+            None => true,
+        }
     }
 
     /// Tells the connection, if there is one, that it must end.

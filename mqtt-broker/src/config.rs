@@ -5,6 +5,8 @@ use core::time::Duration;
 
 use mqtt_codec::QoS;
 
+use crate::auth::Authority;
+
 /// When what was acknowledged is safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
@@ -96,6 +98,8 @@ pub struct Config {
     pub message_rate: Option<NonZeroU32>,
     /// The same of bytes of packets of any kind. Default: no bound.
     pub byte_rate: Option<NonZeroU32>,
+    /// Who is let in, and what they may do. Default: everybody, and everything.
+    pub auth: Authority,
     /// Time from the accepted socket to the end of CONNECT. Default 10 s.
     pub connect_timeout: Duration,
     /// Time that a write may make no progress before the connection is closed. Default 60 s.
@@ -151,6 +155,7 @@ impl Default for Config {
             max_entering: 2_000,
             message_rate: None,
             byte_rate: None,
+            auth: Authority::default(),
             connect_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(60),
             shutdown_timeout: Duration::from_secs(5),

@@ -4,6 +4,8 @@
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use crate::auth::{Denial, Denials};
+
 /// Why a message did not reach a receiver. Whoever drops a message must name one of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -32,11 +34,14 @@ pub enum DropReason {
     RetainedFull,
     /// It is not retained: it is larger than a retained message may be.
     RetainedTooLarge,
+    /// It waited for a client that may not receive it any more, or is retained and this client may not
+    /// receive it.
+    NotAuthorized,
 }
 
 impl DropReason {
     /// Every reason, in the order in which counters are printed.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::OutboxFull,
         Self::QueueFull,
         Self::Expired,
@@ -49,6 +54,7 @@ impl DropReason {
         Self::Unsendable,
         Self::RetainedFull,
         Self::RetainedTooLarge,
+        Self::NotAuthorized,
     ];
 
     /// The name under which the counter is printed.
@@ -66,6 +72,7 @@ impl DropReason {
             Self::Unsendable => "unsendable",
             Self::RetainedFull => "retained full",
             Self::RetainedTooLarge => "retained too large",
+            Self::NotAuthorized => "not authorized",
         }
     }
 }
@@ -155,6 +162,7 @@ pub struct Counters {
     dropped: [AtomicU64; DropReason::ALL.len()],
     refused: [AtomicU64; RefusalReason::ALL.len()],
     throttled: AtomicU64,
+    denials: Denials,
     commits: [Commits; SIZES],
     records: AtomicU64,
 }
@@ -185,6 +193,11 @@ impl Counters {
         self.throttled.load(Ordering::Relaxed)
     }
 
+    /// How often clients were not let do this since the start.
+    pub fn denied(&self, what: Denial) -> u64 {
+        self.denials.get(what)
+    }
+
     /// Every counter that is not zero, one a line.
     #[must_use]
     pub fn report(&self) -> String {
@@ -202,7 +215,13 @@ impl Counters {
                 0 => None,
                 count => Some(format!("dropped, {reason}: {count}\n")),
             });
-        let mut report: String = lines.chain(others).collect();
+        let denied = Denial::ALL
+            .iter()
+            .filter_map(|&what| match self.denied(what) {
+                0 => None,
+                count => Some(format!("denied, {what}: {count}\n")),
+            });
+        let mut report: String = lines.chain(others).chain(denied).collect();
         for (size, commits) in self.commits.iter().enumerate() {
             let count = commits.count.load(Ordering::Relaxed);
             if count > 0 {
@@ -236,6 +255,10 @@ impl Counters {
 
     pub(crate) fn count_throttled(&self) {
         self.throttled.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_denial(&self, what: Denial) {
+        self.denials.count(what);
     }
 
     pub(crate) fn count_drop(&self, reason: DropReason, messages: u64) {

@@ -6,6 +6,7 @@
 extern crate self as mqtt_broker;
 
 mod amount;
+pub mod auth;
 mod client;
 mod config;
 mod connection;

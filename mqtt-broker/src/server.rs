@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
+use crate::auth::{AuthError, AuthSettings};
 use crate::config::Config;
 use crate::connection::{self, Arrival};
 use crate::counters::{Counters, DropReason, RefusalReason};
@@ -111,6 +112,16 @@ impl Broker {
     fn with_store(config: Config, counters: Arc<Counters>, store: Option<Store>) -> Self {
         let hub = Arc::new(Hub::new(config, Arc::clone(&counters), store));
         Self { hub, counters }
+    }
+
+    /// Reads the files of authentication and permissions anew and applies what they say, to clients that are
+    /// connected as well: who would not be let in any more is disconnected, and what is no longer allowed is
+    /// denied from now on. Blocks while it reads.
+    ///
+    /// # Errors
+    /// A file cannot be read, or a line of it says nothing: then everything stays as it was.
+    pub fn reload_auth(&self, settings: &AuthSettings) -> Result<(), AuthError> {
+        self.hub.reload_auth(settings)
     }
 
     /// What this broker counts.

@@ -13,15 +13,17 @@ use tokio::task::unconstrained;
 use tokio::time::{Sleep, sleep_until};
 
 use crate::amount::Amount;
+use crate::auth::{Guard, LogLimit};
 use crate::client::{Client, Link};
 use crate::connection::durable::Waits;
 use crate::connection::end::End;
-use crate::connection::handshake::{self, Handshake};
+use crate::connection::handshake::{self, Handshake, Refusal};
+use crate::connection::login;
 use crate::connection::output::Output;
 use crate::connection::throttle::Throttle;
 use crate::delivery::Delivery;
 use crate::gate::Place;
-use crate::hub::{Batch, Hub, SessionState, Stay, is_busy, packet_limit, with_worker};
+use crate::hub::{Batch, Hub, NotYours, SessionState, Stay, is_busy, packet_limit, with_worker};
 use crate::message::Layout;
 use crate::policy::ListenerOptions;
 use crate::transport::Stream;
@@ -72,6 +74,9 @@ pub(crate) struct Driver {
     timer: Option<Pin<Box<Sleep>>>,
     /// When `timer` fires.
     armed: Time,
+    /// What was allowed lately, where not everything is.
+    pub(crate) guard: Guard,
+    pub(crate) denials: LogLimit,
 }
 
 impl Driver {
@@ -80,12 +85,13 @@ impl Driver {
         hub: Arc<Hub>,
         options: Arc<ListenerOptions>,
         handshake: Handshake,
-    ) -> Self {
+    ) -> Result<Self, Refusal> {
         let Handshake {
             client_id,
             assigned,
             clean_start,
             will,
+            access,
             packet,
             place,
         } = handshake;
@@ -96,7 +102,11 @@ impl Driver {
             }),
             will,
         };
-        let (mut state, session_present) = hub.attach(&client_id, clean_start, &stay).await;
+        let attached = hub.attach(&client_id, clean_start, &stay, access).await;
+        let (mut state, session_present) = match attached {
+            Ok(attached) => attached,
+            Err(NotYours) => return Err(packet.with_connect(|it| login::not_yours(&hub, it))),
+        };
         let session = state
             .session
             .take()
@@ -130,7 +140,7 @@ impl Driver {
                 max_packet_size,
             },
         );
-        Self {
+        Ok(Self {
             hub,
             options,
             client,
@@ -152,11 +162,19 @@ impl Driver {
             throttle,
             timer: None,
             armed: Time::ZERO,
-        }
+            guard: Guard::default(),
+            denials: LogLimit::default(),
+        })
     }
 
     pub(crate) fn client_id(&self) -> &str {
         &self.client.id
+    }
+
+    /// The user that the session belongs to.
+    pub(crate) fn user(&self) -> Option<Arc<str>> {
+        let access = self.client.access.load();
+        access.as_ref()?.owner.user().cloned()
     }
 
     pub(crate) fn version(&self) -> ProtocolVersion {

@@ -61,6 +61,7 @@ impl End {
             Self::KeepAlive => Some(ReasonCode::KEEP_ALIVE_TIMEOUT),
             Self::Kicked(Kick::TakenOver) => Some(ReasonCode::SESSION_TAKEN_OVER),
             Self::Kicked(Kick::ShuttingDown) => Some(ReasonCode::SERVER_SHUTTING_DOWN),
+            Self::Kicked(Kick::NoLongerAdmitted) => Some(ReasonCode::NOT_AUTHORIZED),
         }
     }
 
@@ -176,6 +177,9 @@ impl fmt::Display for End {
             Self::WriteStalled => f.write_str("the client reads nothing: write timed out"),
             Self::Kicked(Kick::TakenOver) => f.write_str("taken over by another connection"),
             Self::Kicked(Kick::ShuttingDown) => f.write_str("the broker shuts down"),
+            Self::Kicked(Kick::NoLongerAdmitted) => {
+                f.write_str("the configuration does not let it in any more")
+            }
         }
     }
 }

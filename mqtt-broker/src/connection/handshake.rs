@@ -12,8 +12,9 @@ use mqtt_session::{Negotiated, ServerLimits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout_at;
 
+use crate::auth::Access;
 use crate::config::Config;
-use crate::connection::Arrival;
+use crate::connection::{Arrival, login};
 use crate::counters::RefusalReason;
 use crate::gate::{self, Place};
 use crate::hub::Hub;
@@ -35,6 +36,8 @@ pub(crate) struct Handshake {
     pub(crate) assigned: bool,
     pub(crate) clean_start: bool,
     pub(crate) will: Option<StoredWill>,
+    /// Who it is; none where nobody was asked.
+    pub(crate) access: Option<Access>,
     pub(crate) packet: ConnectPacket,
     pub(crate) place: Place,
 }
@@ -118,7 +121,7 @@ impl From<DecodeError> for Refusal {
 }
 
 impl Refusal {
-    fn of(connect: &Connect<'_>, reason: ReasonCode, detail: &'static str) -> Self {
+    pub(crate) fn of(connect: &Connect<'_>, reason: ReasonCode, detail: &'static str) -> Self {
         let fits = connect
             .properties
             .maximum_packet_size
@@ -229,6 +232,7 @@ pub(crate) async fn receive_connect<S: Stream>(
     check_will(&limits, &connect)?;
     check_connack(&limits, &connect, assigned.then_some(&client_id))?;
     let place = admit(hub, arrival, &connect)?;
+    let access = login::admit(hub, &connect, &client_id).await?;
     let clean_start = connect.clean_start;
     let will = connect
         .will
@@ -239,6 +243,7 @@ pub(crate) async fn receive_connect<S: Stream>(
         assigned,
         clean_start,
         will,
+        access,
         packet,
         place,
     })

@@ -7,9 +7,11 @@ use mqtt_codec::{
 };
 use mqtt_session::{Role, Time, Token, Verdict};
 
+use crate::auth::{Denial, DeniedPublish};
 use crate::connection::driver::Driver;
 use crate::connection::end::End;
 use crate::hub::{Answer, Batch, Inbound, Outcome, Publisher};
+use crate::shown::Shown;
 
 impl Driver {
     /// Handles the whole packets that `bytes` begins with, until the batch has done its share of work; returns
@@ -139,6 +141,16 @@ impl Driver {
             Verdict::Duplicate => return Ok(()),
         };
         let token = inbound.token;
+        let permissions = self.hub.permissions();
+        if permissions != 0 {
+            let topic = inbound.topic;
+            let access = || self.client.access.load_full();
+            let verdict = self.guard.publish(topic, permissions, access);
+            if !verdict.allows(publish.qos, publish.retain) {
+                let shown = Shown(topic.as_str()).to_string();
+                return self.deny_publish(now, token, publish.qos, &shown);
+            }
+        }
         // A receiver can get the bytes as they came unless an alias stands for the topic.
         let frame = publish.properties.topic_alias.is_none().then_some(place);
         let publisher = Publisher {
@@ -157,6 +169,35 @@ impl Driver {
             self.drain_changes(&mut batch.ops);
         }
         Ok(())
+    }
+
+    /// Drops a message that the client may not publish, and tells it so where its version can.
+    fn deny_publish(&mut self, now: Time, token: Token, qos: QoS, topic: &str) -> Result<(), End> {
+        self.deny(now, Denial::Publish, topic);
+        let has_answer = qos != QoS::AtMostOnce;
+        let policy = self.hub.config.auth.policy();
+        if has_answer
+            && !self.version.has_reason_codes()
+            && policy.denied_publish == DeniedPublish::Disconnect
+        {
+            return Err(End::violation(
+                ReasonCode::NOT_AUTHORIZED,
+                "PUBLISH: not authorized",
+            ));
+        }
+        if has_answer {
+            self.connection.reject(token, ReasonCode::NOT_AUTHORIZED);
+        }
+        Ok(())
+    }
+
+    /// Counts what the client was not let do, and logs it from time to time.
+    pub(crate) fn deny(&mut self, now: Time, what: Denial, about: &str) {
+        self.hub.counters.count_denial(what);
+        if let Some(withheld) = self.denials.pass(now) {
+            let client_id = Shown(&self.client.id);
+            tracing::warn!(%client_id, topic = about, withheld, "{what} denied");
+        }
     }
 
     fn answer_publish(&mut self, token: Token, answer: Answer) {

@@ -5,6 +5,7 @@ mod durable;
 mod end;
 mod handshake;
 mod input;
+mod login;
 mod output;
 mod subscribe;
 mod throttle;
@@ -58,8 +59,12 @@ pub(crate) async fn serve<S: Stream>(hub: Arc<Hub>, mut stream: S, arrival: Arri
         entrant,
         ..
     } = arrival;
-    let handshake = match outcome {
-        Ok(handshake) => handshake,
+    let attached = match outcome {
+        Ok(handshake) => Driver::attach(Arc::clone(&hub), options, handshake).await,
+        Err(refusal) => Err(refusal),
+    };
+    let mut driver = match attached {
+        Ok(driver) => driver,
         Err(refusal) => {
             if let Some(reason) = refusal.counted_as() {
                 hub.counters.count_refusal(reason);
@@ -73,10 +78,10 @@ pub(crate) async fn serve<S: Stream>(hub: Arc<Hub>, mut stream: S, arrival: Arri
         }
     };
     drop(entrant);
-    let mut driver = Driver::attach(hub, options, handshake).await;
     tracing::info!(
         %peer,
         client_id = %Shown(driver.client_id()),
+        user = driver.user().map(|user| Shown(&user).to_string()),
         version = driver.version().level(),
         session_present = driver.session_present(),
         "connected"

@@ -5,7 +5,7 @@ use core::task::{Context, Poll, ready};
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use mqtt_codec::{Disconnect, QoS, ReasonCode};
+use mqtt_codec::{Disconnect, QoS, ReasonCode, TopicName};
 use mqtt_session::{Connection, DropReason as SessionDrop, Event, Outgoing, Time};
 
 use crate::amount::Amount;
@@ -174,7 +174,7 @@ impl Driver {
             self.push(delivery, &mut waiting);
         }
         let is_on_disk = from_disk.is_on_disk;
-        self.push_from_disk(from_disk, &mut waiting);
+        self.push_from_disk(from_disk, &mut waiting, &mut ops);
         // In the order in which they came, a portion of each kind: no kind waits for all of another.
         self.output.deliveries.append(&mut frames);
         let more = !roomy || {
@@ -205,8 +205,8 @@ impl Driver {
         self.connection.push(delivery);
     }
 
-    /// Gives the session what was read of its queue.
-    fn push_from_disk(&mut self, taken: Taken, waiting: &mut Amount) {
+    /// Gives the session what was read of its queue, but for what its owner may not receive any more.
+    fn push_from_disk(&mut self, taken: Taken, waiting: &mut Amount, ops: &mut Vec<Op>) {
         let Taken {
             portion, missing, ..
         } = taken;
@@ -216,8 +216,19 @@ impl Driver {
             self.hub
                 .count_drop(Some(&self.client), DropReason::Unsendable, messages);
         }
+        let restricted = self.hub.permissions() != 0;
         for (key, entry) in portion.into_iter().flat_map(|portion| portion.entries) {
             let delivery = self.hub.delivery(key, entry);
+            if restricted && let Some(number) = self.client.stored {
+                let topic = TopicName::assume_valid(delivery.message.topic());
+                if self.client.may_receive(topic).is_none() {
+                    *waiting += Amount::of_one(delivery.size());
+                    ops.push(Op::Dequeued(number, delivery.key, delivery.body));
+                    self.hub
+                        .count_drop(Some(&self.client), DropReason::NotAuthorized, 1);
+                    continue;
+                }
+            }
             self.push(delivery, waiting);
         }
     }
@@ -330,6 +341,7 @@ impl Driver {
         let has_room = |connection: &Connection<Delivery>, deliveries: &Frames| {
             deliveries.len() < DELIVERY_BYTES && connection.session().queue_len() < RETAINED_WINDOW
         };
+        let restricted = hub.permissions() != 0;
         let mut budget = RETAINED_BUDGET;
         while budget > 0
             && has_room(connection, deliveries)
@@ -349,7 +361,15 @@ impl Driver {
                         hub.count_drop(Some(client), DropReason::Expired, 1);
                         return true;
                     }
-                    let qos = message.qos.min(granted);
+                    let mut qos = message.qos.min(granted);
+                    if restricted {
+                        let topic = TopicName::assume_valid(message.topic());
+                        let Some(highest) = client.may_receive(topic) else {
+                            hub.count_drop(Some(client), DropReason::NotAuthorized, 1);
+                            return true;
+                        };
+                        qos = qos.min(highest);
+                    }
                     if qos == QoS::AtMostOnce {
                         let expiry = message.remaining(now);
                         let envelope = Envelope::at_most_once(layout, true, expiry)

@@ -6,9 +6,11 @@ use mqtt_codec::{
 };
 use mqtt_router::Subscription;
 
+use crate::auth::Denial;
 use crate::connection::driver::Driver;
 use crate::connection::end::End;
 use crate::hub::{Batch, Pull, RetainedCursor};
+use crate::shown::Shown;
 
 impl Driver {
     pub(crate) fn handle_subscribe(
@@ -71,6 +73,16 @@ impl Driver {
             return reason;
         }
         options.qos = options.qos.min(self.connection.negotiated().maximum_qos);
+        if self.hub.permissions() != 0 {
+            match self.client.may_subscribe(filter) {
+                Some(highest) => options.qos = options.qos.min(highest),
+                None => {
+                    let shown = Shown(filter.as_str()).to_string();
+                    self.deny(self.hub.now(), Denial::Subscribe, &shown);
+                    return ReasonCode::NOT_AUTHORIZED;
+                }
+            }
+        }
         let Some(state) = &mut self.state else {
             return ReasonCode::UNSPECIFIED_ERROR;
         };

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
 
+use crate::auth::Owner;
 use crate::client::{Client, Link};
 use crate::counters::DropReason;
 use crate::delivery::Delivery;
@@ -53,6 +54,7 @@ impl Endings {
 fn record() -> Box<SessionRecord> {
     Box::new(SessionRecord {
         client_id: "".into(),
+        owner: Owner::Anybody,
         expiry_interval: 0,
         expires_at: None,
         will: None,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use foldhash::fast::RandomState;
-use mqtt_codec::{PacketId, ProtocolVersion, QoS};
+use mqtt_codec::{PacketId, ProtocolVersion, QoS, TopicName};
 use mqtt_router::{Readiness, SharedGroup, Subscription};
 
 use crate::client::{Client, ClientKey, Link};
@@ -39,6 +39,8 @@ pub(crate) struct Candidate<'a> {
     pub(crate) expiry: Option<u32>,
     /// A member that must not get it.
     pub(crate) but_not: Option<ClientKey>,
+    /// Whether members may receive some messages only.
+    pub(crate) restricted: bool,
     /// Whether it may wait for a member that is not connected.
     pub(crate) may_wait: bool,
 }
@@ -59,7 +61,7 @@ impl Candidate<'_> {
         subscription: &Subscription,
         config: &Config,
     ) -> Readiness {
-        if self.but_not == Some(client.key) {
+        if self.but_not == Some(client.key) || self.highest_qos(client).is_none() {
             return Readiness::Unavailable;
         }
         let qos = self.qos.min(subscription.options.qos);
@@ -88,6 +90,18 @@ impl Candidate<'_> {
             Link::Online { .. } => Readiness::Ready,
             Link::Offline if self.may_wait && !at_most_once => Readiness::Offline,
             Link::Offline | Link::Ended => Readiness::Unavailable,
+        }
+    }
+
+    /// The highest QoS at which a member may receive the message.
+    fn highest_qos(&self, client: &Client) -> Option<QoS> {
+        match &self.content {
+            Content::Parts(parts) if self.restricted => {
+                let topic = core::str::from_utf8(parts.topic).ok()?;
+                client.may_receive(TopicName::assume_valid(topic))
+            }
+            // Packets of a run: there is none for groups where members are restricted.
+            Content::Parts(_) | Content::Packet(..) => Some(QoS::ExactlyOnce),
         }
     }
 
@@ -131,6 +145,13 @@ impl Group {
         &self.filter
     }
 
+    /// Whether any member may receive messages of a topic.
+    pub(crate) fn may_receive(&self, topic: TopicName<'_>) -> bool {
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = members.clients.values();
+        clients.any(|client| client.may_receive(topic).is_some())
+    }
+
     /// Chooses the member that gets a message: one that is connected and has room, else one that is
     /// connected, else, above QoS 0, one whose session waits for its client. Returns as well how many members
     /// were asked.
@@ -156,7 +177,9 @@ impl Group {
                     .identifier
                     .map(|identifier| [identifier].as_slice().into()),
             };
-            Some((Arc::clone(clients.get(&key)?), grant))
+            let client = clients.get(&key)?;
+            let grant = grant.up_to(candidate.highest_qos(client)?);
+            Some((Arc::clone(client), grant))
         });
         (chosen, asked)
     }

@@ -34,6 +34,7 @@ impl Batch {
                 retain: passage.retain,
                 expiry: passage.expiry,
                 but_not,
+                restricted: hub.permissions() != 0,
                 may_wait,
             };
             let (chosen, asked) = group.choose(&candidate, &hub.config);

@@ -4,6 +4,7 @@ mod backlog;
 mod cache;
 mod deadlines;
 mod endings;
+mod grants;
 mod group;
 mod members;
 mod presence;
@@ -30,6 +31,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::amount::Amount;
+use crate::auth::{Access, Denial, Owner};
 use crate::client::{Client, Kick, Link};
 use crate::config::Config;
 use crate::counters::{Counters, DropReason};
@@ -41,6 +43,7 @@ use crate::hub::presence::Presence;
 use crate::hub::registry::Registry;
 use crate::hub::retained::Retained;
 use crate::hub::routes::Routes;
+use crate::shown::Shown;
 use crate::store::{Op, SessionRecord, Store, Ticket, WallTime};
 use crate::will::StoredWill;
 
@@ -48,6 +51,7 @@ pub(crate) use crate::hub::backlog::cost;
 pub(crate) use crate::hub::group::Group;
 pub(crate) use crate::hub::publish::{Answer, Batch, Inbound, Outcome, Publisher, packet_limit};
 pub(crate) use crate::hub::pulls::Pull;
+pub(crate) use crate::hub::registry::NotYours;
 pub(crate) use crate::hub::retained::RetainedCursor;
 pub(crate) use crate::hub::state::SessionState;
 pub(crate) use crate::hub::stored::queued;
@@ -96,13 +100,17 @@ impl Stay {
 impl Hub {
     pub(crate) fn new(config: Config, counters: Arc<Counters>, store: Option<Store>) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(1);
+        let routes = Routes::new();
+        if config.auth.policy().restricts() {
+            routes.permissions_changed();
+        }
         Self {
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
             config,
             counters,
             retained: Retained::default(),
             store,
-            routes: Routes::new(),
+            routes,
             registry: Registry::new(),
             deadlines: Deadlines::default(),
             endings: Endings::default(),
@@ -135,7 +143,8 @@ impl Hub {
         Some(self.store.as_ref()?.clock().time(wall))
     }
 
-    /// Takes the session of `id` for a new connection, or makes one; tells whether it was there.
+    /// Takes the session of `id` for a new connection, or makes one; tells whether it was there. `access`: who
+    /// its client is; none where nobody was asked.
     ///
     /// The connection that has it now is told to end first. The caller gives the session back with
     /// [`Hub::detach`]. A session that is stored is there, and one that was discarded is gone, on the disk
@@ -145,8 +154,12 @@ impl Hub {
         id: &Arc<str>,
         clean_start: bool,
         stay: &Stay,
-    ) -> (Box<SessionState>, bool) {
-        let mut found = self.registry.claim(id).await;
+        access: Option<Access>,
+    ) -> Result<(Box<SessionState>, bool), NotYours> {
+        let owner = access
+            .as_ref()
+            .map_or(Owner::Anybody, |it| it.owner.clone());
+        let mut found = self.registry.claim(id, &owner, self.now()).await?;
         if let Some(state) = &mut found {
             if let Some(deadline) = state.deadline() {
                 self.deadlines.remove(deadline, id);
@@ -154,11 +167,15 @@ impl Hub {
             // What was due is done, though its turn did not come before the client did.
             self.publish_due_will(state, self.now());
         }
-        let is_over = |state: &SessionState| state.expires_at.is_some_and(|end| end <= self.now());
-        match found {
-            Some(mut state) if !clean_start && !is_over(&state) => {
+        Ok(match found {
+            Some(mut state) if !clean_start && !state.is_over(self.now()) => {
                 state.will = None;
                 state.expires_at = None;
+                if state.owner == Owner::Anybody {
+                    state.owner = owner;
+                }
+                self.grant(&state.client, state.owner.clone(), access);
+                self.check_resumed(&mut state);
                 self.store_session(&state, stay);
                 (state, true)
             }
@@ -167,14 +184,15 @@ impl Hub {
                 let stored = self.store.as_ref().filter(|_| stay.expiry_interval > 0);
                 let stored = stored.map(Store::new_session);
                 let client = self.routes.add_client(Arc::clone(id), stored);
-                let state = SessionState::new(client);
+                self.grant(&client, owner.clone(), access);
+                let state = SessionState::new(client, owner);
                 let created = self.store_session(&state, stay);
                 if let (Some(store), Some(ticket)) = (&self.store, created.or(discarded)) {
                     store.durable(ticket).await;
                 }
                 (Box::new(state), false)
             }
-        }
+        })
     }
 
     /// Tells the store what is known of a session now, if it is stored.
@@ -191,6 +209,7 @@ impl Hub {
         );
         let record = SessionRecord {
             client_id: Arc::clone(&state.client.id),
+            owner: state.owner.clone(),
             expiry_interval: stay.expiry_interval,
             expires_at: self.wall(state.expires_at),
             will: will.and_then(|(will, due)| will.record(self.wall(due))),
@@ -206,6 +225,8 @@ impl Hub {
         self.registry.install(client);
         if self.closing.load(Ordering::SeqCst) {
             client.kick(Kick::ShuttingDown);
+        } else {
+            self.kick_unless_admitted(client);
         }
     }
 
@@ -227,6 +248,7 @@ impl Hub {
         self.count_drop(Some(&state.client), DropReason::Offline, lost);
         self.return_unsent(&mut state);
         self.give_back_to_disk(&mut state);
+        state.permissions = self.permissions();
         state.expiry_interval = expiry_interval;
         state.expires_at = (expiry_interval != u32::MAX)
             .then(|| now + Duration::from_secs(expiry_interval.into()));
@@ -256,7 +278,7 @@ impl Hub {
             return false;
         };
         let change = self.session_change(state, &Stay::offline(state));
-        self.publish_will(&will, Some(&state.client), Vec::from_iter(change));
+        self.publish_will(&will, &state.client, true, Vec::from_iter(change));
         true
     }
 
@@ -307,7 +329,7 @@ impl Hub {
             None => client.stored.map(Op::SessionEnded).into_iter().collect(),
         };
         let ticket = match will {
-            Some((will, _)) => self.publish_will(&will, None, changes),
+            Some((will, _)) => self.publish_will(&will, &client, false, changes),
             None => self.submit(changes),
         };
         if ends_later.is_some() {
@@ -393,19 +415,25 @@ impl Hub {
         })
     }
 
-    /// Publishes a will. That it is not to be published again is in `changes`, and one unit with that. Returns what
+    /// Publishes a will; `lasts`: its session goes on. That it is not to be published again is in `changes`, and one unit with that. Returns what
     /// the unit waits for to be durable, if anything of it is stored.
     fn publish_will(
         &self,
         will: &StoredWill,
-        client: Option<&Arc<Client>>,
+        client: &Arc<Client>,
+        lasts: bool,
         mut changes: Vec<Op>,
     ) -> Option<Ticket> {
         let Some((topic, publish)) = will.publish() else {
             return self.submit(changes);
         };
+        if self.permissions() != 0 && !client.may_publish(topic, publish.qos, publish.retain) {
+            self.counters.count_denial(Denial::Will);
+            tracing::warn!(client_id = %Shown(&client.id), topic = %Shown(topic.as_str()), "will denied");
+            return self.submit(changes);
+        }
         let publisher = Publisher {
-            client: client.map(|client| &**client),
+            client: lasts.then_some(&**client),
             version: will.version(),
         };
         let inbound = Inbound {
@@ -533,7 +561,7 @@ mod tests {
             expiry_interval,
             will: None,
         };
-        let (state, present) = hub.attach(id, false, &stay).await;
+        let (state, present) = hub.attach(id, false, &stay, None).await.unwrap();
         hub.open_link(&state.client, ONLINE);
         hub.detach(state, stay);
         present

@@ -397,6 +397,8 @@ impl Batch {
         for group in &route.groups {
             if self.deliver_to_member(hub, group, None, true, &mut passage) {
                 passage.taken = true;
+            } else if hub.permissions() != 0 && !group.may_receive(topic) {
+                // As if there were no such subscription.
             } else {
                 hub.count_drop(None, DropReason::NoMember, 1);
                 passage.refused = true;

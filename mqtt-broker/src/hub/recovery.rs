@@ -73,7 +73,8 @@ impl Hub {
         let last = rest.map(|rest| rest.last);
         let last = last.or(entries.last().map(|(key, _)| *key));
         client.restore_queue(last.unwrap_or_default(), rest);
-        let mut state = SessionState::new(client);
+        let mut state = SessionState::new(client, record.owner.clone());
+        self.grant(&state.client, record.owner, None);
         for (text, subscription) in subscriptions {
             if let Ok(filter) = TopicFilter::new(&text)
                 && state.subscriptions.insert(&text, usize::MAX)

@@ -13,6 +13,7 @@ use foldhash::fast::RandomState;
 use mqtt_session::Time;
 use tokio::sync::oneshot;
 
+use crate::auth::Owner;
 use crate::client::{Client, Kick};
 use crate::hub::state::SessionState;
 
@@ -20,6 +21,10 @@ const SHARDS: usize = 16;
 
 /// What a claim finds: the session, or that there is none.
 type Handover = Option<Box<SessionState>>;
+
+/// The session belongs to somebody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotYours;
 
 #[derive(Debug)]
 enum Place {
@@ -31,6 +36,7 @@ enum Place {
 
 #[derive(Debug)]
 struct Entry {
+    owner: Owner,
     place: Place,
     /// Claims that wait for the task to release the session, in order.
     line: VecDeque<oneshot::Sender<Handover>>,
@@ -60,24 +66,41 @@ impl Registry {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the session of `id` for a new connection; waits until the present one, and whoever claimed
-    /// it before, has let it go. The caller must answer with [`Registry::install`] or
+    /// Takes the session of `id` for a new connection of `owner`; waits until the present one, and whoever
+    /// claimed it before, has let it go. Whom it does not belong to disturbs nobody; one that ended by `now`
+    /// belongs to nobody. The caller must answer with [`Registry::install`] or
     /// [`Registry::release`], and must not be dropped while it waits.
-    pub(crate) async fn claim(&self, id: &Arc<str>) -> Handover {
+    pub(crate) async fn claim(
+        &self,
+        id: &Arc<str>,
+        owner: &Owner,
+        now: Time,
+    ) -> Result<Handover, NotYours> {
         let waiting = {
             let mut shard = self.shard(id);
             match shard.entry(Arc::clone(id)) {
                 MapEntry::Vacant(vacant) => {
                     vacant.insert(Entry {
+                        owner: owner.clone(),
                         place: Place::Online(None),
                         line: VecDeque::new(),
                     });
-                    return None;
+                    return Ok(None);
                 }
                 MapEntry::Occupied(mut occupied) => {
                     let entry = occupied.get_mut();
+                    let is_over = match &entry.place {
+                        Place::Offline(state) => state.is_over(now),
+                        Place::Online(_) => false,
+                    };
+                    if is_over || entry.owner == Owner::Anybody {
+                        entry.owner = owner.clone();
+                    }
+                    if !entry.owner.admits(owner) {
+                        return Err(NotYours);
+                    }
                     match core::mem::replace(&mut entry.place, Place::Online(None)) {
-                        Place::Offline(state) => return Some(state),
+                        Place::Offline(state) => return Ok(Some(state)),
                         Place::Online(client) => {
                             if let Some(client) = &client {
                                 client.kick(Kick::TakenOver);
@@ -92,7 +115,7 @@ impl Registry {
             }
         };
         // The sender is dropped unused only together with the registry.
-        waiting.await.unwrap_or_default()
+        Ok(waiting.await.unwrap_or_default())
     }
 
     /// Makes the owner of a claimed session known, so that the next claim can tell it to end.
@@ -117,6 +140,7 @@ impl Registry {
         let mut shard = self.shard(id);
         kept(&state);
         let entry = Entry {
+            owner: state.owner.clone(),
             place: Place::Offline(state),
             line: VecDeque::new(),
         };

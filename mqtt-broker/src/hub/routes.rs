@@ -42,6 +42,16 @@ pub(crate) struct Grant {
     pub(crate) identifiers: Option<Arc<[SubscriptionIdentifier]>>,
 }
 
+impl Grant {
+    /// The same with no higher QoS than this.
+    pub(crate) fn up_to(self, highest: QoS) -> Self {
+        Self {
+            qos: self.qos.min(highest),
+            ..self
+        }
+    }
+}
+
 /// What a session gets of what it published itself.
 #[derive(Clone, Debug)]
 pub(crate) enum OwnGrant {
@@ -127,6 +137,7 @@ pub(crate) struct RoutePlace(usize);
 /// Which state of the subscriptions a route was read from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RouteVersion {
+    permissions: u64,
     level: u64,
     wildcard: u64,
 }
@@ -147,6 +158,8 @@ pub(crate) struct Routes {
     levels: [Shard; SHARDS],
     wildcards: Shard,
     clients: RwLock<Slab<Arc<Client>>>,
+    /// Raised when what clients may receive has changed. 0: everything, at all times.
+    permissions: AtomicU64,
     groups: Groups,
     /// The route of every topic that reaches nobody.
     nobody: Arc<Route>,
@@ -158,6 +171,7 @@ impl Routes {
             levels: core::array::from_fn(|_| Shard::default()),
             wildcards: Shard::default(),
             clients: RwLock::default(),
+            permissions: AtomicU64::new(0),
             groups: Groups::default(),
             nobody: Arc::default(),
         }
@@ -185,6 +199,16 @@ impl Routes {
             .iter()
             .map(|(_, client)| Arc::clone(client))
             .collect()
+    }
+
+    /// Which state of the permissions a decision must have been taken in to hold now; 0: nobody is restricted.
+    pub(crate) fn permissions(&self) -> u64 {
+        self.permissions.load(Ordering::Acquire)
+    }
+
+    /// What was decided before no longer holds.
+    pub(crate) fn permissions_changed(&self) {
+        self.permissions.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The group of a whole shared filter.
@@ -263,6 +287,7 @@ impl Routes {
     /// The state that a route must have been read from to be used now.
     pub(crate) fn version(&self, place: RoutePlace) -> RouteVersion {
         RouteVersion {
+            permissions: self.permissions(),
             level: self.levels[place.0].version.load(Ordering::Acquire),
             wildcard: self.wildcards.version.load(Ordering::Acquire),
         }
@@ -288,23 +313,37 @@ impl Routes {
             return (Arc::clone(&self.nobody), cost);
         }
         let mut route = Route::default();
+        let restricted = self.permissions() != 0;
         for target in scratch.finish() {
             let key = target.key;
             if key.0 & GROUP_BIT != 0 {
                 route.groups.extend(self.groups.get(key));
             } else if let Some(client) = clients.get(key.0 as usize) {
+                let highest = match restricted {
+                    false => QoS::ExactlyOnce,
+                    // As if there were no such subscription.
+                    true => match client.may_receive(topic) {
+                        Some(highest) => highest,
+                        None => continue,
+                    },
+                };
                 route.targets.push(RouteTarget {
                     client: Arc::clone(client),
-                    grant: Grant::from(&target.delivery),
+                    grant: Grant::from(&target.delivery).up_to(highest),
                     own: match &target.own {
                         Own::Same => OwnGrant::Same,
                         Own::Nothing => OwnGrant::Nothing,
-                        Own::Other(merged) => OwnGrant::Other(Box::new(Grant::from(merged))),
+                        Own::Other(merged) => {
+                            OwnGrant::Other(Box::new(Grant::from(merged).up_to(highest)))
+                        }
                     },
                 });
             }
         }
-        route.plain = !route.is_empty() && route.targets.iter().all(RouteTarget::is_plain);
+        route.plain = !route.is_empty()
+            // Who of a group may receive a message is asked for each.
+            && (!restricted || route.groups.is_empty())
+            && route.targets.iter().all(RouteTarget::is_plain);
         (Arc::new(route), cost)
     }
 }

@@ -194,6 +194,7 @@ impl Batch {
                 retain: false,
                 expiry: None,
                 but_not: None,
+                restricted: false,
                 may_wait: false,
             };
             let (chosen, asked) = group.choose(&candidate, &hub.config);

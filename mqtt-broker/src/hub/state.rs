@@ -6,6 +6,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use mqtt_session::{Persistence, Session, Time};
 
+use crate::auth::Owner;
 use crate::client::Client;
 use crate::delivery::Delivery;
 use crate::hub::pulls::Pulls;
@@ -58,6 +59,9 @@ impl Subscriptions {
 #[derive(Debug)]
 pub(crate) struct SessionState {
     pub(crate) client: Arc<Client>,
+    pub(crate) owner: Owner,
+    /// The state of the permissions in which it lost its connection. 0: not known, or nobody was restricted.
+    pub(crate) permissions: u64,
     /// QoS 1 and 2 in both directions. `None` while a connection has it.
     pub(crate) session: Option<Session<Delivery>>,
     pub(crate) subscriptions: Subscriptions,
@@ -75,7 +79,7 @@ pub(crate) struct SessionState {
 
 impl SessionState {
     /// A session without messages and subscriptions.
-    pub(crate) fn new(client: Arc<Client>) -> Self {
+    pub(crate) fn new(client: Arc<Client>, owner: Owner) -> Self {
         let stored = client.stored.map(|number| Box::new(Stored::new(number)));
         let persistence = if stored.is_some() {
             Persistence::Durable
@@ -84,6 +88,8 @@ impl SessionState {
         };
         Self {
             client,
+            owner,
+            permissions: 0,
             session: Some(Session::new(persistence)),
             subscriptions: Subscriptions::default(),
             stored,
@@ -97,6 +103,11 @@ impl SessionState {
     /// A session that stands for one that somebody else has: nothing is done with it.
     pub(crate) fn no_session() -> Session<Delivery> {
         Session::new(Persistence::Ephemeral)
+    }
+
+    /// Whether its time is over by `now`, though nobody may have ended it yet.
+    pub(crate) fn is_over(&self, now: Time) -> bool {
+        self.expires_at.is_some_and(|end| end <= now)
     }
 
     /// When something is to be done about a session without connection.

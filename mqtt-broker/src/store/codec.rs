@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | state | `00` | the format, 2 bytes |
 //! | state | `01` | time of the last commit, next session, next body |
-//! | state | `02` session:8 `00` | [`SessionRecord`] |
+//! | state | `02` session:8 `00` | [`SessionRecord`]: in format 1 from the client identifier on; else before it [`OWNED`] and the owner |
 //! | state | `02` session:8 `01` filter | options, identifier or 0, rest of a filter over [`FILTER_IN_KEY`] |
 //! | state | `02` session:8 `02` packet identifier:2 | [`Flight`] |
 //! | state | `02` session:8 `03` packet identifier:2 | nothing: received |
@@ -24,14 +24,18 @@ use mqtt_router::Subscription;
 use mqtt_session::Time;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::auth::Owner;
 use crate::message::{Message, Parts};
 use crate::store::input::{Input, NOT_UTF8, Undecodable, put_text, put_time, put_varint};
 use crate::store::record::{
     BodyNumber, Entry, Key, SessionNumber, SessionRecord, WallTime, WillRecord,
 };
 
-/// The format that is written, and the only one that is read.
-pub(crate) const FORMAT: u16 = 1;
+/// The format that is written. [`OLDEST_FORMAT`] and those between are read and become this one: what changed
+/// is told by the records themselves.
+pub(crate) const FORMAT: u16 = 2;
+/// Before sessions had owners.
+pub(super) const OLDEST_FORMAT: u16 = 1;
 pub(super) const FORMAT_KEY: [u8; 1] = [0];
 pub(super) const MARKS_KEY: [u8; 1] = [1];
 /// So much of a filter is in the key, which cannot hold the longest one; a hash stands for the rest.
@@ -266,8 +270,23 @@ fn split_filter(filter: &str) -> (&[u8], &[u8]) {
     bytes.split_at(bytes.len().min(FILTER_IN_KEY))
 }
 
+/// What a record with an owner begins with: the length of a client identifier that no stored session has.
+const OWNED: u64 = 0;
+const ANYBODY: u8 = 0;
+const ANONYMOUS: u8 = 1;
+const USER: u8 = 2;
+
 pub(super) fn encode_session(record: &SessionRecord) -> Vec<u8> {
     let mut out = Vec::with_capacity(record.client_id.len() + 16);
+    put_varint(OWNED, &mut out);
+    match &record.owner {
+        Owner::Anybody => out.push(ANYBODY),
+        Owner::Anonymous => out.push(ANONYMOUS),
+        Owner::User(user) => {
+            out.push(USER);
+            put_text(user, &mut out);
+        }
+    }
     put_text(&record.client_id, &mut out);
     put_varint(record.expiry_interval.into(), &mut out);
     put_time(record.expires_at, &mut out);
@@ -282,7 +301,19 @@ pub(super) fn encode_session(record: &SessionRecord) -> Vec<u8> {
 
 pub(super) fn decode_session(value: &[u8]) -> Result<SessionRecord, Undecodable> {
     let mut input = Input::new(value);
-    let client_id = input.text()?.into();
+    let mut owner = Owner::Anybody;
+    let mut client_id = input.text()?;
+    // Format 1 had no owners, and its records stay as they are until they change.
+    if client_id.is_empty() {
+        owner = match input.byte()? {
+            ANYBODY => Owner::Anybody,
+            ANONYMOUS => Owner::Anonymous,
+            USER => Owner::User(input.text()?.into()),
+            _ => return Err(Undecodable("unknown kind of owner")),
+        };
+        client_id = input.text()?;
+    }
+    let client_id = client_id.into();
     let expiry_interval = input.varint_u32()?;
     let expires_at = input.time()?;
     let will = if input.is_empty() {
@@ -297,6 +328,7 @@ pub(super) fn decode_session(value: &[u8]) -> Result<SessionRecord, Undecodable>
     };
     Ok(SessionRecord {
         client_id,
+        owner,
         expiry_interval,
         expires_at,
         will,

@@ -156,6 +156,9 @@ impl FjallEngine {
         let format = value.and_then(|value| Some(u16::from_be_bytes(*value.first_chunk()?)));
         match format {
             Some(codec::FORMAT) => {}
+            Some(codec::OLDEST_FORMAT..codec::FORMAT) => {
+                upgrade(&database, &keyspaces).map_err(failed)?;
+            }
             Some(other) => {
                 let directory = directory.to_owned();
                 return Err(OpenError::Format(directory, other, codec::FORMAT));
@@ -458,6 +461,15 @@ pub(crate) fn lock_directory(directory: &Path) -> Result<File, OpenError> {
     }
 }
 
+/// Marks a store of an older format as one of this format: an older broker would not understand it from now on.
+fn upgrade(database: &Database, keyspaces: &Keyspaces) -> Result<(), EngineError> {
+    let mut batch = database.batch().durability(Some(PersistMode::SyncAll));
+    let format = codec::FORMAT.to_be_bytes();
+    batch.insert(&keyspaces.state, codec::FORMAT_KEY, format);
+    batch.commit()?;
+    Ok(())
+}
+
 /// Creates the database beside its place and moves it there, so that none is ever half made.
 fn create(directory: &Path, path: &Path) -> Result<(), EngineError> {
     let beside = directory.join("store.new");
@@ -536,6 +548,11 @@ impl FjallEngine {
     pub(super) fn set_format(&mut self, value: &[u8]) {
         let state = &self.keyspaces.state;
         state.insert(codec::FORMAT_KEY, value).unwrap();
+    }
+
+    pub(super) fn format(&self) -> Vec<u8> {
+        let state = &self.keyspaces.state;
+        state.get(codec::FORMAT_KEY).unwrap().unwrap().to_vec()
     }
 
     pub(super) fn damage(&mut self, session: SessionNumber, key: crate::store::record::Key) {

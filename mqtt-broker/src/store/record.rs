@@ -7,6 +7,7 @@ use mqtt_codec::{PacketId, QoS, SubscriptionIdentifier};
 use mqtt_router::Subscription;
 use mqtt_session::Time;
 
+use crate::auth::Owner;
 use crate::message::Message;
 
 /// Names a stored session. Never used again within one store.
@@ -56,6 +57,7 @@ impl Clock {
 pub(crate) struct SessionRecord {
     /// Empty if the session has ended but for its messages.
     pub(crate) client_id: Arc<str>,
+    pub(crate) owner: Owner,
     /// How long it outlives its connection, in seconds; `u32::MAX`: for ever.
     pub(crate) expiry_interval: u32,
     /// When it ends. `None` while it is connected, or if it never ends.
@@ -127,7 +129,10 @@ impl Op {
     pub(crate) fn size(&self) -> usize {
         let own = size_of::<Self>();
         own + match self {
-            Self::Session(_, record) => size_of::<SessionRecord>() + record.client_id.len(),
+            Self::Session(_, record) => {
+                let user = record.owner.user().map_or(0, |user| user.len());
+                size_of::<SessionRecord>() + record.client_id.len() + user
+            }
             Self::Subscribed(_, filter, _) | Self::Unsubscribed(_, filter) => filter.len(),
             Self::Body(_, message, _) | Self::Retained(message, _) => message.size(),
             Self::Queued(_, _, entry) if entry.body.is_some() => size_of::<Entry>(),

@@ -8,6 +8,7 @@ use super::line::{
     Retained, Session, Subscription, Will,
 };
 use super::wall;
+use crate::auth::Owner;
 use crate::message::Message;
 use crate::store::{BodyNumber, Contents, STORE_FORMAT, StoredSession, WallTime};
 
@@ -63,6 +64,8 @@ impl Exporter<'_> {
         self.put(&Line::Session(Session {
             session,
             client_id: record.client_id.as_ref().to_owned(),
+            user: record.owner.user().map(|user| user.as_ref().to_owned()),
+            anonymous: record.owner == Owner::Anonymous,
             expiry_interval: record.expiry_interval,
             expires_at: record.expires_at.map(|at| at.0),
             will: record.will.as_ref().map(|will| Will {

@@ -11,6 +11,7 @@ use mqtt_codec::{
 
 use super::line::{BadLine, Content, FORMAT, Header, Line, Queued, Session, Subscription};
 use super::{CLOCK, ToolError};
+use crate::auth::Owner;
 use crate::config::Durability;
 use crate::message::{Envelope, Layout, Message, Parts};
 use crate::store::{
@@ -187,8 +188,17 @@ impl Importer {
             let problem = "not a PUBLISH of MQTT 5.0 at a known level";
             return Err(BadLine::new("will", problem));
         }
+        let owner = match (line.user, line.anonymous) {
+            (None, false) => Owner::Anybody,
+            (None, true) => Owner::Anonymous,
+            (Some(user), false) => Owner::User(user.into()),
+            (Some(_), true) => {
+                return Err(BadLine::new("anonymous", "it belongs to a user"));
+            }
+        };
         let record = SessionRecord {
             client_id,
+            owner,
             expiry_interval: line.expiry_interval,
             expires_at: line.expires_at.map(WallTime),
             will,

@@ -67,6 +67,12 @@ pub(super) struct Session {
     /// Its number, which those that belong to it refer to.
     pub(super) session: u64,
     pub(super) client_id: String,
+    /// The user that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) user: Option<String>,
+    /// It belongs to clients without a user name. Else, without a user: to whoever comes first.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub(super) anonymous: bool,
     /// Seconds; 4,294,967,295: for ever.
     pub(super) expiry_interval: u32,
     #[serde(skip_serializing_if = "Option::is_none")]

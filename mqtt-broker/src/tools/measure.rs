@@ -9,6 +9,7 @@ use std::time::Instant;
 use mqtt_codec::QoS;
 
 use super::{CLOCK, ToolError};
+use crate::auth::Owner;
 use crate::config::Durability;
 use crate::message::{Message, Parts};
 use crate::store::{Engine, Entry, FjallEngine, Key, Op, SessionNumber, SessionRecord, WallTime};
@@ -64,6 +65,7 @@ pub(super) fn run(directory: &Path, load: &Load) -> Result<Taken, ToolError> {
     engine.load(CLOCK, usize::MAX).map_err(ToolError::Store)?;
     let record = SessionRecord {
         client_id: "measured".into(),
+        owner: Owner::Anybody,
         expiry_interval: u32::MAX,
         expires_at: None,
         will: None,

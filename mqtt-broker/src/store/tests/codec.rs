@@ -9,6 +9,7 @@ use mqtt_codec::{PacketId, QoS, RetainHandling, SubscriptionIdentifier, Subscrip
 use mqtt_router::Subscription;
 use mqtt_session::Time;
 
+use crate::auth::Owner;
 use crate::message::{Message, Parts};
 use crate::store::codec::*;
 use crate::store::record::{Entry, SessionRecord, WallTime, WillRecord};
@@ -44,6 +45,25 @@ fn any_message() -> impl Strategy<Value = Arc<Message>> {
 
 fn shown(message: &Message) -> String {
     format!("{:?} {:?}", message.qos, message.parts())
+}
+
+fn any_owner() -> impl Strategy<Value = Owner> {
+    prop_oneof![
+        Just(Owner::Anybody),
+        Just(Owner::Anonymous),
+        ".{0,30}".prop_map(|user| Owner::User(user.into())),
+    ]
+}
+
+/// A record that was written before sessions had owners belongs to whoever comes.
+#[test]
+fn sessions_of_format_1_are_read() {
+    // Length and client identifier, expiry interval, no end, and no will.
+    let record = decode_session(b"\x03dev\x3c\x00").unwrap();
+    assert_eq!(&*record.client_id, "dev");
+    assert_eq!(record.owner, Owner::Anybody);
+    assert_eq!((record.expiry_interval, record.expires_at), (60, None));
+    assert_eq!(decode_session(&encode_session(&record)), Ok(record));
 }
 
 proptest! {
@@ -89,6 +109,7 @@ proptest! {
     #[test]
     fn sessions_come_back(
         client_id in ".{0,30}",
+        owner in any_owner(),
         expiry_interval in any::<u32>(),
         times in (any_time(), any_time()),
         will in proptest::option::of((any::<u32>(), any::<u8>(), vec(any::<u8>(), 0..40))),
@@ -101,6 +122,7 @@ proptest! {
         });
         let record = SessionRecord {
             client_id: client_id.into(),
+            owner,
             expiry_interval,
             expires_at: times.0,
             will,

@@ -13,6 +13,7 @@ use mqtt_codec::{PacketId, QoS, SubscriptionOptions};
 use mqtt_router::Subscription;
 use proptest::prelude::*;
 
+use crate::auth::Owner;
 use crate::config::Durability;
 use crate::message::{Message, Parts};
 use crate::store::engine::Engine;
@@ -37,6 +38,7 @@ fn message(topic: &str, payload: &str) -> Arc<Message> {
 fn session(number: SessionNumber, expiry: u32) -> Op {
     let record = SessionRecord {
         client_id: format!("client-{number}").into(),
+        owner: Owner::User("anna".into()),
         expiry_interval: expiry,
         expires_at: None,
         will: None,
@@ -189,11 +191,26 @@ fn a_second_broker_and_another_format_are_refused() {
     engine.set_format(&[0, 9]);
     drop(engine);
     let error = FjallEngine::open(&directory).unwrap_err();
-    assert!(matches!(error, OpenError::Format(_, 9, 1)), "{error}");
+    assert!(matches!(error, OpenError::Format(_, 9, 2)), "{error}");
     let file = parent.path().join("file");
     fs::write(&file, "").unwrap();
     let error = FjallEngine::open(&file).unwrap_err();
     assert!(matches!(error, OpenError::Create(..)), "{error}");
+}
+
+/// A store from before sessions had owners is taken over, and from then on of the present format.
+#[test]
+fn an_older_format_is_taken_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut engine = open(directory.path()).0;
+    commit(&mut engine, &[session(1, 1), queued(1, 1, None)]);
+    engine.set_format(&[0, 1]);
+    drop(engine);
+    for _ in 0..2 {
+        let (engine, contents) = open(directory.path());
+        assert_eq!((contents.sessions.len(), contents.skipped), (1, 0));
+        assert_eq!(engine.format(), [0, 2]);
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use mqtt_router::Subscription;
 use tempfile::TempDir;
 
 use super::*;
+use crate::auth::Owner;
 use crate::config::Durability;
 use crate::message::{Parts, forwarded_properties};
 use crate::store::{Entry, Op, SessionRecord};
@@ -52,6 +53,7 @@ fn session(number: u64, client_id: &str, expiry_interval: u32, will: bool) -> Op
     });
     let record = SessionRecord {
         client_id: client_id.into(),
+        owner: Owner::User("anna".into()),
         expiry_interval,
         expires_at: will.is_some().then_some(LATER),
         will,
@@ -250,7 +252,7 @@ queued         3 (51 bytes)
 retained       2 (31 bytes)
 ";
     assert_eq!(table, expected);
-    assert!(rest.ends_with(" bytes\nformat         1\n"), "{rest}");
+    assert!(rest.ends_with(" bytes\nformat         2\n"), "{rest}");
     let json = inspected(directory.path(), Form::Json);
     let (sessions, totals) = json.trim_end().rsplit_once('\n').unwrap();
     let expected = r#"{"kind":"session","client_id":"meter","expiry_interval":null,"expires_at":null,"subscriptions":1,"queued":1,"queued_bytes":19,"in_flight":1,"received":1,"will":null}

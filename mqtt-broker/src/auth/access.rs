@@ -1,0 +1,97 @@
+//! Who a session belongs to, and what it may do.
+
+use core::fmt;
+use std::sync::Arc;
+
+use mqtt_codec::{QoS, TopicFilter, TopicName};
+
+use crate::auth::pattern::Names;
+use crate::auth::rule::{Action, RuleSet, Target, Verdict};
+
+/// Whom a session belongs to. It is resumed, replaced and taken over by nobody else.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// Whoever comes: the broker asked nobody who they are when the session was made. The first who says it
+    /// owns it from then on.
+    #[default]
+    Anybody,
+    /// Clients that were let in without a user name.
+    Anonymous,
+    /// A user.
+    User(Arc<str>),
+}
+
+impl Owner {
+    /// Whether `client` may have a session that belongs to this owner.
+    pub(crate) fn admits(&self, client: &Self) -> bool {
+        *self == Self::Anybody || *client == Self::Anybody || self == client
+    }
+
+    pub(crate) fn user(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::User(user) => Some(user),
+            Self::Anybody | Self::Anonymous => None,
+        }
+    }
+}
+
+/// What a client showed to be let in, as far as it matters when the configuration changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// Nothing.
+    #[default]
+    None,
+    /// A password that this entry of the password file was checked with.
+    Password(Arc<str>),
+}
+
+/// A session's owner with what that may do.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Access {
+    pub(crate) owner: Owner,
+    pub(crate) client_id: Arc<str>,
+    pub(crate) proof: Proof,
+    /// What its token says that it may do; none: its token says nothing.
+    pub(crate) claims: Option<Arc<RuleSet>>,
+    /// None: everything is allowed.
+    pub(crate) rules: Option<Arc<RuleSet>>,
+}
+
+impl Access {
+    fn names(&self) -> Names<'_> {
+        Names {
+            client: &self.client_id,
+            user: self.owner.user().map(|user| &**user),
+        }
+    }
+
+    fn verdict(&self, action: Action, target: Target<'_>) -> Verdict {
+        match &self.rules {
+            None => Verdict::ALLOWED,
+            Some(rules) => rules.verdict(action, target, self.names()),
+        }
+    }
+
+    pub(crate) fn publish(&self, topic: TopicName<'_>) -> Verdict {
+        self.verdict(Action::Publish, Target::Topic(topic))
+    }
+
+    /// The highest QoS of a subscription; none: it is denied.
+    pub(crate) fn subscribe(&self, filter: TopicFilter<'_>) -> Option<QoS> {
+        self.verdict(Action::Subscribe, Target::Filter(filter)).qos
+    }
+
+    /// The highest QoS at which messages of a topic arrive; none: they do not.
+    pub(crate) fn receive(&self, topic: TopicName<'_>) -> Option<QoS> {
+        self.verdict(Action::Receive, Target::Topic(topic)).qos
+    }
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Access")
+            .field("owner", &self.owner)
+            .field("client_id", &self.client_id)
+            .finish_non_exhaustive()
+    }
+}

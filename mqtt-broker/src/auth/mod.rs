@@ -1,0 +1,28 @@
+//! Who clients are, and what they may do.
+
+mod access;
+mod acl;
+mod authority;
+mod denials;
+mod guard;
+mod password;
+mod pattern;
+mod permissions;
+mod rule;
+mod secret;
+mod settings;
+
+pub use crate::auth::acl::AclError;
+pub use crate::auth::authority::{AuthError, Authority};
+pub use crate::auth::denials::Denial;
+pub use crate::auth::password::file::{PasswordFileError, remove_user, set_password};
+pub use crate::auth::password::hash::HashKind;
+pub use crate::auth::permissions::{Explanation, Permissions};
+pub use crate::auth::rule::Action;
+pub use crate::auth::settings::{AuthSettings, DeniedPublish};
+
+pub(crate) use crate::auth::access::{Access, Owner};
+pub(crate) use crate::auth::authority::{Login, LoginError};
+pub(crate) use crate::auth::denials::{Denials, LogLimit};
+pub(crate) use crate::auth::guard::Guard;
+pub(crate) use crate::auth::secret::Secret;

@@ -1,0 +1,357 @@
+//! Password files: one `user:hash` a line, as mosquitto_passwd writes them.
+
+use core::fmt;
+use std::collections::HashMap;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io};
+
+use crate::auth::password::hash::{HashError, HashKind, PasswordHash};
+
+/// Bytes of a user name, and of what follows it: longer than any that a client can send, or a hash be.
+const LONGEST_LINE: usize = 128 * 1024;
+
+/// What is wrong with a password file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PasswordFileError {
+    /// What the system says.
+    #[error("{}: {source}", .file.display())]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// Why it cannot be read or written.
+        source: io::Error,
+    },
+    /// A line that says nothing.
+    #[error("{}:{line}: {problem}", .file.display())]
+    Line {
+        /// The file.
+        file: PathBuf,
+        /// From 1.
+        line: usize,
+        /// Without anything of the line itself, which may be a secret.
+        problem: String,
+    },
+    /// No user can have this name.
+    #[error(
+        "a user name has at least one character, and no colon, control character or # in front"
+    )]
+    UserName,
+    /// The password could not be hashed.
+    #[error("the password cannot be hashed: {0}")]
+    Hash(String),
+    /// The file has no such user.
+    #[error("{}: no such user", .0.display())]
+    NoUser(PathBuf),
+}
+
+/// What is kept of one user.
+pub(crate) struct Entry {
+    pub(crate) hash: Arc<PasswordHash>,
+    /// The hash as it was written: two that are equal are of the same password.
+    pub(crate) text: Arc<str>,
+}
+
+/// The users of a file.
+pub(crate) struct Passwords {
+    users: HashMap<Box<str>, Entry>,
+    nobody: Arc<PasswordHash>,
+}
+
+/// Why a line of a password file is refused.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum LineError {
+    #[error("not of the form USER:HASH")]
+    Form,
+    #[error("no user can have this name")]
+    UserName,
+    #[error("line too long")]
+    Long,
+    #[error("the user stands in an earlier line as well")]
+    Again,
+    #[error("{0}")]
+    Hash(#[from] HashError),
+}
+
+impl Passwords {
+    pub(crate) fn read(file: &Path) -> Result<Self, PasswordFileError> {
+        let text = read_text(file)?;
+        Self::parse(&text).map_err(|(line, error)| PasswordFileError::Line {
+            file: file.to_owned(),
+            line,
+            problem: error.to_string(),
+        })
+    }
+
+    /// Reads the lines of a file; an error comes with its line.
+    fn parse(text: &str) -> Result<Self, (usize, LineError)> {
+        let mut users = HashMap::new();
+        for (number, line) in text.lines().enumerate() {
+            let failed = |error| (number + 1, error);
+            let Some((user, hash)) = split(line).map_err(failed)? else {
+                continue;
+            };
+            let entry = Entry {
+                hash: Arc::new(PasswordHash::parse(hash).map_err(|error| failed(error.into()))?),
+                text: hash.into(),
+            };
+            if users.insert(user.into(), entry).is_some() {
+                return Err(failed(LineError::Again));
+            }
+        }
+        // The costliest: an unknown user is not told by an answer that comes sooner.
+        let model = users.values().max_by_key(|entry| entry.hash.cost());
+        let nobody = match model {
+            Some(entry) => entry.hash.of_nobody(),
+            // Nobody is known: there is nothing to hide.
+            None => PasswordHash::Sha512 {
+                salt: [0; 16].into(),
+                hash: [0; 64].into(),
+            },
+        };
+        Ok(Self {
+            users,
+            nobody: Arc::new(nobody),
+        })
+    }
+
+    pub(crate) fn get(&self, user: &str) -> Option<&Entry> {
+        self.users.get(user)
+    }
+
+    /// What the password of an unknown user is compared with: it costs the same, and no password has it.
+    pub(crate) fn nobody(&self) -> &Arc<PasswordHash> {
+        &self.nobody
+    }
+}
+
+impl fmt::Debug for Passwords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Passwords")
+            .field("users", &self.users.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// User and hash of a line; none if it is empty or a comment.
+fn split(line: &str) -> Result<Option<(&str, &str)>, LineError> {
+    let line = line.trim_end_matches(['\r', ' ', '\t']);
+    if line.is_empty() || line.starts_with('#') {
+        return Ok(None);
+    }
+    if line.len() > LONGEST_LINE {
+        return Err(LineError::Long);
+    }
+    let (user, hash) = line.split_once(':').ok_or(LineError::Form)?;
+    if !is_user_name(user) {
+        return Err(LineError::UserName);
+    }
+    Ok(Some((user, hash)))
+}
+
+fn is_user_name(user: &str) -> bool {
+    !user.is_empty()
+        && user.len() <= usize::from(u16::MAX)
+        && !user.starts_with('#')
+        && !user.contains(|c: char| c == ':' || c.is_control())
+}
+
+fn read_text(file: &Path) -> Result<String, PasswordFileError> {
+    fs::read_to_string(file).map_err(|source| PasswordFileError::Io {
+        file: file.to_owned(),
+        source,
+    })
+}
+
+/// Sets the password of a user in a file, which is made if it does not exist. Other lines stay as they are.
+///
+/// The file is replaced as a whole, and readable by its owner only.
+///
+/// # Errors
+/// No user can have this name, or what the system says.
+pub fn set_password(
+    file: &Path,
+    user: &str,
+    password: &[u8],
+    kind: HashKind,
+) -> Result<(), PasswordFileError> {
+    if !is_user_name(user) {
+        return Err(PasswordFileError::UserName);
+    }
+    let hash = PasswordHash::new(kind, password).map_err(PasswordFileError::Hash)?;
+    let text = match read_text(file) {
+        Err(PasswordFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            String::new()
+        }
+        text => text?,
+    };
+    let new = format!("{user}:{hash}");
+    let mut found = false;
+    let mut lines: Vec<&str> = Vec::new();
+    for line in text.lines() {
+        if is_of(line, user) {
+            if !found {
+                lines.push(&new);
+            }
+            found = true;
+        } else {
+            lines.push(line);
+        }
+    }
+    if !found {
+        lines.push(&new);
+    }
+    replace(file, &lines)
+}
+
+/// Removes a user from a file.
+///
+/// # Errors
+/// The file has no such user, or what the system says.
+pub fn remove_user(file: &Path, user: &str) -> Result<(), PasswordFileError> {
+    let text = read_text(file)?;
+    let lines: Vec<&str> = text.lines().filter(|line| !is_of(line, user)).collect();
+    if lines.len() == text.lines().count() {
+        return Err(PasswordFileError::NoUser(file.to_owned()));
+    }
+    replace(file, &lines)
+}
+
+fn is_of(line: &str, user: &str) -> bool {
+    !line.starts_with('#') && line.split_once(':').is_some_and(|(own, _)| own == user)
+}
+
+/// Writes a new file beside the old one and moves it there: whoever reads it sees the old one or the new one.
+fn replace(file: &Path, lines: &[&str]) -> Result<(), PasswordFileError> {
+    let failed = |source| PasswordFileError::Io {
+        file: file.to_owned(),
+        source,
+    };
+    // A link stays one: what it leads to is replaced.
+    let target = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+    let directory = match target.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
+        _ => Path::new("."),
+    };
+    // Made with mode 0600.
+    let mut beside = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
+    for line in lines {
+        writeln!(beside, "{line}").map_err(failed)?;
+    }
+    // The broker that reads it may run as another user than who edits it.
+    if let Ok(old) = fs::metadata(&target) {
+        let (user, group) = (Some(old.uid()), Some(old.gid()));
+        if let Err(error) = std::os::unix::fs::chown(beside.path(), user, group) {
+            tracing::warn!(file = %target.display(), %error, "cannot keep the owner of the file");
+        }
+    }
+    beside.as_file().sync_all().map_err(failed)?;
+    beside
+        .persist(&target)
+        .map_err(|error| failed(error.error))?;
+    let sync = || fs::File::open(directory)?.sync_all();
+    sync().map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn problem(text: &str) -> (usize, LineError) {
+        Passwords::parse(text).err().unwrap()
+    }
+
+    #[test]
+    fn lines_are_edited_one_by_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("passwords");
+        let kind = HashKind::ScramSha256;
+        set_password(&file, "anna", b"one", kind).unwrap();
+        set_password(&file, "ben", b"two", kind).unwrap();
+        let mode = fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+
+        let before = fs::read_to_string(&file).unwrap();
+        fs::write(&file, format!("# staff\n\n{before}")).unwrap();
+        set_password(&file, "anna", b"three", kind).unwrap();
+        let passwords = Passwords::read(&file).unwrap();
+        let verify = |user, password: &[u8]| passwords.get(user).unwrap().hash.verify(password);
+        assert!(verify("anna", b"three"));
+        assert!(!verify("anna", b"one"));
+        assert!(verify("ben", b"two"));
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.starts_with("# staff\n\nanna:"));
+        assert_eq!(text.lines().count(), 4);
+
+        remove_user(&file, "anna").unwrap();
+        assert!(Passwords::read(&file).unwrap().get("anna").is_none());
+        assert!(matches!(
+            remove_user(&file, "anna"),
+            Err(PasswordFileError::NoUser(_))
+        ));
+        // Nothing is left beside it.
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_link_to_the_file_stays_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("passwords");
+        let link = directory.path().join("link");
+        fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        set_password(&link, "anna", b"one", HashKind::ScramSha256).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert!(Passwords::read(&file).unwrap().get("anna").is_some());
+    }
+
+    #[test]
+    fn names_that_would_break_the_file_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("passwords");
+        for user in ["", "a:b", "a\nb:c", "a\r", "#a", "\0"] {
+            let set = set_password(&file, user, b"x", HashKind::ScramSha256);
+            assert!(matches!(set, Err(PasswordFileError::UserName)), "{user:?}");
+        }
+        assert!(!file.exists());
+    }
+
+    #[test]
+    fn errors_name_the_line_and_no_secret() {
+        assert_eq!(problem("# a\n\nanna").0, 3);
+        assert_eq!(problem("anna:secret"), (1, HashError::Unknown.into()));
+        assert_eq!(problem(":$6$YQ==$YQ=="), (1, LineError::UserName));
+        let hash = "$7$1$YQ==$YQ==";
+        let twice = format!("anna:{hash}\nanna:{hash}");
+        assert_eq!(problem(&twice), (2, LineError::Again));
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("passwords");
+        fs::write(&file, "ok:$7$1$YQ==$YQ==\nanna:open-sesame\n").unwrap();
+        let error = Passwords::read(&file).unwrap_err().to_string();
+        assert!(error.ends_with("passwords:2: no password hash: none begins like this one"));
+        assert!(!error.contains("open-sesame"));
+    }
+
+    /// An unknown user costs what the known ones cost.
+    #[test]
+    fn nobody_costs_as_much_as_the_costliest() {
+        let text = "a:$7$10$YQ==$YQ==\nb:$7$5000$YQ==$YQ==\nc:$7$10$YQ==$YQ==";
+        let passwords = Passwords::parse(text).unwrap();
+        assert_eq!(passwords.nobody().cost(), 5_000);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in ".{0,200}", lines in "(a:\\$[67]\\$[0-9]{1,3}\\$[A-Z]{4}\\$[A-Z]{4}\n|#?.{0,9}\n){0,5}") {
+            let _ = Passwords::parse(&text);
+            let _ = Passwords::parse(&lines);
+        }
+    }
+}

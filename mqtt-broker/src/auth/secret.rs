@@ -1,0 +1,23 @@
+//! Bytes that must not be seen.
+
+use core::fmt;
+
+/// A password or token that a client sent. It is not shown, and overwritten when it is dropped.
+#[derive(Clone)]
+pub(crate) struct Secret(zeroize::Zeroizing<Vec<u8>>);
+
+impl Secret {
+    pub(crate) fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(zeroize::Zeroizing::new(bytes.into()))
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(...)")
+    }
+}

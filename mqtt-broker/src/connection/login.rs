@@ -1,0 +1,54 @@
+//! Who a client is: asked between CONNECT and CONNACK, where anybody is to be asked.
+
+use std::sync::Arc;
+
+use mqtt_codec::{Connect, ReasonCode};
+
+use crate::auth::{Access, Denial, Login, LoginError, Secret};
+use crate::connection::handshake::Refusal;
+use crate::hub::Hub;
+
+/// Lets a client in, or says why not; none where nobody is asked.
+pub(crate) async fn admit(
+    hub: &Hub,
+    connect: &Connect<'_>,
+    client_id: &Arc<str>,
+) -> Result<Option<Access>, Refusal> {
+    let authority = &hub.config.auth;
+    if authority.is_open() {
+        return Ok(None);
+    }
+    let login = Login {
+        client_id: Arc::clone(client_id),
+        user: connect.username.map(Into::into),
+        password: connect.password.map(Secret::new),
+    };
+    let access = authority.admit(login).await.map_err(|error| {
+        hub.counters.count_denial(match error {
+            LoginError::Busy => Denial::LoginQueue,
+            LoginError::Credentials | LoginError::Anonymous => Denial::Login,
+        });
+        Refusal::of(connect, error.reason(), error.detail())
+    })?;
+    if let Some(will) = &connect.will
+        && !access.publish(will.topic).allows(will.qos, will.retain)
+    {
+        hub.counters.count_denial(Denial::Will);
+        return Err(Refusal::of(
+            connect,
+            ReasonCode::NOT_AUTHORIZED,
+            "not authorized to publish the will",
+        ));
+    }
+    Ok(Some(access))
+}
+
+/// The session of the identifier belongs to somebody else.
+pub(crate) fn not_yours(hub: &Hub, connect: &Connect<'_>) -> Refusal {
+    hub.counters.count_denial(Denial::Session);
+    Refusal::of(
+        connect,
+        ReasonCode::CLIENT_IDENTIFIER_NOT_VALID,
+        "the session of this client identifier belongs to another user",
+    )
+}

@@ -1,0 +1,130 @@
+//! What the owners of sessions may do: given when they come, and again when the configuration changes.
+
+use std::sync::Arc;
+
+use mqtt_codec::{TopicFilter, TopicName};
+
+use crate::amount::Amount;
+use crate::auth::{Access, AuthError, AuthSettings, Denial, Owner};
+use crate::client::{Client, Kick};
+use crate::counters::DropReason;
+use crate::hub::state::SessionState;
+use crate::hub::{Hub, total};
+use crate::shown::Shown;
+use crate::store::Op;
+
+impl Hub {
+    /// Which state of the permissions decisions must have been taken in to hold now; 0: everybody may do
+    /// everything.
+    #[inline]
+    pub(crate) fn permissions(&self) -> u64 {
+        self.routes.permissions()
+    }
+
+    /// Takes note of what a session's owner may do. `access`: who came for it; none: nobody was asked, or the
+    /// session was read from the store.
+    pub(super) fn grant(&self, client: &Client, owner: Owner, access: Option<Access>) {
+        let before = client.access.load_full();
+        let known = access.map(|access| Access {
+            owner: owner.clone(),
+            ..access
+        });
+        loop {
+            // What holds now may not be what the client was let in by.
+            let policy = self.config.auth.policy();
+            let now = policy.renewed(known.as_ref(), &owner, &client.id);
+            let restricts = now.as_ref().is_some_and(|access| access.rules.is_some());
+            let changed = before.as_ref().map(|access| &access.rules)
+                != now.as_ref().map(|access| &access.rules);
+            client.access.store(now.map(Arc::new));
+            if restricts && (self.permissions() == 0 || (changed && before.is_some())) {
+                self.routes.permissions_changed();
+            }
+            if Arc::ptr_eq(&policy, &self.config.auth.policy()) {
+                return;
+            }
+        }
+    }
+
+    /// Reads the configuration of authentication and permissions anew, and applies it to everybody.
+    pub(crate) fn reload_auth(&self, settings: &AuthSettings) -> Result<(), AuthError> {
+        self.config.auth.reload(settings)?;
+        let policy = self.config.auth.policy();
+        for client in self.routes.clients() {
+            client.access.rcu(|old| {
+                let owner = old.as_ref().map_or(Owner::Anybody, |old| old.owner.clone());
+                policy
+                    .renewed(old.as_deref(), &owner, &client.id)
+                    .map(Arc::new)
+            });
+            self.kick_unless_admitted(&client);
+        }
+        if policy.restricts() || self.permissions() != 0 {
+            self.routes.permissions_changed();
+        }
+        Ok(())
+    }
+
+    /// Ends the connection of a client that would not be let in now.
+    pub(super) fn kick_unless_admitted(&self, client: &Client) {
+        let policy = self.config.auth.policy();
+        let access = client.access.load();
+        if !policy.still_admits(access.as_deref()) {
+            client.kick(Kick::NoLongerAdmitted);
+        }
+    }
+
+    /// Takes from a session that is resumed what its owner may not have any more: subscriptions, and messages
+    /// that waited.
+    pub(super) fn check_resumed(&self, state: &mut SessionState) {
+        if self.permissions() == 0 || state.permissions == self.permissions() {
+            return;
+        }
+        let filters: Vec<Box<str>> = state.subscriptions.iter().map(Into::into).collect();
+        let mut ops = Vec::new();
+        for text in filters {
+            let Ok(filter) = TopicFilter::new(&text) else {
+                continue;
+            };
+            if state.client.may_subscribe(filter).is_none() {
+                self.unsubscribe(state, filter, &mut ops);
+                self.counters.count_denial(Denial::Subscribe);
+                tracing::warn!(
+                    client_id = %Shown(&state.client.id),
+                    filter = %Shown(&text),
+                    "subscription of a resumed session denied"
+                );
+            }
+        }
+        let client = Arc::clone(&state.client);
+        let is_denied = |topic: &str| {
+            let topic = TopicName::new(topic);
+            topic.is_ok_and(|topic| client.may_receive(topic).is_none())
+        };
+        let mut denied = state.session.as_mut().map_or_else(Vec::new, |session| {
+            session.take_queued(|delivery| is_denied(delivery.message.topic()))
+        });
+        let waiting = &mut client.outbox().deliveries;
+        denied.extend(waiting.extract_if(.., |delivery| is_denied(delivery.message.topic())));
+        client.queue_changes(total(&denied), Amount::default());
+        if let Some(session) = &state.session {
+            client.set_waiting(session.queue_size());
+        }
+        if let (Some(stored), Some(number)) = (&mut state.stored, client.stored) {
+            for delivery in &denied {
+                stored.forget(delivery);
+                ops.push(Op::Dequeued(number, delivery.key, delivery.body));
+            }
+        }
+        self.count_drop(
+            Some(&client),
+            DropReason::NotAuthorized,
+            denied.len() as u64,
+        );
+        if let Some(store) = &self.store
+            && !ops.is_empty()
+        {
+            store.submit(&mut ops);
+        }
+    }
+}

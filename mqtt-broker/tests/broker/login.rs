@@ -1,0 +1,191 @@
+//! Who is let in, and whose session is whose.
+
+use std::fs;
+
+use mqtt_broker::auth::{AuthSettings, Authority, Denial};
+use mqtt_codec::{QoS, ReasonCode};
+
+use crate::guarded::{Files, denied, refused, user, with_user};
+use crate::harness::{ALL, Peer, V3_1_1, V5, broker, hello, lasting, message, settle};
+
+/// Wrong user, wrong password, none: refused, and who guesses learns nothing from the answer.
+#[tokio::test(start_paused = true)]
+async fn only_who_shows_the_password_is_let_in() {
+    for version in ALL {
+        let files = Files::without_permissions();
+        let broker = files.broker();
+        let peer = Peer::accepted(&broker, &user(version, "anna", "one")).await;
+        peer.disconnect().await;
+
+        let wrong = ReasonCode::BAD_USER_NAME_OR_PASSWORD;
+        refused(&broker, &user(version, "nobody", "one"), wrong).await;
+        let mut connect = user(version, "anna", "one");
+        for password in [&b"ben-secret"[..], b"", b"anna-secret ", b"Anna-secret"] {
+            connect.password = Some(password);
+            refused(&broker, &connect, wrong).await;
+        }
+        connect.password = None;
+        refused(&broker, &connect, wrong).await;
+        assert_eq!(denied(&broker, Denial::Login), 6);
+        let nameless = hello(version, "one");
+        refused(&broker, &nameless, ReasonCode::NOT_AUTHORIZED).await;
+        assert_eq!(denied(&broker, Denial::Login), 7);
+    }
+}
+
+/// Nobody is asked where nothing says so, whatever name they give.
+#[tokio::test(start_paused = true)]
+async fn without_settings_everybody_is_let_in() {
+    let broker = broker();
+    Peer::accepted(&broker, &user(V5, "anybody", "one")).await;
+    Peer::accepted(&broker, &hello(V5, "two")).await;
+}
+
+/// Who gives a name must prove it, though clients without one are let in.
+#[tokio::test(start_paused = true)]
+async fn anonymous_clients_are_let_in_where_they_may() {
+    let mut files = Files::without_permissions();
+    files.settings.allow_anonymous = Some(true);
+    let broker = files.broker();
+    Peer::accepted(&broker, &hello(V5, "one")).await;
+    let wrong = ReasonCode::BAD_USER_NAME_OR_PASSWORD;
+    refused(&broker, &user(V5, "nobody", "two"), wrong).await;
+
+    let mut closed = AuthSettings::default();
+    closed.allow_anonymous = Some(false);
+    let mut config = mqtt_broker::Config::default();
+    config.auth = Authority::load(&closed).unwrap();
+    let broker = crate::harness::broker_with(config);
+    refused(&broker, &hello(V5, "one"), ReasonCode::NOT_AUTHORIZED).await;
+    refused(&broker, &user(V5, "anna", "two"), wrong).await;
+}
+
+/// A session belongs to the user who made it: nobody else resumes it, replaces it or ends its connection.
+#[tokio::test(start_paused = true)]
+async fn a_session_belongs_to_its_user() {
+    for version in ALL {
+        let files = Files::without_permissions();
+        let broker = files.broker();
+        let own = with_user(lasting(version, "device"), "anna");
+        let mut owner = Peer::accepted(&broker, &own).await;
+        owner.subscribe("for/anna", QoS::AtLeastOnce).await;
+
+        let not_valid = ReasonCode::CLIENT_IDENTIFIER_NOT_VALID;
+        let mut other = with_user(lasting(version, "device"), "ben");
+        refused(&broker, &other, not_valid).await;
+        other.clean_start = true;
+        refused(&broker, &other, not_valid).await;
+        owner.expect_nothing().await;
+
+        owner.abort().await;
+        refused(&broker, &other, not_valid).await;
+        other.clean_start = false;
+        refused(&broker, &other, not_valid).await;
+        assert_eq!(denied(&broker, Denial::Session), 4);
+
+        let mut ben = Peer::accepted(&broker, &user(version, "ben", "another")).await;
+        ben.publish(&message("for/anna", "kept", QoS::AtLeastOnce))
+            .await;
+        let (mut owner, present) = Peer::resumed(&broker, &own).await;
+        assert_eq!(present, version.has_session_present());
+        owner
+            .expect_message("for/anna", "kept", QoS::AtLeastOnce)
+            .await;
+
+        // What has ended belongs to nobody.
+        owner.abort().await;
+        let mut last = own.clone();
+        last.clean_start = true;
+        last.properties.session_expiry_interval = None;
+        Peer::accepted(&broker, &last).await.disconnect().await;
+        Peer::accepted(&broker, &other).await;
+    }
+}
+
+/// A session of nobody in particular is not resumed by a user, nor a user's by nobody in particular.
+#[tokio::test(start_paused = true)]
+async fn anonymous_sessions_are_apart() {
+    let mut files = Files::without_permissions();
+    files.settings.allow_anonymous = Some(true);
+    let broker = files.broker();
+    let not_valid = ReasonCode::CLIENT_IDENTIFIER_NOT_VALID;
+    let nameless = Peer::accepted(&broker, &lasting(V5, "one")).await;
+    refused(&broker, &with_user(lasting(V5, "one"), "anna"), not_valid).await;
+    nameless.abort().await;
+    refused(&broker, &with_user(lasting(V5, "one"), "anna"), not_valid).await;
+    let (_, present) = Peer::resumed(&broker, &lasting(V5, "one")).await;
+    assert!(present);
+
+    Peer::accepted(&broker, &with_user(lasting(V5, "two"), "anna")).await;
+    refused(&broker, &lasting(V5, "two"), not_valid).await;
+}
+
+/// Whose session it is stands in the data directory. One from before users were asked is the first user's.
+#[tokio::test]
+async fn owners_outlive_the_broker() {
+    let files = Files::without_permissions();
+    let directory = tempfile::TempDir::new().unwrap();
+    let start = |config: mqtt_broker::Config| {
+        let broker = mqtt_broker::Broker::open(config, directory.path()).unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let run = broker.clone().run(Vec::new(), async move {
+            let _ = stopped.await;
+        });
+        (broker, stop, tokio::spawn(run))
+    };
+    let (broker, stop, running) = start(mqtt_broker::Config::default());
+    Peer::accepted(&broker, &lasting(V3_1_1, "early"))
+        .await
+        .disconnect()
+        .await;
+    drop((stop, broker));
+    running.await.unwrap();
+
+    let (broker, stop, running) = start(files.config());
+    let anna = Peer::accepted(&broker, &with_user(lasting(V3_1_1, "late"), "anna")).await;
+    anna.disconnect().await;
+    let (anna, present) =
+        Peer::resumed(&broker, &with_user(lasting(V3_1_1, "early"), "anna")).await;
+    assert!(present);
+    anna.disconnect().await;
+    drop((stop, broker));
+    running.await.unwrap();
+
+    let (broker, stop, running) = start(files.config());
+    for id in ["early", "late"] {
+        let ben = with_user(lasting(V3_1_1, id), "ben");
+        refused(&broker, &ben, ReasonCode::CLIENT_IDENTIFIER_NOT_VALID).await;
+        let (_, present) = Peer::resumed(&broker, &with_user(lasting(V3_1_1, id), "anna")).await;
+        assert!(present);
+    }
+    drop((stop, broker));
+    running.await.unwrap();
+}
+
+/// Who would no longer be let in is disconnected by a reload; a bad file changes nothing.
+#[tokio::test(start_paused = true)]
+async fn a_reload_disconnects_whom_it_does_not_let_in() {
+    let files = Files::without_permissions();
+    let broker = files.broker();
+    let mut anna = Peer::accepted(&broker, &user(V5, "anna", "one")).await;
+    let mut ben = Peer::accepted(&broker, &user(V5, "ben", "two")).await;
+    let passwords = files.settings.password_file.as_ref().unwrap();
+    let text = fs::read_to_string(passwords).unwrap();
+    fs::write(passwords, "anna\n").unwrap();
+    let error = broker.reload_auth(&files.settings).unwrap_err().to_string();
+    assert!(error.contains("passwords:1: "), "{error}");
+    anna.expect_nothing().await;
+
+    let without_anna: String = text
+        .lines()
+        .skip(1)
+        .map(|line| format!("{line}\n"))
+        .collect();
+    fs::write(passwords, without_anna).unwrap();
+    broker.reload_auth(&files.settings).unwrap();
+    anna.expect_disconnect(ReasonCode::NOT_AUTHORIZED).await;
+    ben.expect_nothing().await;
+    let wrong = ReasonCode::BAD_USER_NAME_OR_PASSWORD;
+    refused(&broker, &user(V5, "anna", "one"), wrong).await;
+    settle().await;
+}
