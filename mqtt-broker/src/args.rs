@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use mqtt_broker::Durability;
+use mqtt_broker::{Config, Durability};
 
 use crate::store_command::StoreCommand;
 
@@ -26,7 +26,7 @@ pub(crate) struct Args {
     pub(crate) allow_anonymous: bool,
 
     /// Keep nothing on disk: what was acknowledged is lost when the broker ends.
-    #[arg(long, conflicts_with_all = ["data_dir", "durability"])]
+    #[arg(long, conflicts_with_all = ["data_dir", "durability", "stored_window"])]
     pub(crate) in_memory: bool,
 
     /// Directory for sessions, their messages and retained messages; made if it does not exist.
@@ -36,6 +36,11 @@ pub(crate) struct Args {
     /// What the acknowledgement of a message waits for that is to be kept.
     #[arg(long, value_enum, value_name = "LEVEL", default_value = "disk")]
     pub(crate) durability: DurabilityLevel,
+
+    /// Bytes of waiting messages that are held in memory for each connected session; those behind them are on the
+    /// disk alone.
+    #[arg(long, value_name = "BYTES", default_value_t = Config::default().stored_window_bytes)]
+    pub(crate) stored_window: usize,
 
     /// Configuration file (not available yet).
     #[arg(long, value_name = "FILE")]

@@ -116,6 +116,7 @@ async fn serve_until_told(args: &Args) -> Result<()> {
 
     let mut config = Config::default();
     config.durability = args.durability.into();
+    config.stored_window_bytes = args.stored_window;
     let broker = if args.in_memory {
         Broker::new(config)
     } else {

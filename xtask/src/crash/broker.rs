@@ -28,6 +28,8 @@ pub(super) enum Program {
     Ours {
         path: PathBuf,
         stored: bool,
+        /// Bytes of waiting messages that a session may hold in memory, where it is not what is usual.
+        window: Option<usize>,
         tracer: Vec<OsString>,
     },
     /// Mosquitto, which writes its state when it ends and every second.
@@ -145,6 +147,7 @@ fn spawn(program: &Program, folder: &Path) -> Result<(Child, Option<SocketAddr>)
         Program::Ours {
             path,
             stored,
+            window,
             tracer,
         } => {
             let mut line = tracer.iter().map(OsString::as_os_str);
@@ -154,6 +157,9 @@ fn spawn(program: &Program, folder: &Path) -> Result<(Child, Option<SocketAddr>)
             command.args(["--listen", "127.0.0.1:0"]);
             if *stored {
                 command.arg("--data-dir").arg(&data);
+                if let Some(window) = window {
+                    command.arg("--stored-window").arg(window.to_string());
+                }
             } else {
                 command.arg("--in-memory");
             }

@@ -37,6 +37,8 @@ use crate::step::{Verdict, seconds};
 const SHOWN: usize = 5;
 /// One round in so many is preceded by a start that is killed within this time.
 const SHORT_LIFE: (usize, Duration) = (3, Duration::from_millis(30));
+/// Of every second start: so little that most of what waits is on the disk alone, also for clients that are there.
+const WINDOW: usize = 4_000;
 /// What a broker that keeps nothing must be caught at.
 const FORGOTTEN: [Promise; 3] = [Promise::Lost, Promise::Session, Promise::Retained];
 
@@ -110,20 +112,24 @@ pub(crate) fn run(args: &Args) -> Result<Verdict> {
         "a round takes up to an hour"
     );
     let seed = args.seed.unwrap_or_else(drawn_seed);
-    let program = match &args.mosquitto {
-        Some(path) => Program::Mosquitto(path.clone()),
-        None => Program::Ours {
-            path: build(&args.profile)?,
-            stored: !args.in_memory && !args.in_memory_must_fail,
-            tracer: Vec::new(),
-        },
+    let programs = match &args.mosquitto {
+        Some(path) => [(), ()].map(|()| Program::Mosquitto(path.clone())),
+        None => {
+            let path = build(&args.profile)?;
+            [None, Some(WINDOW)].map(|window| Program::Ours {
+                path: path.clone(),
+                stored: !args.in_memory && !args.in_memory_must_fail,
+                window,
+                tracer: Vec::new(),
+            })
+        }
     };
     let folder = target()?
         .join("crash")
         .join(format!("{seed}-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
-    let failures = rounds(args, seed, &program, &folder).inspect_err(|_| tell(args, seed, &folder));
-    let failures = failures?;
+    let failures = rounds(args, seed, &programs, &folder);
+    let failures = failures.inspect_err(|_| tell(args, seed, &folder))?;
     report(&failures, &folder)?;
     let passed = if args.in_memory_must_fail {
         let seen = |promise| failures.iter().any(|failure| failure.promise == promise);
@@ -149,16 +155,20 @@ fn drawn_seed() -> u64 {
     Random::new(nanos).below(1_000_000_000) as u64
 }
 
-fn rounds(args: &Args, seed: u64, program: &Program, folder: &Path) -> Result<Vec<Failure>> {
+/// The programs take turns.
+fn rounds(args: &Args, seed: u64, programs: &[Program; 2], folder: &Path) -> Result<Vec<Failure>> {
     let mut random = Random::new(seed);
     let mut instants = random.fork();
-    let ours = matches!(program, Program::Ours { .. });
+    let [first, _] = programs;
+    let ours = matches!(first, Program::Ours { .. });
+    let in_turn = |round: u32| &programs[round as usize % programs.len()];
     let mut traffic = Traffic::new(&mut random, ours);
     let longest = Duration::from_secs_f64(args.seconds_per_round);
     println!("seed {seed}, {} rounds", args.rounds);
     let mut slowest = Duration::ZERO;
     let mut running = None;
     for round in 1..=args.rounds {
+        let program = in_turn(round);
         if args.stop == Stop::Kill && instants.once_in(SHORT_LIFE.0) {
             let after = instants.between(Duration::ZERO, SHORT_LIFE.1);
             Broker::start_and_kill(program, folder, after)?;
@@ -190,7 +200,8 @@ fn rounds(args: &Args, seed: u64, program: &Program, folder: &Path) -> Result<Ve
             counts(&traffic)
         );
     }
-    let broker = begin(running, program, folder, &mut traffic, args.rounds + 1)?;
+    let last = args.rounds + 1;
+    let broker = begin(running, in_turn(last), folder, &mut traffic, last)?;
     slowest = slowest.max(broker.start);
     let draining = Instant::now();
     traffic.drain(broker.address);

@@ -115,6 +115,7 @@ fn scenario(
 ) -> Result<()> {
     fs::create_dir_all(folder)?;
     let program = Program::Ours {
+        window: None,
         path: program.to_owned(),
         stored: true,
         tracer: Vec::new(),

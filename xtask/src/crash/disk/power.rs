@@ -119,6 +119,7 @@ fn record(program: &Path, folder: &Path, random: &mut Random, kind: Kind) -> Res
             tracer.push(format!("inject=fdatasync:error=EIO:when={number}").into());
         }
         let program = Program::Ours {
+            window: None,
             path: program.to_owned(),
             stored: true,
             tracer,
@@ -341,6 +342,7 @@ impl Look {
     /// Starts a broker on it, and judges it by what was known then.
     fn found(&self, program: &Path, recorded: &Recorded) -> Result<Vec<Failure>> {
         let program = Program::Ours {
+            window: None,
             path: program.to_owned(),
             stored: true,
             tracer: Vec::new(),
