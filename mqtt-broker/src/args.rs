@@ -81,6 +81,8 @@ pub(crate) enum DurabilityLevel {
     Disk,
     /// It is with the operating system: a crash of the broker does not lose it.
     Os,
+    /// It is in memory: a new session, and retained messages, end with the broker.
+    Memory,
 }
 
 impl From<DurabilityLevel> for Durability {
@@ -88,6 +90,7 @@ impl From<DurabilityLevel> for Durability {
         match level {
             DurabilityLevel::Disk => Self::Disk,
             DurabilityLevel::Os => Self::Os,
+            DurabilityLevel::Memory => Self::Memory,
         }
     }
 }

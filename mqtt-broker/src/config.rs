@@ -14,6 +14,8 @@ pub enum Durability {
     Disk,
     /// It is with the operating system: a crash of the broker does not lose it.
     Os,
+    /// It is in memory: what takes it ends with the broker, and is not stored.
+    Memory,
 }
 
 /// Limits of a broker. Every field has a default; see [`Config::default`].
@@ -75,8 +77,11 @@ pub struct Config {
     pub subscription_identifiers_available: bool,
     /// Whether subscriptions may be shared. Default yes.
     pub shared_subscription_available: bool,
-    /// What the acknowledgement of a message waits for that a stored session or topic takes. Of no meaning in
-    /// memory. Default disk.
+    /// What the acknowledgement of a message waits for that a session takes whose listener does not say otherwise,
+    /// and where retained messages are kept. Of no meaning for a broker without a data directory. Default disk.
+    ///
+    /// A session keeps what held when it was made, also in connections through other listeners and after a
+    /// restart. A message waits for the strictest of those that take it.
     pub durability: Durability,
     /// Whether clients of 5.0 are told in words why they are disconnected (Reason String). The log says it in
     /// any case. Default no.

@@ -22,8 +22,8 @@ pub struct ListenerOptions {
     pub max_packet_size: Option<u32>,
     /// Clients that may be connected through the listener. Default: no bound of its own.
     pub max_connections: Option<usize>,
-    /// What the acknowledgement of a message waits for that a session of this listener takes, where it is not
-    /// [`Config::durability`].
+    /// What the acknowledgement of a message waits for that a session takes which was made through this listener,
+    /// where it is not [`Config::durability`].
     pub durability: Option<Durability>,
 }
 
@@ -44,6 +44,11 @@ impl ListenerOptions {
     pub(crate) fn maximum_qos(&self, config: &Config) -> QoS {
         let own = self.maximum_qos.unwrap_or(config.maximum_qos);
         own.min(config.maximum_qos)
+    }
+
+    /// What is promised to the sessions that are made here.
+    pub(crate) fn durability(&self, config: &Config) -> Durability {
+        self.durability.unwrap_or(config.durability)
     }
 
     /// The largest packet that is accepted here.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use mqtt_broker::tools::{self, Form, Load};
 
@@ -88,6 +88,9 @@ fn parse_commit(text: &str) -> Result<(usize, u64), String> {
 
 impl BenchLoad {
     fn run(&self, place: &Place, out: &mut dyn Write) -> Result<()> {
+        if self.durability == DurabilityLevel::Memory {
+            bail!("--durability memory: there is no disk to measure");
+        }
         let mut load = Load::default();
         load.commits.clone_from(&self.commit);
         load.payload = self.payload as usize;

@@ -102,7 +102,10 @@ impl Driver {
             }),
             will,
         };
-        let attached = hub.attach(&client_id, clean_start, &stay, access).await;
+        let durability = options.durability(&hub.config);
+        let attached = hub
+            .attach(&client_id, clean_start, &stay, access, durability)
+            .await;
         let (mut state, session_present) = match attached {
             Ok(attached) => attached,
             Err(NotYours) => return Err(packet.with_connect(|it| login::not_yours(&hub, it))),
@@ -112,8 +115,7 @@ impl Driver {
             .take()
             .unwrap_or_else(SessionState::no_session);
         let held = Amount::held(&session);
-        let stored = state.stored.as_mut();
-        let unfinished = stored.and_then(|stored| stored.unfinished.take());
+        let unfinished = state.unfinished.take();
         let mut output = Output::default();
         let now = hub.now();
         let connection = packet.with_connect(|connect| {
@@ -196,9 +198,7 @@ impl Driver {
         // The last packets may have changed what the session holds after it was counted.
         self.client.queue_changes(self.held, Amount::held(&session));
         state.session = Some(session);
-        if let Some(stored) = &mut state.stored {
-            stored.unfinished = self.waits.unfinished();
-        }
+        state.unfinished = self.waits.unfinished();
         let will = self.will.take().filter(|_| end.publishes_will());
         self.hub.detach(
             state,

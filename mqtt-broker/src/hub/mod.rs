@@ -33,7 +33,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::amount::Amount;
 use crate::auth::{Access, Denial, Owner};
 use crate::client::{Client, Kick, Link};
-use crate::config::Config;
+use crate::config::{Config, Durability};
 use crate::counters::{Counters, DropReason};
 use crate::delivery::Delivery;
 use crate::gate::Gate;
@@ -148,13 +148,14 @@ impl Hub {
     ///
     /// The connection that has it now is told to end first. The caller gives the session back with
     /// [`Hub::detach`]. A session that is stored is there, and one that was discarded is gone, on the disk
-    /// before this returns.
+    /// before this returns. A new one has this durability for good.
     pub(crate) async fn attach(
         &self,
         id: &Arc<str>,
         clean_start: bool,
         stay: &Stay,
         access: Option<Access>,
+        durability: Durability,
     ) -> Result<(Box<SessionState>, bool), NotYours> {
         let owner = access
             .as_ref()
@@ -182,7 +183,7 @@ impl Hub {
             old => {
                 let discarded = old.and_then(|old| self.end_session(*old));
                 let stored = self.store.as_ref().filter(|_| stay.expiry_interval > 0);
-                let stored = stored.map(Store::new_session);
+                let stored = stored.and_then(|store| store.new_session(durability));
                 let client = self.routes.add_client(Arc::clone(id), stored);
                 self.grant(&client, owner.clone(), access);
                 let state = SessionState::new(client, owner);
@@ -561,7 +562,8 @@ mod tests {
             expiry_interval,
             will: None,
         };
-        let (state, present) = hub.attach(id, false, &stay, None).await.unwrap();
+        let attached = hub.attach(id, false, &stay, None, Durability::Disk).await;
+        let (state, present) = attached.unwrap();
         hub.open_link(&state.client, ONLINE);
         hub.detach(state, stay);
         present

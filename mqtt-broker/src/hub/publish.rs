@@ -10,6 +10,7 @@ use mqtt_codec::{ProtocolVersion, Publish, QoS, SubscriptionIdentifier, TopicNam
 use mqtt_session::{Durability, Time};
 
 use crate::client::{Client, ClientKey, Link};
+use crate::config::Durability as KeptBy;
 use crate::counters::DropReason;
 use crate::delivery::Delivery;
 use crate::hub::Hub;
@@ -431,6 +432,9 @@ impl Batch {
         topic: TopicName<'_>,
         passage: &mut Passage<'_>,
     ) {
+        let keeps = hub.store.is_some() && hub.config.durability != KeptBy::Memory;
+        // What a broker before kept is no longer the last.
+        let replaces = hub.store.is_some() && !keeps && hub.retained.is_stored(topic);
         let change = if passage.parts.payload.is_empty() {
             hub.retained.clear(topic);
             Op::RetainedCleared(topic.as_str().into())
@@ -439,6 +443,7 @@ impl Batch {
             let kept = RetainedMessage {
                 message: Arc::clone(&message),
                 publisher: publisher.client.map(|client| Arc::clone(&client.id)),
+                stored: keeps,
             };
             match hub.retained.set(topic, kept, &hub.config) {
                 Ok(()) => Op::Retained(message, hub.wall(passage.expires_at)),
@@ -449,9 +454,11 @@ impl Batch {
                 }
             }
         };
-        if hub.store.is_some() {
+        if keeps {
             self.ops.push(change);
             passage.stored = true;
+        } else if replaces {
+            self.ops.push(Op::RetainedCleared(topic.as_str().into()));
         }
     }
 

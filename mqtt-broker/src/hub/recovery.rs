@@ -44,6 +44,7 @@ impl Hub {
                 let retained = RetainedMessage {
                     message: Arc::clone(&message),
                     publisher: None,
+                    stored: true,
                 };
                 if let Err(reason) = self.retained.set(topic, retained, &self.config) {
                     self.count_drop(None, reason, 1);

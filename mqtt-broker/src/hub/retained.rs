@@ -23,6 +23,8 @@ pub(crate) struct RetainedMessage {
     pub(crate) message: Arc<Message>,
     /// The client identifier of its publisher, for No Local, as far as it is known.
     pub(crate) publisher: Option<Arc<str>>,
+    /// It is in the store.
+    pub(crate) stored: bool,
 }
 
 /// One message a topic at most.
@@ -113,6 +115,15 @@ impl Retained {
     /// Bytes that a message takes here: the topic is its key as well.
     fn cost(topic: TopicName<'_>, message: &Message) -> usize {
         message.size() + topic.as_str().len() + ENTRY
+    }
+
+    /// Whether the message of a topic is in the store.
+    pub(crate) fn is_stored(&self, topic: TopicName<'_>) -> bool {
+        let store = self
+            .shard(topic)
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        store.get(topic.as_str()).is_some_and(|kept| kept.stored)
     }
 
     /// Removes the message of a topic.

@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use mqtt_session::{Persistence, Session, Time};
+use mqtt_session::{ChangeNumber, Persistence, Session, Time};
 
 use crate::auth::Owner;
 use crate::client::Client;
 use crate::delivery::Delivery;
 use crate::hub::pulls::Pulls;
 use crate::hub::stored::Stored;
+use crate::store::Ticket;
 use crate::will::StoredWill;
 
 /// The filters of a session as its client wrote them, and what they cost.
@@ -67,6 +68,9 @@ pub(crate) struct SessionState {
     pub(crate) subscriptions: Subscriptions,
     /// Its part of the store, if it is stored.
     pub(crate) stored: Option<Box<Stored>>,
+    /// What was not durable when its connection ended, of its own and of messages that others took from it, and
+    /// what that waits for.
+    pub(crate) unfinished: Option<(Ticket, ChangeNumber)>,
     /// Retained messages that new subscriptions have not got yet.
     pub(crate) pulls: Pulls,
     /// A will whose delay runs, with the time it is due.
@@ -93,6 +97,7 @@ impl SessionState {
             session: Some(Session::new(persistence)),
             subscriptions: Subscriptions::default(),
             stored,
+            unfinished: None,
             pulls: Pulls::default(),
             will: None,
             expiry_interval: 0,

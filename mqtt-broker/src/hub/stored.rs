@@ -5,17 +5,15 @@ use std::sync::{Arc, Weak};
 
 use foldhash::fast::RandomState;
 use mqtt_codec::{PacketId, QoS};
-use mqtt_session::{Change, ChangeNumber};
+use mqtt_session::Change;
 
 use crate::delivery::Delivery;
-use crate::store::{BodyNumber, Entry, Key, Op, SessionNumber, Store, Ticket};
+use crate::store::{BodyNumber, Entry, Key, Op, SessionNumber, Store};
 
 /// What is known of the stored messages of a session, besides the session itself.
 #[derive(Debug)]
 pub(crate) struct Stored {
     pub(crate) number: SessionNumber,
-    /// Changes of the session that were not durable when its connection ended, and what they wait for.
-    pub(crate) unfinished: Option<(Ticket, ChangeNumber)>,
     /// The messages in flight whose entries are stored, by identifier.
     in_flight: HashMap<PacketId, (Key, QoS), RandomState>,
     /// Where the bodies are that other sessions share.
@@ -26,7 +24,6 @@ impl Stored {
     pub(crate) fn new(number: SessionNumber) -> Self {
         Self {
             number,
-            unfinished: None,
             in_flight: HashMap::default(),
             bodies: HashMap::default(),
         }

@@ -11,7 +11,9 @@ use mqtt_router::Subscription;
 use crate::message::Message;
 use crate::store::codec::{self, Flight, Marks};
 use crate::store::engine::EngineError;
-use crate::store::record::{BodyNumber, Entry, Key, Op, SessionNumber, SessionRecord, WallTime};
+use crate::store::record::{
+    BodyNumber, Entry, Key, Op, SessionNumber, SessionRecord, WallTime, number_after,
+};
 
 /// Records of ended sessions that one commit removes beside its own changes.
 const PORTION: usize = 4096;
@@ -103,7 +105,7 @@ impl<'o> Changes<'o> {
     fn add(&mut self, op: &'o Op, known: &mut Known) {
         match op {
             Op::Session(session, record) => {
-                known.marks.next_session = known.marks.next_session.max(session.saturating_add(1));
+                known.marks.next_session = known.marks.next_session.max(number_after(*session));
                 if !known.ended.contains_key(session) {
                     known.live.entry(*session).or_insert(0);
                     self.sessions.insert(*session, record);

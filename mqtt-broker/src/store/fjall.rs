@@ -24,7 +24,7 @@ use crate::store::journal;
 use crate::store::portion::FjallReader;
 use crate::store::queue::{Bodies, Queue};
 use crate::store::record::{
-    Clock, Contents, Op, SessionNumber, SessionRecord, StoredSession, WallTime,
+    Clock, Contents, Op, SessionNumber, SessionRecord, StoredSession, WallTime, number_after,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -79,11 +79,17 @@ enum Stage {
 pub(crate) struct Synced {
     /// The sequence number that follows the last durable batch; 0: not known.
     next: Arc<AtomicU64>,
+    /// The one that follows the last batch that was written.
+    written: Arc<AtomicU64>,
 }
 
 impl Synced {
-    fn up_to(&self, database: &Database) {
-        self.next.store(database.seqno(), Ordering::Relaxed);
+    fn note(&self, database: &Database, synced: bool) {
+        let next = database.seqno();
+        self.written.store(next, Ordering::Relaxed);
+        if synced {
+            self.next.store(next, Ordering::Relaxed);
+        }
     }
 
     fn next(&self) -> Option<u64> {
@@ -123,12 +129,13 @@ impl FjallEngine {
     pub(crate) fn open_again(directory: &Path, synced: &Synced) -> Result<Self, OpenError> {
         let lock = lock_directory(directory)?;
         if let Some(next) = synced.next() {
-            journal::cut_unsynced(&directory.join("store"), next)
+            let written = synced.written.load(Ordering::Relaxed);
+            journal::cut_unsynced(&directory.join("store"), next, written)
                 .map_err(|error| OpenError::Open(directory.to_owned(), error.into()))?;
         }
         let mut engine = Self::open_locked(directory, lock)?;
         engine.synced = synced.clone();
-        engine.synced.up_to(&engine.database);
+        engine.synced.note(&engine.database, true);
         Ok(engine)
     }
 
@@ -343,7 +350,7 @@ impl Engine for FjallEngine {
         }
         let mode = match durability {
             Durability::Disk => PersistMode::SyncData,
-            Durability::Os => PersistMode::Buffer,
+            Durability::Os | Durability::Memory => PersistMode::Buffer,
         };
         // Whatever fails below, the counts may then be ahead of what is stored.
         self.stage = Stage::Failed;
@@ -351,7 +358,8 @@ impl Engine for FjallEngine {
         changes::write(ops, at, &mut self.known, &self.keyspaces, &mut batch)?;
         let records = batch.len();
         batch.commit()?;
-        self.synced.up_to(&self.database);
+        self.synced
+            .note(&self.database, durability == Durability::Disk);
         self.stage = Stage::Loaded;
         Ok(records)
     }
@@ -371,7 +379,7 @@ impl Sessions {
             StateKey::Format | StateKey::Marks => return Ok(()),
             StateKey::Session(number) => {
                 let marks = &mut known.marks;
-                marks.next_session = marks.next_session.max(number.saturating_add(1));
+                marks.next_session = marks.next_session.max(number_after(number));
                 let record =
                     codec::decode_session(value).inspect_err(|_| note_ended(known, number))?;
                 self.begin(number, record);
@@ -441,7 +449,7 @@ impl Sessions {
 /// A session has ended and left a record, or its own is damaged: the next commits remove all it has.
 fn note_ended(known: &mut Known, session: SessionNumber) {
     let marks = &mut known.marks;
-    marks.next_session = marks.next_session.max(session.saturating_add(1));
+    marks.next_session = marks.next_session.max(number_after(session));
     known.ended.insert(session, 0);
 }
 

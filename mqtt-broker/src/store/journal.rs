@@ -6,7 +6,7 @@
 //! (`04`, keyspace:8), and an end (`03`, hash of the items:8, a trailer:4). Zeros follow. Little-endian.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3;
@@ -56,20 +56,45 @@ pub(super) fn cut_damaged_tail(directory: &Path) -> io::Result<Option<Cut>> {
     Ok(Some(cut))
 }
 
-/// Removes the batches from a sequence number on, which were written before a sync failed. What the system shows of
-/// them is what it remembers, not what the disk has, and it does not try to write that again.
-pub(super) fn cut_unsynced(directory: &Path, first: u64) -> io::Result<()> {
+/// Puts the journals in order after a commit failed. What the system shows of the batches from `synced` on is what it
+/// remembers, not what the disk has, and it does not try to write that again. Those before `written` were content
+/// with the system and stay: they are written once more. The others are removed.
+pub(super) fn cut_unsynced(directory: &Path, synced: u64, written: u64) -> io::Result<()> {
     for (_, path) in all(directory)? {
-        let file = File::open(&path)?;
+        let mut file = OpenOptions::new().read(true).write(true).open(&path)?;
         let length = file.metadata()?.len();
-        let kept = batches(&file, |number| number < first)?;
-        if kept < length {
-            let file = OpenOptions::new().write(true).open(&path)?;
-            file.set_len(kept)?;
-            file.sync_all()?;
+        let durable = batches(&file, |number| number < synced)?;
+        if durable == length {
+            continue;
         }
+        file.rewind()?;
+        let kept = batches(&file, |number| number < written)?;
+        write_again(&mut file, durable, kept)?;
+        file.set_len(kept)?;
+        file.sync_all()?;
     }
     sync_directory(directory)
+}
+
+/// Writes a part of a file as it is there.
+fn write_again(file: &mut File, from: u64, to: u64) -> io::Result<()> {
+    const STEP: u64 = 1 << 20;
+    let mut bytes = Vec::new();
+    let mut at = from;
+    while at < to {
+        bytes.clear();
+        file.seek(SeekFrom::Start(at))?;
+        let read = (&mut *file)
+            .take(STEP.min(to - at))
+            .read_to_end(&mut bytes)? as u64;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        file.seek(SeekFrom::Start(at))?;
+        file.write_all(&bytes)?;
+        at += read;
+    }
+    Ok(())
 }
 
 /// Makes the newest journal durable: what the broker before wrote last may be with the system only.

@@ -37,6 +37,7 @@ pub(crate) use crate::store::engine::{Engine, EngineError};
 pub(crate) use crate::store::fjall::{FjallEngine, OpenError, Synced, lock_directory};
 pub(crate) use crate::store::journal::sync_directory;
 use crate::store::reading::{Done, Reading};
+use crate::store::record::UNSYNCED;
 pub(crate) use crate::store::record::{
     BodyNumber, Clock, Contents, Entry, Key, Op, Portion, Rest, SessionNumber, SessionRecord, Span,
     StoredSession, WallTime, WillRecord,
@@ -70,6 +71,8 @@ pub(crate) type Open = Box<dyn FnMut() -> Result<Box<dyn Engine>, EngineError> +
 struct Gathering {
     ops: Vec<Op>,
     bytes: usize,
+    /// Some of them want to be synced.
+    sync: bool,
     waiting: Vec<(Ticket, Waker)>,
     closing: bool,
 }
@@ -101,10 +104,13 @@ pub(crate) struct Store {
     clock: Clock,
     next_session: AtomicU64,
     next_body: AtomicU64,
+    /// The changes of retained messages want to be synced.
+    syncs_retained: bool,
 }
 
 impl Store {
-    /// Opens a store and reads back what is in it, up to `window` bytes of each queue. `now` is the wall clock; one
+    /// Opens a store and reads back what is in it, up to `window` bytes of each queue. `durability` is that of
+    /// retained messages; sessions have their own. `now` is the wall clock; one
     /// that runs behind the last commit counts as if no time had passed.
     pub(crate) fn open(
         mut open: Open,
@@ -131,7 +137,6 @@ impl Store {
             open,
             engine: Some(engine),
             counters,
-            durability,
             clock,
             started: std::time::Instant::now(),
         };
@@ -148,6 +153,7 @@ impl Store {
             clock,
             next_session: AtomicU64::new(contents.next_session),
             next_body: AtomicU64::new(contents.next_body),
+            syncs_retained: durability == Durability::Disk,
         };
         Ok((store, contents))
     }
@@ -156,8 +162,14 @@ impl Store {
         self.clock
     }
 
-    pub(crate) fn new_session(&self) -> SessionNumber {
-        self.next_session.fetch_add(1, Ordering::Relaxed)
+    /// A number for a new session, if one of this durability is stored.
+    pub(crate) fn new_session(&self, durability: Durability) -> Option<SessionNumber> {
+        let mark = match durability {
+            Durability::Disk => 0,
+            Durability::Os => UNSYNCED,
+            Durability::Memory => return None,
+        };
+        Some(self.next_session.fetch_add(1, Ordering::Relaxed) | mark)
     }
 
     pub(crate) fn new_body(&self) -> BodyNumber {
@@ -167,10 +179,12 @@ impl Store {
     /// Adds changes, in order and as one unit, to the batch that gathers; empties `ops`.
     pub(crate) fn submit(&self, ops: &mut Vec<Op>) -> Ticket {
         let bytes = ops.iter().map(Op::size).sum();
+        let sync = ops.iter().any(|op| op.wants_sync(self.syncs_retained));
         self.shared.pending.fetch_add(bytes, Ordering::Relaxed);
         let mut gathering = self.shared.gathering();
         let was_empty = gathering.ops.is_empty();
         gathering.bytes += bytes;
+        gathering.sync |= sync;
         if was_empty {
             core::mem::swap(&mut gathering.ops, ops);
         } else {
@@ -276,16 +290,22 @@ struct Committer {
     /// `None` after it has failed.
     engine: Option<Box<dyn Engine>>,
     counters: Arc<Counters>,
-    durability: Durability,
     clock: Clock,
     started: std::time::Instant,
+}
+
+/// What the committing thread took, but for the changes.
+struct Taken {
+    ticket: Ticket,
+    bytes: usize,
+    durability: Durability,
 }
 
 impl Committer {
     fn run(mut self) {
         let mut ops = Vec::new();
-        while let Some((ticket, bytes)) = self.take(&mut ops) {
-            while let Err(error) = self.commit(&ops) {
+        while let Some(taken) = self.take(&mut ops) {
+            while let Err(error) = self.commit(&ops, taken.durability) {
                 tracing::error!(%error, "the store failed; nothing is acknowledged that depends on it");
                 // Never written again in the state that it is in now.
                 self.shared.reading.set_reader(None);
@@ -295,12 +315,12 @@ impl Committer {
                 }
             }
             ops.clear();
-            self.announce(ticket, bytes);
+            self.announce(taken.ticket, taken.bytes);
         }
     }
 
     /// Waits for changes and takes all there are; `None` when there will be none.
-    fn take(&self, ops: &mut Vec<Op>) -> Option<(Ticket, usize)> {
+    fn take(&self, ops: &mut Vec<Op>) -> Option<Taken> {
         let mut gathering = self.shared.gathering();
         while gathering.ops.is_empty() {
             if gathering.closing {
@@ -313,12 +333,17 @@ impl Committer {
                 .unwrap_or_else(PoisonError::into_inner);
         }
         core::mem::swap(&mut gathering.ops, ops);
-        let bytes = core::mem::take(&mut gathering.bytes);
-        let ticket = Ticket(self.shared.current.fetch_add(1, Ordering::Relaxed));
-        Some((ticket, bytes))
+        Some(Taken {
+            ticket: Ticket(self.shared.current.fetch_add(1, Ordering::Relaxed)),
+            bytes: core::mem::take(&mut gathering.bytes),
+            durability: match core::mem::take(&mut gathering.sync) {
+                true => Durability::Disk,
+                false => Durability::Os,
+            },
+        })
     }
 
-    fn commit(&mut self, ops: &[Op]) -> Result<(), EngineError> {
+    fn commit(&mut self, ops: &[Op], durability: Durability) -> Result<(), EngineError> {
         let engine = match &mut self.engine {
             Some(engine) => engine,
             None => {
@@ -330,7 +355,7 @@ impl Committer {
             }
         };
         let at = WallTime(self.clock.origin.0 + self.started.elapsed().as_millis() as u64);
-        let records = engine.commit(ops, at, self.durability)?;
+        let records = engine.commit(ops, at, durability)?;
         self.counters.count_commit(ops.len(), records);
         Ok(())
     }

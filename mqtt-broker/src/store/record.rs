@@ -12,6 +12,9 @@ use crate::message::Message;
 
 /// Names a stored session. Never used again within one store.
 pub(crate) type SessionNumber = u64;
+/// In the number of a session for which it is enough that the system has what is stored: whatever is written for a
+/// session tells what it waits for. Low enough for a reader of JSON to whom all numbers are floating.
+pub(crate) const UNSYNCED: SessionNumber = 1 << 52;
 /// Names the stored body of a message that several sessions wait for. Never used again within one store.
 pub(crate) type BodyNumber = u64;
 /// Names a message within its session, in the order of the queue.
@@ -124,7 +127,32 @@ pub(crate) enum Op {
     RetainedCleared(Box<str>),
 }
 
+/// The first number, without [`UNSYNCED`], that was not used by then.
+pub(crate) fn number_after(session: SessionNumber) -> SessionNumber {
+    (session & !UNSYNCED).saturating_add(1)
+}
+
 impl Op {
+    /// Whether whoever waits for the change waits for the disk. `retained`: for that of a retained message.
+    pub(crate) fn wants_sync(&self, retained: bool) -> bool {
+        match self {
+            Self::Session(number, _)
+            | Self::SessionEnded(number)
+            | Self::Subscribed(number, ..)
+            | Self::Unsubscribed(number, _)
+            | Self::Queued(number, ..)
+            | Self::Dequeued(number, ..)
+            | Self::Sent(number, ..)
+            | Self::Released(number, _)
+            | Self::Completed(number, _)
+            | Self::Received(number, _)
+            | Self::Forgotten(number, _) => number & UNSYNCED == 0,
+            // Those that refer to it say.
+            Self::Body(..) => false,
+            Self::Retained(..) | Self::RetainedCleared(_) => retained,
+        }
+    }
+
     /// Bytes that it takes while it waits, about.
     pub(crate) fn size(&self) -> usize {
         let own = size_of::<Self>();

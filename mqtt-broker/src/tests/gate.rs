@@ -19,6 +19,8 @@ struct State {
     holds: bool,
     /// What was committed.
     commits: Vec<Vec<Op>>,
+    /// Whether each commit was to be synced.
+    synced: Vec<bool>,
 }
 
 /// Holds the commits of a store back, and knows what they were.
@@ -70,6 +72,11 @@ impl Gate {
         self.state().commits.clone()
     }
 
+    /// Whether the last commit was to be synced.
+    pub(super) fn last_was_synced(&self) -> bool {
+        self.state().synced.last().copied().unwrap()
+    }
+
     /// The store of a directory behind this gate.
     pub(super) fn engine(self: &Arc<Self>, directory: &Path) -> Open {
         let gate = Arc::clone(self);
@@ -105,7 +112,12 @@ impl Engine for Gated {
         self.engine.reader()
     }
 
-    fn commit(&mut self, ops: &[Op], at: WallTime, _: Durability) -> Result<usize, EngineError> {
+    fn commit(
+        &mut self,
+        ops: &[Op],
+        at: WallTime,
+        durability: Durability,
+    ) -> Result<usize, EngineError> {
         let mut state = self.gate.state();
         state.holds = true;
         state = self
@@ -121,6 +133,7 @@ impl Engine for Gated {
         // Whoever dies here is the process, not the machine.
         let records = self.engine.commit(ops, at, Durability::Os)?;
         state.commits.push(ops.to_vec());
+        state.synced.push(durability == Durability::Disk);
         Ok(records)
     }
 }

@@ -9,6 +9,7 @@ mod gate;
     reason = "shared with the integration tests, which use all of it"
 )]
 mod harness;
+mod levels;
 mod restarts;
 mod scene;
 mod units;

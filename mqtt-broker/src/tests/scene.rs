@@ -13,7 +13,8 @@ use tokio::task::{JoinHandle, yield_now};
 
 use super::gate::Gate;
 use super::harness::{Peer, V3_1_1, V5, lasting, settle};
-use crate::config::Config;
+use crate::config::{Config, Durability};
+use crate::policy::ListenerOptions;
 use crate::server::Broker;
 use crate::store::{Op, WallTime};
 
@@ -107,6 +108,11 @@ impl Scene {
         }
     }
 
+    /// What holds from the next start on.
+    pub(super) fn change(&mut self, change: impl FnOnce(&mut Config)) {
+        change(&mut self.config);
+    }
+
     /// The broker and what was not committed are gone, and another one starts at that time of the wall clock.
     pub(super) async fn crash_at(self, now: WallTime, peers: impl Sized) -> Self {
         self.gate.crash();
@@ -193,6 +199,17 @@ impl Scene {
         }
         settle().await;
         true
+    }
+
+    /// A client whose session outlives its connection, through a listener with a durability of its own; and whether
+    /// the session was there.
+    pub(super) async fn through(&self, durability: Durability, id: &str) -> (Peer, bool) {
+        let mut options = ListenerOptions::default();
+        options.durability = Some(durability);
+        let connect = lasting(V5, id);
+        let (peer, connack) =
+            Peer::connect_through(&self.broker, &Arc::new(options), &connect).await;
+        (peer, connack.connack().session_present)
     }
 
     /// Everything that was committed.
