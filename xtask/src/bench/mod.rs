@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what the parts of the workspace take, measured on this machine.
 
 mod broker;
+mod crates;
 mod generator;
 mod peer;
 mod scale;
@@ -8,6 +9,7 @@ mod store;
 
 use anyhow::Result;
 
+use self::crates::Crate;
 use crate::step::Verdict;
 
 #[derive(Debug, clap::Args)]
@@ -20,6 +22,12 @@ pub(crate) struct Args {
 enum Bench {
     /// This broker beside Mosquitto, rumqttd and a relay under the same loads
     Broker(broker::Args),
+    /// Packets decoded and encoded, beside other crates
+    Codec(crates::Args),
+    /// Topics matched and filters kept, beside other trees
+    Router(crates::Args),
+    /// Messages and their acknowledgements at each QoS
+    Session(crates::Args),
     /// Cost and memory as the work grows, plotted
     Scale(scale::Args),
     /// Messages into a stored session, against what the store takes by itself
@@ -30,6 +38,9 @@ enum Bench {
 pub(crate) fn run(args: &Args) -> Result<Verdict> {
     match &args.bench {
         Bench::Broker(args) => broker::run(args),
+        Bench::Codec(args) => crates::run(Crate::Codec, args),
+        Bench::Router(args) => crates::run(Crate::Router, args),
+        Bench::Session(args) => crates::run(Crate::Session, args),
         Bench::Scale(args) => scale::run(args),
         Bench::Store(args) => store::run(args),
     }
