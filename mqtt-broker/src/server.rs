@@ -206,8 +206,9 @@ impl Broker {
         let hub = Arc::clone(&self.hub);
         let presence = hub.presence.enter();
         arrival.too_fast |= hub.gate.is_too_fast(arrival.peer.ip(), &hub.config);
+        let serving = connection::serve(hub, stream, arrival);
         runtime.spawn(async move {
-            connection::serve(hub, stream, arrival).await;
+            serving.await;
             drop(presence);
         });
     }

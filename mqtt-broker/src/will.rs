@@ -7,12 +7,14 @@ use mqtt_codec::{
 
 use crate::store::{WallTime, WillRecord};
 
-/// A will that outlives the CONNECT it came with.
+/// A will that outlives the CONNECT it came with. In a box: most connections have none.
 #[derive(Clone, Debug)]
-pub(crate) struct StoredWill {
+pub(crate) struct StoredWill(Box<Content>);
+
+#[derive(Clone, Debug)]
+struct Content {
     version: ProtocolVersion,
-    /// Seconds between the end of the connection and the publication.
-    pub(crate) delay: u32,
+    delay: u32,
     qos: QoS,
     retain: bool,
     topic: Box<str>,
@@ -36,7 +38,7 @@ impl StoredWill {
             correlation_data,
             user_properties,
         } = &will.properties;
-        Self {
+        Self(Box::new(Content {
             version,
             delay: delay_interval.unwrap_or(0),
             qos: will.qos,
@@ -52,7 +54,12 @@ impl StoredWill {
                 .iter()
                 .map(|pair| (pair.name.into(), pair.value.into()))
                 .collect(),
-        }
+        }))
+    }
+
+    /// Seconds between the end of the connection and the publication.
+    pub(crate) fn delay(&self) -> u32 {
+        self.0.delay
     }
 
     /// The will as the store keeps it.
@@ -61,12 +68,12 @@ impl StoredWill {
         let mut bytes = Vec::new();
         let mut publish = publish;
         // QoS above 0 needs an identifier to be encoded.
-        publish.packet_id = PacketId::new(1).filter(|_| self.qos != QoS::AtMostOnce);
+        publish.packet_id = PacketId::new(1).filter(|_| self.0.qos != QoS::AtMostOnce);
         publish.encode(ProtocolVersion::V5, &mut bytes).ok()?;
         Some(WillRecord {
-            delay: self.delay,
+            delay: self.0.delay,
             due,
-            level: self.version.level(),
+            level: self.0.version.level(),
             publish: bytes.into(),
         })
     }
@@ -107,25 +114,27 @@ impl StoredWill {
     }
 
     pub(crate) fn version(&self) -> ProtocolVersion {
-        self.version
+        self.0.version
     }
 
     /// The PUBLISH that carries the will out. `None` cannot happen: the topic was valid in CONNECT.
     pub(crate) fn publish(&self) -> Option<(TopicName<'_>, Publish<'_>)> {
-        let topic = TopicName::new(&self.topic).ok()?;
-        let mut publish = Publish::new(topic, &self.payload);
-        publish.qos = self.qos;
-        publish.retain = self.retain;
+        let topic = TopicName::new(&self.0.topic).ok()?;
+        let mut publish = Publish::new(topic, &self.0.payload);
+        publish.qos = self.0.qos;
+        publish.retain = self.0.retain;
         publish.properties = PublishProperties {
-            payload_format_utf8: self.payload_format_utf8,
-            message_expiry_interval: self.message_expiry_interval,
-            content_type: self.content_type.as_deref(),
+            payload_format_utf8: self.0.payload_format_utf8,
+            message_expiry_interval: self.0.message_expiry_interval,
+            content_type: self.0.content_type.as_deref(),
             response_topic: self
+                .0
                 .response_topic
                 .as_deref()
                 .and_then(|topic| TopicName::new(topic).ok()),
-            correlation_data: self.correlation_data.as_deref(),
+            correlation_data: self.0.correlation_data.as_deref(),
             user_properties: self
+                .0
                 .user_properties
                 .iter()
                 .map(|(name, value)| UserProperty { name, value })

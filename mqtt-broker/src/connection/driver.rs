@@ -75,7 +75,7 @@ pub(crate) struct Driver {
     /// When `timer` fires.
     armed: Time,
     /// What was allowed lately, where not everything is.
-    pub(crate) guard: Guard,
+    pub(crate) guard: Option<Box<Guard>>,
     pub(crate) denials: LogLimit,
 }
 
@@ -110,10 +110,7 @@ impl Driver {
             Ok(attached) => attached,
             Err(NotYours) => return Err(packet.with_connect(|it| login::not_yours(&hub, it))),
         };
-        let session = state
-            .session
-            .take()
-            .unwrap_or_else(SessionState::no_session);
+        let session = state.take_session();
         let held = Amount::held(&session);
         let unfinished = state.unfinished.take();
         let mut output = Output::default();
@@ -164,7 +161,7 @@ impl Driver {
             throttle,
             timer: None,
             armed: Time::ZERO,
-            guard: Guard::default(),
+            guard: None,
             denials: LogLimit::default(),
         })
     }
@@ -197,7 +194,7 @@ impl Driver {
         session.shrink();
         // The last packets may have changed what the session holds after it was counted.
         self.client.queue_changes(self.held, Amount::held(&session));
-        state.session = Some(session);
+        state.session = Some(Box::new(session));
         state.unfinished = self.waits.unfinished();
         let will = self.will.take().filter(|_| end.publishes_will());
         self.hub.detach(

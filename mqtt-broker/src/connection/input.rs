@@ -145,7 +145,8 @@ impl Driver {
         if permissions != 0 {
             let topic = inbound.topic;
             let access = || self.client.access.load_full();
-            let verdict = self.guard.publish(topic, permissions, access);
+            let guard = self.guard.get_or_insert_default();
+            let verdict = guard.publish(topic, permissions, access);
             if !verdict.allows(publish.qos, publish.retain) {
                 let shown = Shown(topic.as_str()).to_string();
                 return self.deny_publish(now, token, publish.qos, &shown);

@@ -11,7 +11,6 @@ mod subscribe;
 mod throttle;
 
 use core::future::poll_fn;
-use core::pin::Pin;
 use core::sync::atomic::AtomicUsize;
 use core::time::Duration;
 use std::sync::Arc;
@@ -21,7 +20,8 @@ use tokio::task::unconstrained;
 use tokio::time::{Instant, timeout};
 
 use crate::connection::driver::Driver;
-use crate::connection::handshake::{Handshake, Refusal};
+use crate::connection::end::End;
+use crate::connection::handshake::Refusal;
 use crate::gate::Entrant;
 use crate::hub::Hub;
 use crate::policy::{ListenerOptions, Peer};
@@ -47,12 +47,43 @@ pub(crate) struct Arrival {
     pub(crate) too_fast: bool,
 }
 
+/// A client that got in.
+struct Served<S> {
+    driver: Driver,
+    stream: S,
+    peer: Peer,
+}
+
 /// Serves one client until its connection ends.
-pub(crate) async fn serve<S: Stream>(hub: Arc<Hub>, mut stream: S, arrival: Arrival) {
-    // Boxed, so that its buffers and states are gone while the connection lives.
-    let handshake: Pin<Box<dyn Future<Output = Result<Handshake, Refusal>> + Send + '_>> =
-        Box::pin(handshake::receive_connect(&hub, &arrival, &mut stream));
-    let outcome = handshake.await;
+///
+/// What a connection needs only at its begin and at its end is in boxes of its own: while it lasts, its task
+/// takes little more than what is in [`Driver`].
+pub(crate) fn serve<S: Stream>(
+    hub: Arc<Hub>,
+    stream: S,
+    arrival: Arrival,
+) -> impl Future<Output = ()> + Send {
+    let begun = Box::pin(begin(hub, stream, arrival));
+    async move {
+        let Some(mut served) = begun.await else {
+            return;
+        };
+        let end = poll_fn(|cx| {
+            let Served { driver, stream, .. } = &mut *served;
+            driver.poll(cx, stream)
+        });
+        let end = end.await;
+        Box::pin(conclude(served, end)).await;
+    }
+}
+
+/// Hears CONNECT and lets the client in, or says why not.
+async fn begin<S: Stream>(
+    hub: Arc<Hub>,
+    mut stream: S,
+    arrival: Arrival,
+) -> Option<Box<Served<S>>> {
+    let outcome = handshake::receive_connect(&hub, &arrival, &mut stream).await;
     let Arrival {
         peer,
         options,
@@ -63,8 +94,22 @@ pub(crate) async fn serve<S: Stream>(hub: Arc<Hub>, mut stream: S, arrival: Arri
         Ok(handshake) => Driver::attach(Arc::clone(&hub), options, handshake).await,
         Err(refusal) => Err(refusal),
     };
-    let mut driver = match attached {
-        Ok(driver) => driver,
+    match attached {
+        Ok(driver) => {
+            tracing::info!(
+                %peer,
+                client_id = %Shown(driver.client_id()),
+                user = driver.user().map(|user| Shown(&user).to_string()),
+                version = driver.version().level(),
+                session_present = driver.session_present(),
+                "connected"
+            );
+            Some(Box::new(Served {
+                driver,
+                stream,
+                peer,
+            }))
+        }
         Err(refusal) => {
             if let Some(reason) = refusal.counted_as() {
                 hub.counters.count_refusal(reason);
@@ -74,19 +119,18 @@ pub(crate) async fn serve<S: Stream>(hub: Arc<Hub>, mut stream: S, arrival: Arri
                 () = say_refusal(&refusal, &mut stream) => {}
                 () = entrant.pushed_out() => {}
             }
-            return;
+            None
         }
-    };
-    drop(entrant);
-    tracing::info!(
-        %peer,
-        client_id = %Shown(driver.client_id()),
-        user = driver.user().map(|user| Shown(&user).to_string()),
-        version = driver.version().level(),
-        session_present = driver.session_present(),
-        "connected"
-    );
-    let end = poll_fn(|cx| driver.poll(cx, &mut stream)).await;
+    }
+}
+
+/// Says farewell, and gives the session back.
+async fn conclude<S: Stream>(served: Box<Served<S>>, end: End) {
+    let Served {
+        mut driver,
+        mut stream,
+        peer,
+    } = *served;
     let (end, said) = unconstrained(driver.part(&mut stream, end)).await;
     tracing::info!(%peer, client_id = %Shown(driver.client_id()), reason = %end, "disconnected");
     driver.release(&end);

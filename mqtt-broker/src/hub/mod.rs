@@ -254,7 +254,7 @@ impl Hub {
         state.expires_at = (expiry_interval != u32::MAX)
             .then(|| now + Duration::from_secs(expiry_interval.into()));
         state.will = will.map(|will| {
-            let due = now + Duration::from_secs(will.delay.into());
+            let due = now + Duration::from_secs(will.delay().into());
             (will, due)
         });
         if !self.publish_due_will(&mut state, now) {

@@ -64,7 +64,7 @@ pub(crate) struct SessionState {
     /// The state of the permissions in which it lost its connection. 0: not known, or nobody was restricted.
     pub(crate) permissions: u64,
     /// QoS 1 and 2 in both directions. `None` while a connection has it.
-    pub(crate) session: Option<Session<Delivery>>,
+    pub(crate) session: Option<Box<Session<Delivery>>>,
     pub(crate) subscriptions: Subscriptions,
     /// Its part of the store, if it is stored.
     pub(crate) stored: Option<Box<Stored>>,
@@ -94,7 +94,7 @@ impl SessionState {
             client,
             owner,
             permissions: 0,
-            session: Some(Session::new(persistence)),
+            session: Some(Box::new(Session::new(persistence))),
             subscriptions: Subscriptions::default(),
             stored,
             unfinished: None,
@@ -103,6 +103,14 @@ impl SessionState {
             expiry_interval: 0,
             expires_at: None,
         }
+    }
+
+    /// Takes the session out for a connection. Of one that somebody else has already, nothing is done with what
+    /// this returns.
+    pub(crate) fn take_session(&mut self) -> Session<Delivery> {
+        self.session
+            .take()
+            .map_or_else(Self::no_session, |session| *session)
     }
 
     /// A session that stands for one that somebody else has: nothing is done with it.
