@@ -49,6 +49,15 @@ pub struct Config {
     /// the disk alone, and are read when it is their turn. Small messages count with about 250 bytes each. Messages
     /// in flight come on top of it. A session that is not connected holds a 64th of it. Default 1 MiB.
     pub stored_window_bytes: usize,
+    /// Bytes of the data directory beyond which no new message is stored: it is dropped for stored sessions and not
+    /// retained, and where nobody else takes it a publisher of 5.0 is told Quota exceeded. Acknowledgements and
+    /// deletions go on. The engine takes up to 200 MiB beside the messages, and gives space back when it compacts:
+    /// less than 256 MiB is of little use. Looked at every 4 MiB or second. Default: no bound.
+    pub data_directory_bytes: u64,
+    /// Bytes of a file in the data directory that is removed when the disk is full, so that acknowledgements and
+    /// deletions still fit. No new message is stored, as above, while it is not there, or while less than half as
+    /// much is free beside it; it is made again when twice as much is free. 0: there is none. Default 32 MiB.
+    pub disk_reserve_bytes: u64,
     /// Bytes that the subscriptions of one session may take, by a rough count: 128 for each, its filter twice,
     /// and 128 for each level of the filter. Default 96 MiB, which is about 180,000 of three
     /// levels.
@@ -139,6 +148,8 @@ impl Default for Config {
             stored_queue_bytes: 1024 * 1024 * 1024,
             queue_messages: usize::MAX,
             stored_window_bytes: 1024 * 1024,
+            data_directory_bytes: u64::MAX,
+            disk_reserve_bytes: 32 * 1024 * 1024,
             subscription_bytes: 96 * 1024 * 1024,
             retained_messages: usize::MAX,
             retained_bytes: 256 * 1024 * 1024,

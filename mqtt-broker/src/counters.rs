@@ -37,11 +37,15 @@ pub enum DropReason {
     /// It waited for a client that may not receive it any more, or is retained and this client may not
     /// receive it.
     NotAuthorized,
+    /// The directory of the store takes as much as it may.
+    DirectoryFull,
+    /// The disk of the store is full, but for its reserve.
+    DiskFull,
 }
 
 impl DropReason {
     /// Every reason, in the order in which counters are printed.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::OutboxFull,
         Self::QueueFull,
         Self::Expired,
@@ -55,6 +59,8 @@ impl DropReason {
         Self::RetainedFull,
         Self::RetainedTooLarge,
         Self::NotAuthorized,
+        Self::DirectoryFull,
+        Self::DiskFull,
     ];
 
     /// The name under which the counter is printed.
@@ -73,6 +79,8 @@ impl DropReason {
             Self::RetainedFull => "retained full",
             Self::RetainedTooLarge => "retained too large",
             Self::NotAuthorized => "not authorized",
+            Self::DirectoryFull => "directory full",
+            Self::DiskFull => "disk full",
         }
     }
 }

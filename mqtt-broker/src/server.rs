@@ -19,7 +19,7 @@ use crate::doorkeeper::Doorkeeper;
 use crate::hub::Hub;
 use crate::policy::{ListenerOptions, Peer};
 use crate::store::{
-    Engine, EngineError, FjallEngine, Open, Store, StoredSession, Synced, WallTime,
+    Engine, EngineError, FjallEngine, Limits, Open, Space, Store, StoredSession, Synced, WallTime,
 };
 use crate::transport::{Listener, Opened, Transport};
 
@@ -67,7 +67,12 @@ impl Broker {
         let open = move || -> Result<Box<dyn Engine>, EngineError> {
             Ok(Box::new(FjallEngine::open_again(&place, &synced)?))
         };
-        let opened = Self::open_engine(config, Box::new(open), WallTime::now());
+        let limits = Limits {
+            directory: config.data_directory_bytes,
+            reserve: config.disk_reserve_bytes,
+        };
+        let space = Space::new(directory, limits);
+        let opened = Self::open_engine(config, Box::new(open), space, WallTime::now());
         let (broker, found) = opened.map_err(|source| OpenError {
             directory: directory.to_owned(),
             source,
@@ -88,11 +93,13 @@ impl Broker {
     pub(crate) fn open_engine(
         config: Config,
         open: Open,
+        space: Space,
         now: WallTime,
     ) -> Result<(Self, Found), EngineError> {
         let counters = Arc::new(Counters::default());
         let (store, contents) = Store::open(
             open,
+            space,
             Arc::clone(&counters),
             config.durability,
             now,

@@ -128,6 +128,8 @@ pub(crate) struct Passage<'a> {
     body: Option<BodyNumber>,
     /// Whether the store took it.
     pub(crate) stored: bool,
+    /// It was acknowledged before: it moves, and is not refused for want of space.
+    is_ours: bool,
     payload: Option<Bytes>,
     /// For which layout and RETAIN flag, without identifiers, the batch's scratch holds the packet.
     encoded: Option<(Layout, bool)>,
@@ -152,6 +154,7 @@ impl<'a> Passage<'a> {
             // The entry that has it may go before another one is written.
             body: None,
             stored: false,
+            is_ours: true,
             payload: None,
             encoded: None,
             receivers: 1,
@@ -172,6 +175,7 @@ impl<'a> Passage<'a> {
             message: None,
             body: None,
             stored: false,
+            is_ours: false,
             payload: None,
             encoded: None,
             receivers: 1,
@@ -188,7 +192,9 @@ impl<'a> Passage<'a> {
             Fate::Dropped(reason) => {
                 hub.count_drop(Some(client), reason, 1);
                 match reason {
-                    DropReason::QueueFull => self.refused = true,
+                    DropReason::QueueFull | DropReason::DirectoryFull | DropReason::DiskFull => {
+                        self.refused = true;
+                    }
                     // As if there were no such subscription.
                     DropReason::NoLocal => self.own_only = true,
                     _ => self.taken = true,
@@ -374,6 +380,7 @@ impl Batch {
             message: None,
             body: None,
             stored: false,
+            is_ours: false,
             payload: None,
             encoded: None,
             receivers: route.len(),
@@ -445,7 +452,15 @@ impl Batch {
                 publisher: publisher.client.map(|client| Arc::clone(&client.id)),
                 stored: keeps,
             };
-            match hub.retained.set(topic, kept, &hub.config) {
+            let room = match hub.store.as_ref().and_then(Store::full) {
+                Some(full) => {
+                    // The one it had is no longer the last.
+                    hub.retained.clear(topic);
+                    Err(full.drop_reason())
+                }
+                None => hub.retained.set(topic, kept, &hub.config),
+            };
+            match room {
                 Ok(()) => Op::Retained(message, hub.wall(passage.expires_at)),
                 Err(reason) => {
                     hub.count_drop(None, reason, 1);
@@ -488,6 +503,12 @@ impl Batch {
                 key: 0,
                 body: None,
             };
+            if let (Some(store), Some(_)) = (&hub.store, client.stored)
+                && !passage.is_ours
+                && let Some(full) = store.full()
+            {
+                return Fate::Dropped(full.drop_reason());
+            }
             let Some(room) = self.staging.reserve(client, config, &delivery) else {
                 return Fate::Dropped(DropReason::QueueFull);
             };

@@ -29,6 +29,11 @@ pub(crate) trait Engine: fmt::Debug + Send {
         at: WallTime,
         durability: Durability,
     ) -> Result<usize, EngineError>;
+
+    /// Gives space back that removed records take, if it can. After an error the engine is not used again.
+    fn tidy(&mut self) -> Result<(), EngineError> {
+        Ok(())
+    }
 }
 
 /// Reads the queues of an engine that was loaded, from any thread.

@@ -5,10 +5,13 @@
 
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
 
 use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use tracing::warn;
@@ -35,6 +38,9 @@ const JOURNALS: u64 = 64 * MIB;
 /// Of the changes of a keyspace that are not in tables yet, of which up to five such parts exist.
 const MEMTABLE: u64 = 8 * MIB;
 const OPEN_FILES: usize = 128;
+/// So long writing what the keyspaces have in memory may take, which is some megabytes.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+const FLUSH_PAUSE: Duration = Duration::from_millis(5);
 /// So many damaged records are named in the log; the others are counted.
 const SKIPS_SHOWN: u64 = 10;
 
@@ -362,6 +368,25 @@ impl Engine for FjallEngine {
             .note(&self.database, durability == Durability::Disk);
         self.stage = Stage::Loaded;
         Ok(records)
+    }
+
+    fn tidy(&mut self) -> Result<(), EngineError> {
+        let end = Instant::now() + FLUSH_TIMEOUT;
+        let keyspaces = &self.keyspaces;
+        for keyspace in [
+            &keyspaces.state,
+            &keyspaces.queue,
+            &keyspaces.bodies,
+            &keyspaces.retained,
+        ] {
+            keyspace.rotate_memtable()?;
+            // The worker writes it to a table, unless its disk fails: then the next commit fails as well.
+            while keyspace.sealed_memtable_count() > 0 && Instant::now() < end {
+                thread::sleep(FLUSH_PAUSE);
+            }
+            keyspace.major_compact()?;
+        }
+        Ok(())
     }
 }
 

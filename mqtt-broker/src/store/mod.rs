@@ -14,16 +14,18 @@ mod portion;
 mod queue;
 mod reading;
 mod record;
+mod space;
 #[cfg(test)]
 mod tests;
 
 use core::fmt;
 use core::future::poll_fn;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use core::task::{Poll, Waker};
 use core::time::Duration;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use crate::config::Durability;
 use crate::counters::Counters;
@@ -42,6 +44,8 @@ pub(crate) use crate::store::record::{
     BodyNumber, Clock, Contents, Entry, Key, Op, Portion, Rest, SessionNumber, SessionRecord, Span,
     StoredSession, WallTime, WillRecord,
 };
+use crate::store::space::Full;
+pub(crate) use crate::store::space::{Limits, Space, size as size_on_disk};
 
 /// Bytes of changes that may wait to be committed before those who cause them are no longer read.
 const PENDING_BYTES: usize = 16 << 20;
@@ -51,6 +55,11 @@ const RETRY: Duration = if cfg!(test) {
 } else {
     Duration::from_secs(2)
 };
+
+/// How long a full store waits for changes before it looks again, at least.
+const IDLE: Duration = Duration::from_millis(1);
+/// How often space is given back while new messages are refused.
+const TIDY: Duration = Duration::from_secs(30);
 
 /// Names the batch that a change is in. All changes up to a ticket are durable, or none of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,10 +95,21 @@ struct Shared {
     durable: AtomicU64,
     /// Bytes that were submitted and are not durable.
     pending: AtomicUsize,
+    /// Why new messages are refused, as [`Shared::refuse`] puts it.
+    refused: AtomicU8,
     reading: Reading,
 }
 
 impl Shared {
+    fn refuse(&self, full: Option<Full>) {
+        let number = match full {
+            None => 0,
+            Some(Full::Directory) => 1,
+            Some(Full::Disk) => 2,
+        };
+        self.refused.store(number, Ordering::Relaxed);
+    }
+
     fn gathering(&self) -> MutexGuard<'_, Gathering> {
         self.gathering
             .lock()
@@ -114,6 +134,7 @@ impl Store {
     /// that runs behind the last commit counts as if no time had passed.
     pub(crate) fn open(
         mut open: Open,
+        mut space: Space,
         counters: Arc<Counters>,
         durability: Durability,
         now: WallTime,
@@ -129,16 +150,20 @@ impl Store {
             current: AtomicU64::new(1),
             durable: AtomicU64::new(0),
             pending: AtomicUsize::new(0),
+            refused: AtomicU8::new(0),
             reading: Reading::default(),
         });
         shared.reading.set_reader(Some(engine.reader()));
+        shared.refuse(space.look(0));
         let committer = Committer {
             shared: Arc::clone(&shared),
             open,
             engine: Some(engine),
+            space,
+            tidied: None,
             counters,
             clock,
-            started: std::time::Instant::now(),
+            started: Instant::now(),
         };
         let commits = thread::Builder::new()
             .name("store".into())
@@ -249,6 +274,15 @@ impl Store {
         self.shared.pending.load(Ordering::Relaxed) == 0
     }
 
+    /// Why no new message is to be submitted; what takes messages away may be.
+    pub(crate) fn full(&self) -> Option<Full> {
+        match self.shared.refused.load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some(Full::Directory),
+            _ => Some(Full::Disk),
+        }
+    }
+
     /// Commits what was submitted and ends the threads. Blocks.
     pub(crate) fn close(&self) {
         self.shared.gathering().closing = true;
@@ -283,15 +317,26 @@ impl fmt::Debug for Store {
     }
 }
 
+/// What waiting for changes came to.
+enum Waited {
+    Changes(Taken),
+    Closing,
+    /// Nothing has come, and it is not the only thing to wait for.
+    Nothing,
+}
+
 /// The thread that commits.
 struct Committer {
     shared: Arc<Shared>,
     open: Open,
     /// `None` after it has failed.
     engine: Option<Box<dyn Engine>>,
+    space: Space,
+    /// When space was last given back since there was enough.
+    tidied: Option<Instant>,
     counters: Arc<Counters>,
     clock: Clock,
-    started: std::time::Instant,
+    started: Instant,
 }
 
 /// What the committing thread took, but for the changes.
@@ -310,30 +355,51 @@ impl Committer {
                 // Never written again in the state that it is in now.
                 self.shared.reading.set_reader(None);
                 self.engine = None;
+                self.shared.refuse(self.space.failed());
                 if self.rest() {
                     return;
                 }
             }
             ops.clear();
             self.announce(taken.ticket, taken.bytes);
+            self.shared.refuse(self.space.look(taken.bytes));
         }
     }
 
     /// Waits for changes and takes all there are; `None` when there will be none.
-    fn take(&self, ops: &mut Vec<Op>) -> Option<Taken> {
+    fn take(&mut self, ops: &mut Vec<Op>) -> Option<Taken> {
+        loop {
+            match self.wait(ops) {
+                Waited::Changes(taken) => return Some(taken),
+                Waited::Closing => return None,
+                Waited::Nothing => self.make_room(),
+            }
+        }
+    }
+
+    fn wait(&self, ops: &mut Vec<Op>) -> Waited {
         let mut gathering = self.shared.gathering();
         while gathering.ops.is_empty() {
             if gathering.closing {
-                return None;
+                return Waited::Closing;
             }
-            gathering = self
-                .shared
-                .changed
-                .wait(gathering)
-                .unwrap_or_else(PoisonError::into_inner);
+            let changed = &self.shared.changed;
+            gathering = if self.shared.refused.load(Ordering::Relaxed) == 0 {
+                changed
+                    .wait(gathering)
+                    .unwrap_or_else(PoisonError::into_inner)
+            } else {
+                // Room may come without a change of ours.
+                let waited = changed.wait_timeout(gathering, space::LOOK.max(IDLE));
+                let (gathering, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+                if waited.timed_out() && gathering.ops.is_empty() && !gathering.closing {
+                    return Waited::Nothing;
+                }
+                gathering
+            };
         }
         core::mem::swap(&mut gathering.ops, ops);
-        Some(Taken {
+        Waited::Changes(Taken {
             ticket: Ticket(self.shared.current.fetch_add(1, Ordering::Relaxed)),
             bytes: core::mem::take(&mut gathering.bytes),
             durability: match core::mem::take(&mut gathering.sync) {
@@ -341,6 +407,33 @@ impl Committer {
                 false => Durability::Os,
             },
         })
+    }
+
+    /// While new messages are refused and there is nothing to commit: sees whether there is room again, and has the
+    /// engine give back what it can.
+    fn make_room(&mut self) {
+        let full = self.space.look(0);
+        self.shared.refuse(full);
+        let again = self.tidied.is_none_or(|at| at.elapsed() >= TIDY);
+        if full.is_some()
+            && again
+            && let Some(engine) = &mut self.engine
+        {
+            self.tidied = Some(Instant::now());
+            if let Err(error) = engine.tidy() {
+                tracing::error!(%error, "the store failed while it gave space back");
+                self.shared.reading.set_reader(None);
+                self.engine = None;
+            }
+        }
+        // Whoever reads a queue waits for the store to be open again.
+        if self.engine.is_none()
+            && let Err(error) = self.commit(&[], Durability::Disk)
+        {
+            tracing::error!(%error, "the store failed");
+            self.shared.reading.set_reader(None);
+            self.engine = None;
+        }
     }
 
     fn commit(&mut self, ops: &[Op], durability: Durability) -> Result<(), EngineError> {

@@ -16,7 +16,7 @@ use super::harness::{Peer, V3_1_1, V5, lasting, settle};
 use crate::config::{Config, Durability};
 use crate::policy::ListenerOptions;
 use crate::server::Broker;
-use crate::store::{Op, WallTime};
+use crate::store::{Op, Space, WallTime};
 
 /// What a test that hangs is given, in real time.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -91,7 +91,8 @@ impl Scene {
         stillness: Stillness,
     ) -> Self {
         let engine = gate.engine(directory.path());
-        let (broker, _) = Broker::open_engine(config.clone(), engine, now).unwrap();
+        let (broker, _) =
+            Broker::open_engine(config.clone(), engine, Space::unlimited(), now).unwrap();
         let (stop, stopped) = oneshot::channel();
         let run = broker.clone().run(Vec::new(), async { _ = stopped.await });
         let running = tokio::spawn(run);

@@ -14,7 +14,6 @@ mod tests;
 
 use std::fs;
 use std::io::{self, BufRead, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 pub use crate::tools::measure::{Load, Taken};
@@ -22,7 +21,7 @@ pub use crate::tools::measure::{Load, Taken};
 use crate::message::Message;
 use crate::store::{
     Clock, Contents, Engine, EngineError, FjallEngine, OpenError, WallTime,
-    compact as compact_store, has_store, lock_directory, sync_directory,
+    compact as compact_store, has_store, lock_directory, size_on_disk, sync_directory,
 };
 
 /// What was stored is shown as it is: nothing has expired, and times convert to and fro.
@@ -217,25 +216,6 @@ fn remove(directory: &Path) -> Result<(), ToolError> {
 
 fn failed(error: io::Error) -> ToolError {
     ToolError::Store(error.into())
-}
-
-/// Bytes that the files of a directory take. One that goes meanwhile takes none.
-fn size_on_disk(directory: &Path) -> io::Result<u64> {
-    let mut size = 0;
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let metadata = match entry.metadata() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            metadata => metadata?,
-        };
-        size += if metadata.is_dir() {
-            size_on_disk(&entry.path())?
-        } else {
-            // Of 512 bytes, whatever the file system's are.
-            metadata.blocks() * 512
-        };
-    }
-    Ok(size)
 }
 
 /// When a message that was read with [`CLOCK`] expires.

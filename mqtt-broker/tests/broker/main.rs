@@ -26,6 +26,7 @@ mod publish;
 mod pulls;
 mod qos;
 mod retained;
+mod room;
 mod session;
 mod shared;
 mod shared_return;

@@ -55,6 +55,16 @@ impl Place {
         drop(broker);
     }
 
+    pub(crate) async fn restart_with(
+        &mut self,
+        broker: Broker,
+        peers: impl Sized,
+        config: Config,
+    ) -> Broker {
+        self.config = config;
+        self.restart(broker, peers).await
+    }
+
     pub(crate) async fn restart(&mut self, broker: Broker, peers: impl Sized) -> Broker {
         self.stop(broker, peers).await;
         self.start().await

@@ -1,5 +1,6 @@
 //! The thread that commits, with an engine that fails when it is told to.
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +13,7 @@ use crate::store::engine::{Engine, EngineError, Reader};
 use crate::store::record::{
     Clock, Contents, Entry, Key, Op, Portion, SessionNumber, Span, WallTime,
 };
-use crate::store::{Open, Store};
+use crate::store::{Full, Limits, Open, Space, Store};
 
 /// What the disk is asked, and what it answers.
 #[derive(Debug, Default)]
@@ -145,6 +146,7 @@ async fn a_failure_delays_and_loses_nothing() {
         }));
         let (store, _) = Store::open(
             open(&disk),
+            Space::unlimited(),
             Arc::default(),
             Durability::Disk,
             WallTime(9_000),
@@ -185,6 +187,7 @@ async fn nothing_is_announced_that_is_not_kept() {
     }));
     let (store, _) = Store::open(
         open(&disk),
+        Space::unlimited(),
         Arc::default(),
         Durability::Disk,
         WallTime(0),
@@ -201,12 +204,56 @@ async fn nothing_is_announced_that_is_not_kept() {
     assert_eq!(disk.lock().unwrap().misused, 0);
 }
 
+/// A full disk refuses what is new; what removes is committed, and room is seen without a change.
+#[tokio::test]
+async fn a_full_store_still_commits() {
+    let disk = Arc::new(Mutex::new(Disk::default()));
+    let directory = tempfile::tempdir().unwrap();
+    let free = Arc::new(AtomicU64::new(0));
+    let now = Arc::clone(&free);
+    let limits = Limits {
+        directory: u64::MAX,
+        reserve: 8_192,
+    };
+    let space = Space::with_free(
+        directory.path(),
+        limits,
+        Box::new(move |_| Ok(now.load(Ordering::Relaxed))),
+    );
+    let (store, _) = Store::open(
+        open(&disk),
+        space,
+        Arc::default(),
+        Durability::Disk,
+        WallTime(0),
+        0,
+    )
+    .unwrap();
+    assert_eq!(store.full(), Some(Full::Disk));
+    let ticket = store.submit(&mut clear("a"));
+    store.durable(ticket).await;
+    assert_eq!(store.full(), Some(Full::Disk));
+    free.store(1 << 20, Ordering::Relaxed);
+    while store.full().is_some() {
+        tokio::task::yield_now().await;
+    }
+    // A failure on the full disk lets the reserve go.
+    assert!(directory.path().join("reserve").exists());
+    free.store(0, Ordering::Relaxed);
+    disk.lock().unwrap().failures = 1;
+    let ticket = store.submit(&mut clear("b"));
+    store.durable(ticket).await;
+    assert_eq!(store.full(), Some(Full::Disk));
+    assert!(!directory.path().join("reserve").exists());
+}
+
 /// What was submitted before the store closes is durable when it has closed.
 #[tokio::test]
 async fn closing_commits_what_gathers() {
     let disk = Arc::default();
     let (store, _) = Store::open(
         open(&disk),
+        Space::unlimited(),
         Arc::default(),
         Durability::Disk,
         WallTime(0),
@@ -228,6 +275,7 @@ fn time_does_not_run_backwards() {
         let disk = Arc::default();
         let (store, _) = Store::open(
             open(&disk),
+            Space::unlimited(),
             Arc::default(),
             Durability::Disk,
             WallTime(system),
@@ -261,6 +309,7 @@ async fn a_read_finds_what_was_submitted_before() {
     let disk = Arc::new(Mutex::new(Disk::default()));
     let (store, _) = Store::open(
         open(&disk),
+        Space::unlimited(),
         Arc::default(),
         Durability::Disk,
         WallTime(0),
@@ -299,6 +348,7 @@ async fn closing_does_not_wait_for_a_read() {
     }));
     let (store, _) = Store::open(
         open(&disk),
+        Space::unlimited(),
         Arc::default(),
         Durability::Disk,
         WallTime(0),
