@@ -26,7 +26,9 @@ const FUZZ_SECONDS: (u32, u32) = (20, 300);
 /// Rounds of the crash test, without and with `--full`; before it, those in which losses must be found.
 const CRASH_ROUNDS: (u32, u32) = (10, 50);
 const FORGETFUL_ROUNDS: u32 = 2;
-const STEPS: [&str; 12] = [
+/// Points of a recorded run at which the power is cut; with `--full` all of them.
+const POWER_CUTS: usize = 500;
+const STEPS: [&str; 13] = [
     "format",
     "tidy",
     "clippy",
@@ -37,6 +39,7 @@ const STEPS: [&str; 12] = [
     "fuzz",
     "interop",
     "crash",
+    "disk",
     "breaks",
     "stress",
 ];
@@ -52,7 +55,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "STEP", value_parser = STEPS, conflicts_with = "skip")]
     only: Vec<String>,
     /// Add what takes long: the tests 20 times, 5 minutes for each fuzz target, every broken statement, 50
-    /// crashes
+    /// crashes, every power cut
     #[arg(long)]
     full: bool,
 }
@@ -113,6 +116,7 @@ fn step(name: &str, full: bool) -> Result<Verdict> {
             let caught = crash::run(&crash::Args::forgetful(FORGETFUL_ROUNDS))?;
             Ok(caught.max(crash::run(&crash::Args::rounds(rounds))?))
         }
+        "disk" => crash::disk::run(&crash::disk::Args::all(POWER_CUTS, full)),
         "breaks" => conformance::run(&conformance::Args::breaks()),
         "stress" => stress().map(Verdict::from),
         _ => bail!("no step {name}"),

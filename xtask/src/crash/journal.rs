@@ -231,7 +231,8 @@ impl Journal {
                 if sent.acknowledged.is_some() {
                     topic.possible.clear();
                     topic.owed = sent.length > 0;
-                } else if sent.length == 0 {
+                } else if sent.length == 0 || sent.refused.is_some() {
+                    // One that is refused ends what was retained before.
                     topic.owed = false;
                 }
                 topic.possible.push(MessageId {

@@ -59,8 +59,17 @@ pub(super) struct Traffic {
 impl Traffic {
     /// `stored_at_pubrec`: the broker promises that a message is safe with PUBREC already.
     pub(super) fn new(random: &mut Random, stored_at_pubrec: bool) -> Self {
+        Self::with([Version::V5, Version::V311], random, stored_at_pubrec)
+    }
+
+    /// Publishers are told what is refused.
+    pub(super) fn told_of_refusals(random: &mut Random) -> Self {
+        Self::with([Version::V5; 2], random, true)
+    }
+
+    fn with(versions: [Version; 2], random: &mut Random, stored_at_pubrec: bool) -> Self {
         let mut journal = Journal::default();
-        let version = |number: usize| [Version::V5, Version::V311][number % 2];
+        let version = |number: usize| versions[number % 2];
         let publishers = (0..PUBLISHERS).map(|number| {
             let name = format!("crash-publisher-{number}");
             let client = Client::new(name, version(number), u16::MAX, random.fork());

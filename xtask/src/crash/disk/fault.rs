@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    io::{ErrorKind, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -39,14 +40,21 @@ const SETTLED: Duration = Duration::from_millis(300);
 const FAILING: Duration = Duration::from_secs(5);
 /// The processor is watched for so long, and may be busy for so much of it.
 const WATCHED: (Duration, f64) = (Duration::from_secs(1), 0.4);
-/// The tmpfs, and what of it is free at first.
-const SPACE: (u64, u64) = (64 << 20, 3 << 20);
+/// Bytes of the tmpfs, and what of it others leave: the broker has a reserve of 32 MiB beside that.
+const SPACE: usize = 128 << 20;
+const LEFT: usize = 3 << 20;
+/// Others take the space in such pieces.
+const PIECE: usize = 16 << 10;
 /// A single failure is one of the first so many calls.
 const FIRST_CALLS: usize = 20;
 
 /// What the store says when it fails, and when it works again.
 const FAILED: &str = "the store failed";
 const OPEN: &str = "the store is open again";
+/// What it says of a full disk.
+const FULL: &str = "no new messages are stored";
+const RESERVE: &str = "the store goes on with its reserve";
+const ROOM: &str = "new messages are stored again";
 
 const SYNCS: &str = "fsync,fdatasync";
 const WRITES: &str = "write,pwrite64,writev";
@@ -55,8 +63,8 @@ const WRITES: &str = "write,pwrite64,writev";
 enum Fault {
     /// These calls fail with this error, all or (from 1) one of each thread.
     Calls(&'static str, &'static str, Option<usize>),
-    /// No space is left.
-    Space,
+    /// So much space is left.
+    Space(usize),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,16 +101,83 @@ pub(super) fn run(program: &Path, folder: &Path, seed: u64, full: bool, steps: &
 
 /// A full disk.
 pub(super) fn run_space(program: &Path, folder: &Path, seed: u64, steps: &mut Steps) {
-    for (name, end) in [
-        ("full disk, then kill -9", End::Kill),
-        ("full disk, then space", End::Heal),
+    for (name, left, end) in [
+        ("full disk, then kill -9", LEFT, End::Kill),
+        ("full disk, then space", LEFT, End::Heal),
+        ("no byte left, then kill -9", 0, End::Kill),
+        ("no byte left, then space", 0, End::Heal),
     ] {
         let folder = folder.join(name.replace([' ', ','], "-"));
         let random = Random::new(seed);
-        steps.run(name, || {
-            let _mounted = Mounted::new(&folder.join("data"))?;
-            scenario(program, &folder, random, Fault::Space, end)
-        });
+        match Mounted::new(&folder.join("data")) {
+            Ok(_mounted) => steps.run(name, || space_scenario(program, &folder, random, left, end)),
+            Err(error) => steps.skip(name, &format!("NOT RUN, it needs root: {error:#}")),
+        }
+    }
+}
+
+/// While the disk is full what was acknowledged is delivered, and what is new is refused.
+fn space_scenario(
+    program: &Path,
+    folder: &Path,
+    mut random: Random,
+    left: usize,
+    end: End,
+) -> Result<()> {
+    let program = ours(program);
+    let mut traffic = Traffic::told_of_refusals(&mut random);
+    let broker = Broker::start(&program, folder)?;
+    let address = broker.address;
+    begins(&mut traffic, address)?;
+
+    let log = Log(folder.join("log"));
+    let breakage = Breakage::begin(Fault::Space(left), broker.id(), folder)?;
+    let patience = Instant::now() + PATIENCE;
+    let signs: &[&str] = if left > 0 { &[FULL] } else { &[FULL, RESERVE] };
+    let full = traffic.run_until(address, patience, |_| signs.iter().all(|it| log.has(it)));
+    ensure!(full, "the log does not say {signs:?}");
+    let probe = Probe::start(address);
+    traffic.run(address, Instant::now() + SETTLED);
+    let refused = traffic.journal.refused;
+    let told = traffic.run_until(address, patience, |journal| journal.refused > refused);
+    ensure!(told, "nothing is refused on a full disk");
+    traffic.drain(address);
+    let missing = judge::missing(&traffic.journal);
+    ensure!(
+        missing == 0,
+        "{missing} messages do not come from a full disk"
+    );
+    let (count, slowest) = probe.end()?;
+    println!(
+        "on the full disk: all was delivered, {} refused, {count} exchanges at QoS 0, the slowest {} ms",
+        traffic.journal.refused,
+        slowest.as_millis()
+    );
+    let mut breakage = Some(breakage);
+    if end == End::Heal {
+        if let Some(breakage) = breakage.take() {
+            breakage.end()?;
+        }
+        heals(&mut traffic, address, &log, ROOM)?;
+    }
+    ends(&program, folder, traffic, broker, breakage)
+}
+
+/// Traffic on a disk that is well.
+fn begins(traffic: &mut Traffic, address: SocketAddr) -> Result<()> {
+    let patience = Instant::now() + PATIENCE;
+    let begun = traffic.run_until(address, patience, |journal| journal.acknowledged > 0);
+    ensure!(begun, "nothing was acknowledged");
+    traffic.run(address, Instant::now() + HEALTHY);
+    Ok(())
+}
+
+fn ours(program: &Path) -> Program {
+    Program::Ours {
+        window: None,
+        path: program.to_owned(),
+        stored: true,
+        tracer: Vec::new(),
     }
 }
 
@@ -114,17 +189,11 @@ fn scenario(
     end: End,
 ) -> Result<()> {
     fs::create_dir_all(folder)?;
-    let program = Program::Ours {
-        window: None,
-        path: program.to_owned(),
-        stored: true,
-        tracer: Vec::new(),
-    };
+    let program = ours(program);
     let mut traffic = Traffic::new(&mut random, true);
     let broker = Broker::start(&program, folder)?;
     let address = broker.address;
-    traffic.run(address, Instant::now() + HEALTHY);
-    ensure!(traffic.journal.acknowledged > 0, "nothing was acknowledged");
+    begins(&mut traffic, address)?;
 
     let log = Log(folder.join("log"));
     let breakage = Breakage::begin(fault, broker.id(), folder)?;
@@ -143,12 +212,24 @@ fn scenario(
         if lasting && let Some(breakage) = breakage.take() {
             breakage.end()?;
         }
-        heals(&mut traffic, address, &log)?;
+        heals(&mut traffic, address, &log, OPEN)?;
     }
+    drop(breakage);
+    ends(&program, folder, traffic, broker, None)
+}
+
+/// The broker is killed; `full` is a disk that is still full then.
+fn ends(
+    program: &Program,
+    folder: &Path,
+    mut traffic: Traffic,
+    broker: Broker,
+    full: Option<Breakage>,
+) -> Result<()> {
     broker.kill()?;
     traffic.crash();
-    let broker = Broker::start(&program, folder).context("after the kill")?;
-    if let (Fault::Space, Some(breakage)) = (fault, breakage) {
+    let broker = Broker::start(program, folder).context("after the kill")?;
+    if let Some(breakage) = full {
         // It was started on a full disk.
         let probe = Probe::start(broker.address);
         traffic.run(broker.address, Instant::now() + HEALTHY);
@@ -197,10 +278,10 @@ fn fails(traffic: &mut Traffic, broker: &Broker) -> Result<()> {
 }
 
 /// What must come when the disk works again.
-fn heals(traffic: &mut Traffic, address: SocketAddr, log: &Log) -> Result<()> {
+fn heals(traffic: &mut Traffic, address: SocketAddr, log: &Log, sign: &str) -> Result<()> {
     let begun = Instant::now();
-    let open = traffic.run_until(address, begun + PATIENCE, |_| log.has(OPEN));
-    ensure!(open, "the log does not say that {OPEN:?}");
+    let open = traffic.run_until(address, begun + PATIENCE, |_| log.has(sign));
+    ensure!(open, "the log does not say that {sign:?}");
     let mark = traffic.journal.tick();
     let goes_on = traffic.run_until(address, begun + PATIENCE, |journal| {
         stored_since(journal, mark) > 0
@@ -244,11 +325,9 @@ enum Breakage {
 impl Breakage {
     fn begin(fault: Fault, process: u32, folder: &Path) -> Result<Self> {
         let data = folder.join("data");
-        let Fault::Calls(calls, error, number) = fault else {
-            let path = data.join("ballast");
-            let size = available(&data)?.saturating_sub(SPACE.1);
-            fs::write(&path, vec![1; usize::try_from(size)?])?;
-            return Ok(Self::Ballast(path));
+        let (calls, error, number) = match fault {
+            Fault::Calls(calls, error, number) => (calls, error, number),
+            Fault::Space(left) => return take_space(&data, left),
         };
         let once = number.map_or(String::new(), |number| format!(":when={number}"));
         let mut command = Command::new("strace");
@@ -298,6 +377,22 @@ impl Drop for Breakage {
     }
 }
 
+/// A file of somebody else, which leaves so much space.
+fn take_space(data: &Path, left: usize) -> Result<Breakage> {
+    let path = data.join("ballast");
+    let mut file = fs::File::create(&path)?;
+    let mut size = usize::try_from(available(data)?)?.saturating_sub(left);
+    while size > 0 {
+        let piece = size.min(PIECE);
+        match file.write_all(&vec![1; piece]) {
+            Ok(()) => size -= piece,
+            Err(error) if error.kind() == ErrorKind::StorageFull => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Breakage::Ballast(path))
+}
+
 /// The files of the store, and the journals that it may begin meanwhile.
 fn files(data: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
@@ -336,7 +431,7 @@ struct Mounted(PathBuf);
 impl Mounted {
     fn new(path: &Path) -> Result<Self> {
         fs::create_dir_all(path)?;
-        let size = format!("size={}", SPACE.0);
+        let size = format!("size={SPACE}");
         let mount = quiet(
             Command::new("mount")
                 .args(["-t", "tmpfs", "-o", &size, "tmpfs"])

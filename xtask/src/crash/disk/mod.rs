@@ -25,10 +25,11 @@ use crate::{
     step::{Steps, Verdict},
 };
 
-/// Syncs of a recorded run at which the power is cut, unless all are asked for.
-const POINTS: usize = 60;
+/// Points of a recorded run at which the power is cut, unless all are asked for. A point is a sync and what is left
+/// of what was not synced.
+const POINTS: usize = 180;
 /// The same of a disk that lies.
-const LIES: Option<usize> = Some(2);
+const LIES: Option<usize> = Some(6);
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
@@ -38,10 +39,10 @@ pub(crate) struct Args {
     /// Repeats the choices of a run [default: drawn]
     #[arg(long)]
     seed: Option<u64>,
-    /// How many syncs of a recorded run the power is cut at
+    /// How many points of a recorded run the power is cut at
     #[arg(long, default_value_t = POINTS)]
     points: usize,
-    /// Cut the power at every sync, and let more single calls fail
+    /// Cut the power at every point, and let more single calls fail
     #[arg(long)]
     full: bool,
     /// The cargo profile that the broker is built with
@@ -61,6 +62,19 @@ enum Part {
     FailedSync,
     /// The disk has synced nothing of what it said it had: the losses must be found
     Lies,
+}
+
+impl Args {
+    /// What CI runs: every part, at so many points or all.
+    pub(crate) fn all(points: usize, full: bool) -> Self {
+        Self {
+            only: Vec::new(),
+            seed: None,
+            points,
+            full,
+            profile: "release".to_owned(),
+        }
+    }
 }
 
 /// Runs the parts that are asked for.

@@ -71,7 +71,7 @@ struct Recorded {
     journal: Journal,
 }
 
-/// Records a run and cuts the power at `points` of its syncs, or all.
+/// Records a run and cuts the power at so many points of it, or all.
 pub(super) fn run(
     program: &Path,
     folder: &Path,
@@ -161,7 +161,7 @@ fn wait_for_end(path: &Path) -> Result<()> {
     }
 }
 
-/// Replays the run and looks at the chosen syncs, just before each took effect, and at the end.
+/// Replays the run and looks at the chosen points, just before each sync took effect, and at the end.
 fn cut(
     program: &Path,
     folder: &Path,
@@ -180,7 +180,7 @@ fn cut(
     let total = lines
         .filter(|it| matches!(it, Line::Done(call) if probe.is_sync(call)))
         .count();
-    let wanted = chosen(total, points, random);
+    let wanted = chosen(total * Cut::ALL.len(), points, random);
     let begun = Instant::now();
     let mut disk = Disk::new(root, kind == Kind::Lying);
     let mut looks = 0;
@@ -203,7 +203,13 @@ fn cut(
             });
         }
         let mut look_at = |disk: &Disk, number: usize, until: u64| -> Result<()> {
-            for how in Cut::ALL {
+            for (index, how) in Cut::ALL.into_iter().enumerate() {
+                if !wanted
+                    .get(number * Cut::ALL.len() + index)
+                    .is_none_or(|it| *it)
+                {
+                    continue;
+                }
                 let look = Look {
                     number,
                     how,
@@ -216,14 +222,7 @@ fn cut(
             }
             Ok(())
         };
-        replay(&runs, &mut disk, |disk, number, until| {
-            let wanted = wanted.get(number).copied().unwrap_or(true);
-            if wanted {
-                look_at(disk, number, until)
-            } else {
-                Ok(())
-            }
-        })?;
+        replay(&runs, &mut disk, &mut look_at)?;
         // The workers end when they have done what was sent.
         drop(sender);
         Ok(())
@@ -288,7 +287,7 @@ fn replay(
     look(disk, number, u64::MAX)
 }
 
-/// Which of so many syncs are looked at.
+/// Which of so many points are looked at.
 fn chosen(total: usize, points: Option<usize>, random: &mut Random) -> Vec<bool> {
     let Some(points) = points.filter(|points| *points < total) else {
         return vec![true; total];

@@ -175,6 +175,22 @@ impl Disk {
                 let length = call.arguments.get(1).and_then(|it| it.number);
                 self.edit(call, Edit::Length(length.context("no length")? as u64))
             }
+            "fallocate" => {
+                let number = |index: usize| call.arguments.get(index).and_then(|it| it.number);
+                anyhow::ensure!(
+                    number(1) == Some(0),
+                    "a mode of fallocate that is not known"
+                );
+                let end = number(2).zip(number(3)).context("no length")?;
+                let end = (end.0 + end.1) as u64;
+                let (_, open) = self.opened(call)?;
+                match &self.nodes[open.node] {
+                    Node::File { length, .. } if *length < end => {
+                        self.edit(call, Edit::Length(end))
+                    }
+                    _ => Ok(()),
+                }
+            }
             "fsync" | "fdatasync" => self.sync(call),
             "mkdir" => {
                 let folder = self.nodes.len();
