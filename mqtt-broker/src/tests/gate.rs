@@ -13,6 +13,9 @@ struct State {
     closed: bool,
     /// So many of them may pass while it is closed.
     tokens: usize,
+    /// So many of the next commits fail, and whether they are kept all the same.
+    failures: usize,
+    keeps_failed: bool,
     /// Nothing succeeds any more.
     crashed: bool,
     /// A commit waits.
@@ -56,6 +59,15 @@ impl Gate {
     /// One commit goes on.
     pub(super) fn let_one_pass(&self) {
         self.change(|state| state.tokens += 1);
+    }
+
+    /// So many of the next commits fail, and the store is opened again after each. `kept`: what they said is on the
+    /// disk all the same.
+    pub(super) fn fail(&self, commits: usize, kept: bool) {
+        self.change(|state| {
+            state.failures = commits;
+            state.keeps_failed = kept;
+        });
     }
 
     /// The power fails: what was not committed by now never is.
@@ -130,6 +142,13 @@ impl Engine for Gated {
             return Err("no power".into());
         }
         state.tokens = state.tokens.saturating_sub(1);
+        if state.failures > 0 {
+            state.failures -= 1;
+            if state.keeps_failed {
+                self.engine.commit(ops, at, Durability::Os)?;
+            }
+            return Err("the disk fails".into());
+        }
         // Whoever dies here is the process, not the machine.
         let records = self.engine.commit(ops, at, Durability::Os)?;
         state.commits.push(ops.to_vec());

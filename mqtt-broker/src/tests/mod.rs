@@ -2,6 +2,7 @@
 //! one unit, and what clocks, takeovers and wills do with it. The disk of these tests does what it is told.
 
 mod acknowledgements;
+mod backlog;
 mod gate;
 #[path = "../../tests/broker/harness.rs"]
 #[allow(
