@@ -18,12 +18,12 @@ use super::super::{
     },
 };
 
-/// What is owed may take so long after the last packet.
-const STALLED: Duration = Duration::from_secs(2);
+/// What is owed may take so long after the last packet, on a machine that has other things to do.
+const STALLED: Duration = Duration::from_secs(10);
 /// Nothing more comes after a silence of this length.
 const QUIET: Duration = Duration::from_millis(30);
 /// All of it may take so long.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_micros(300);
 
 /// A client that has its session taken up, as `Traffic::clients` names it.
