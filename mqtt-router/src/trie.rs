@@ -1,9 +1,9 @@
 //! The subscription tree: which subscribers want a topic.
 //!
-//! A trie by topic level in one arena. A node is 24 bytes and its subscribers: its parent, the number
-//! of its level's text, and its two wildcard children. Children with a text are found in one hash
-//! table by (parent, level), so that a node with a million of them and a node with one cost the same
-//! per child, and a chain of nodes costs nothing beyond the nodes.
+//! A trie by topic level in one arena. A node is 16 bytes and its subscribers: its parent, the number
+//! of its level's text, and where its wildcard children are, which few nodes have. Children with a text
+//! are found in one hash table by (parent, level), so that a node with a million of them and a node with
+//! one cost the same per child, and a chain of nodes costs nothing beyond the nodes.
 
 use alloc::vec::Vec;
 use core::hash::{BuildHasher, Hash};
@@ -35,13 +35,27 @@ struct Node<K> {
     parent: u32,
     /// The number of the level's text, `PLUS` or `HASH`.
     level: u32,
+    /// Where its wildcard children are, `NONE` if it has none.
+    wild: u32,
+    /// How many children with a text the table holds for this node.
+    texts: u32,
+    subscribers: Subscribers<K>,
+}
+
+/// The wildcard children of a node, `NONE` where there is none.
+#[derive(Debug, Clone, Copy)]
+struct Wild {
     /// The child for `+`.
     plus: u32,
     /// The child for `#`, which has subscribers and no children.
     hash: u32,
-    /// How many children with a text the table holds for this node.
-    texts: u32,
-    subscribers: Subscribers<K>,
+}
+
+impl Wild {
+    const NONE: Self = Self {
+        plus: NONE,
+        hash: NONE,
+    };
 }
 
 /// The subscriptions of any number of subscribers, by topic filter.
@@ -76,6 +90,8 @@ struct Node<K> {
 pub struct SubscriptionTree<K> {
     nodes: Vec<Node<K>>,
     free: Vec<u32>,
+    wilds: Vec<Wild>,
+    free_wilds: Vec<u32>,
     levels: Levels,
     /// Children with a text, by (parent, level).
     children: Edges,
@@ -97,6 +113,8 @@ impl<K: Copy + Eq + Hash> SubscriptionTree<K> {
         Self {
             nodes: alloc::vec![Node::new(NONE, NONE)],
             free: Vec::new(),
+            wilds: Vec::new(),
+            free_wilds: Vec::new(),
             levels: Levels::default(),
             children: Edges::default(),
             hasher: RandomState::default(),
@@ -204,10 +222,11 @@ impl<K: Copy + Eq + Hash> SubscriptionTree<K> {
             let mut text = None;
             for &at in &frontier {
                 let node = &self.nodes[at as usize];
-                if wildcards {
-                    self.emit(node.hash, each);
-                    if node.plus != NONE {
-                        next.push(node.plus);
+                if wildcards && node.wild != NONE {
+                    let Wild { plus, hash } = self.wilds[node.wild as usize];
+                    self.emit(hash, each);
+                    if plus != NONE {
+                        next.push(plus);
                     }
                 }
                 if node.texts > 0
@@ -226,7 +245,7 @@ impl<K: Copy + Eq + Hash> SubscriptionTree<K> {
         }
         for &at in &frontier {
             self.emit(at, each);
-            self.emit(self.nodes[at as usize].hash, each);
+            self.emit(self.wild(at).hash, each);
         }
         looked_at + frontier.len()
     }
@@ -242,6 +261,8 @@ impl<K: Copy + Eq + Hash> SubscriptionTree<K> {
             .sum();
         self.nodes.capacity() * size_of::<Node<K>>()
             + self.free.capacity() * size_of::<u32>()
+            + self.wilds.capacity() * size_of::<Wild>()
+            + self.free_wilds.capacity() * size_of::<u32>()
             + self.children.heap_bytes()
             + self.levels.heap_bytes()
             + lists
@@ -258,13 +279,49 @@ impl<K: Copy + Eq + Hash> SubscriptionTree<K> {
     fn find(&self, filter: &str) -> Option<u32> {
         filter.split('/').try_fold(ROOT, |at, level| {
             let node = &self.nodes[at as usize];
+            let present = |child: u32| (child != NONE).then_some(child);
             match level {
-                "+" => (node.plus != NONE).then_some(node.plus),
-                "#" => (node.hash != NONE).then_some(node.hash),
+                "+" => present(self.wild(at).plus),
+                "#" => present(self.wild(at).hash),
                 _ if node.texts == 0 => None,
                 _ => self.child(at, self.levels.find(level)?),
             }
         })
+    }
+
+    /// The wildcard children of a node.
+    #[inline]
+    fn wild(&self, at: u32) -> Wild {
+        match self.nodes[at as usize].wild {
+            NONE => Wild::NONE,
+            place => self.wilds[place as usize],
+        }
+    }
+
+    /// Sets the wildcard children of a node; their place is freed with the last.
+    fn set_wild(&mut self, at: u32, wild: Wild) {
+        let place = self.nodes[at as usize].wild;
+        if wild.plus == NONE && wild.hash == NONE {
+            if place != NONE {
+                self.nodes[at as usize].wild = NONE;
+                self.free_wilds.push(place);
+            }
+            return;
+        }
+        if place != NONE {
+            self.wilds[place as usize] = wild;
+            return;
+        }
+        let place = if let Some(place) = self.free_wilds.pop() {
+            self.wilds[place as usize] = wild;
+            place
+        } else {
+            let place = position(self.wilds.len());
+            grow(&mut self.wilds);
+            self.wilds.push(wild);
+            place
+        };
+        self.nodes[at as usize].wild = place;
     }
 
     #[inline]
@@ -278,8 +335,8 @@ impl<K: Copy + Eq + Hash> SubscriptionTree<K> {
 
     fn child_or_insert(&mut self, parent: u32, level: &str) -> u32 {
         let wildcard = match level {
-            "+" => Some((self.nodes[parent as usize].plus, PLUS)),
-            "#" => Some((self.nodes[parent as usize].hash, HASH)),
+            "+" => Some((self.wild(parent).plus, PLUS)),
+            "#" => Some((self.wild(parent).hash, HASH)),
             _ => None,
         };
         if let Some((child, kind)) = wildcard {
@@ -287,12 +344,13 @@ impl<K: Copy + Eq + Hash> SubscriptionTree<K> {
                 return child;
             }
             let child = self.add_node(parent, kind);
-            let node = &mut self.nodes[parent as usize];
+            let mut wild = self.wild(parent);
             if kind == PLUS {
-                node.plus = child;
+                wild.plus = child;
             } else {
-                node.hash = child;
+                wild.hash = child;
             }
+            self.set_wild(parent, wild);
             return child;
         }
         if self.nodes[parent as usize].texts > 0
@@ -333,12 +391,12 @@ impl<K: Copy + Eq + Hash> SubscriptionTree<K> {
     fn prune(&mut self, mut at: u32) {
         while at != ROOT && self.nodes[at as usize].is_bare() {
             let Node { parent, level, .. } = self.nodes[at as usize];
-            let above = &mut self.nodes[parent as usize];
+            let wild = self.wild(parent);
             match level {
-                PLUS => above.plus = NONE,
-                HASH => above.hash = NONE,
+                PLUS => self.set_wild(parent, Wild { plus: NONE, ..wild }),
+                HASH => self.set_wild(parent, Wild { hash: NONE, ..wild }),
                 _ => {
-                    above.texts -= 1;
+                    self.nodes[parent as usize].texts -= 1;
                     let Self {
                         nodes,
                         children,
@@ -371,15 +429,14 @@ impl<K: Copy + Eq + Hash> Node<K> {
         Self {
             parent,
             level,
-            plus: NONE,
-            hash: NONE,
+            wild: NONE,
             texts: 0,
             subscribers: Subscribers::None,
         }
     }
 
     fn is_bare(&self) -> bool {
-        self.texts == 0 && self.plus == NONE && self.hash == NONE && self.subscribers.is_empty()
+        self.texts == 0 && self.wild == NONE && self.subscribers.is_empty()
     }
 }
 
@@ -394,6 +451,6 @@ mod tests {
 
     #[test]
     fn a_node_is_small() {
-        assert_eq!(size_of::<Node<u64>>(), 40);
+        assert_eq!(size_of::<Node<u64>>(), 32);
     }
 }
