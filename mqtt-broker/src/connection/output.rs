@@ -402,8 +402,12 @@ impl Driver {
                     }
                     has_room(connection, deliveries)
                 });
-            if !more {
-                state.pulls.finish_first();
+            // In one unit with the last of them.
+            if !more
+                && let Some(filter) = state.pulls.finish_first()
+                && let Some(number) = client.stored
+            {
+                ops.push(Op::Owes(number, (&*filter).into(), false));
             }
         }
     }

@@ -11,6 +11,7 @@ use crate::connection::driver::Driver;
 use crate::connection::end::End;
 use crate::hub::{Batch, Pull, RetainedCursor};
 use crate::shown::Shown;
+use crate::store::Op;
 
 impl Driver {
     pub(crate) fn handle_subscribe(
@@ -107,6 +108,11 @@ impl Driver {
                 no_local: options.no_local,
                 identifier,
             });
+            if let Some(number) = state.client.stored {
+                batch
+                    .ops
+                    .push(Op::Owes(number, filter.as_str().into(), true));
+            }
             // They come before what happens next.
             batch.rest();
         }

@@ -481,7 +481,11 @@ impl Hub {
             ops.push(Op::Unsubscribed(number, filter.as_str().into()));
         }
         state.subscriptions.remove(filter.as_str());
-        state.pulls.stop(filter.as_str());
+        if state.pulls.stop(filter.as_str())
+            && let Some(number) = state.client.stored
+        {
+            ops.push(Op::Owes(number, filter.as_str().into(), false));
+        }
         self.routes.unsubscribe(&state.client, filter)
     }
 

@@ -447,12 +447,13 @@ impl Batch {
             Op::RetainedCleared(topic.as_str().into())
         } else {
             let message = passage.message();
+            let publisher = publisher.client.map(|client| Arc::clone(&client.id));
             let kept = RetainedMessage {
                 message: Arc::clone(&message),
-                publisher: publisher.client.map(|client| Arc::clone(&client.id)),
+                publisher: publisher.clone(),
                 stored: keeps,
             };
-            let room = match hub.store.as_ref().and_then(Store::full) {
+            let room = match hub.store.as_ref().filter(|_| keeps).and_then(Store::full) {
                 Some(full) => {
                     // The one it had is no longer the last.
                     hub.retained.clear(topic);
@@ -461,7 +462,7 @@ impl Batch {
                 None => hub.retained.set(topic, kept, &hub.config),
             };
             match room {
-                Ok(()) => Op::Retained(message, hub.wall(passage.expires_at)),
+                Ok(()) => Op::Retained(message, hub.wall(passage.expires_at), publisher),
                 Err(reason) => {
                     hub.count_drop(None, reason, 1);
                     passage.refused = true;

@@ -62,15 +62,17 @@ impl Pulls {
         waiting.by_number.insert(number, pull);
     }
 
-    /// Ends the pulls of a filter.
-    pub(crate) fn stop(&mut self, filter: &str) {
+    /// Ends the pulls of a filter; returns whether there were any.
+    pub(crate) fn stop(&mut self, filter: &str) -> bool {
         let Some(waiting) = &mut self.waiting else {
-            return;
+            return false;
         };
-        for number in waiting.numbers.remove(filter).unwrap_or_default() {
-            waiting.by_number.remove(&number);
+        let numbers = waiting.numbers.remove(filter).unwrap_or_default();
+        for number in &numbers {
+            waiting.by_number.remove(number);
         }
         self.shrink();
+        !numbers.is_empty()
     }
 
     /// The pull whose turn it is.
@@ -79,8 +81,9 @@ impl Pulls {
         waiting.by_number.values_mut().next()
     }
 
-    /// Ends the pull whose turn it is.
-    pub(crate) fn finish_first(&mut self) {
+    /// Ends the pull whose turn it is; returns its filter if no other pull of that waits.
+    pub(crate) fn finish_first(&mut self) -> Option<Arc<str>> {
+        let mut done = None;
         if let Some(waiting) = &mut self.waiting
             && let Some((number, pull)) = waiting.by_number.pop_first()
             && let Some(numbers) = waiting.numbers.get_mut(pull.cursor.filter())
@@ -88,9 +91,11 @@ impl Pulls {
             numbers.retain(|other| *other != number);
             if numbers.is_empty() {
                 waiting.numbers.remove(pull.cursor.filter());
+                done = Some(Arc::clone(pull.cursor.filter()));
             }
         }
         self.shrink();
+        done
     }
 
     fn shrink(&mut self) {

@@ -9,7 +9,8 @@ use mqtt_session::Change;
 use crate::amount::Amount;
 use crate::delivery::Delivery;
 use crate::hub::Hub;
-use crate::hub::retained::RetainedMessage;
+use crate::hub::pulls::Pull;
+use crate::hub::retained::{RetainedCursor, RetainedMessage};
 use crate::hub::state::SessionState;
 use crate::store::{Contents, Entry, Key, StoredSession};
 use crate::will::StoredWill;
@@ -38,12 +39,12 @@ impl Hub {
                 }
             });
         }
-        for message in contents.retained {
+        for (message, publisher) in contents.retained {
             if let Ok(topic) = TopicName::new(message.topic()) {
                 // Within the bounds that held before, unless these were narrowed.
                 let retained = RetainedMessage {
                     message: Arc::clone(&message),
-                    publisher: None,
+                    publisher,
                     stored: true,
                 };
                 if let Err(reason) = self.retained.set(topic, retained, &self.config) {
@@ -62,6 +63,7 @@ impl Hub {
             number,
             record,
             subscriptions,
+            owed,
             entries,
             rest,
             sent,
@@ -80,6 +82,15 @@ impl Hub {
             if let Ok(filter) = TopicFilter::new(&text)
                 && state.subscriptions.insert(&text, usize::MAX)
             {
+                if owed.contains(&text) {
+                    // From the beginning: how far it was, nobody knows.
+                    state.pulls.start(Pull {
+                        cursor: RetainedCursor::new(filter),
+                        qos: subscription.options.qos,
+                        no_local: subscription.options.no_local,
+                        identifier: subscription.identifier,
+                    });
+                }
                 self.routes.subscribe(&state.client, filter, subscription);
             }
         }

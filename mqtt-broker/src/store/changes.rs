@@ -21,6 +21,8 @@ const PORTION: usize = 4096;
 type Map<K, V> = HashMap<K, V, RandomState>;
 /// A message, and when it expires.
 type Expiring<'o> = (&'o Message, Option<WallTime>);
+/// A retained message, when it expires, and its publisher.
+type Kept<'o> = (&'o Message, Option<WallTime>, Option<&'o str>);
 
 /// The parts of the database.
 pub(super) struct Keyspaces {
@@ -69,7 +71,8 @@ struct Changes<'o> {
     entries: Map<(SessionNumber, Key), EntryChange<'o>>,
     flights: Map<(SessionNumber, PacketId), Option<Flight>>,
     received: Map<(SessionNumber, PacketId), bool>,
-    retained: Map<&'o str, Option<Expiring<'o>>>,
+    retained: Map<&'o str, Option<Kept<'o>>>,
+    owed: Map<(SessionNumber, &'o str), bool>,
     bodies: Map<BodyNumber, Expiring<'o>>,
 }
 
@@ -120,8 +123,8 @@ impl<'o> Changes<'o> {
                 known.marks.next_body = known.marks.next_body.max(body.saturating_add(1));
                 self.bodies.insert(*body, (&**message, *expires_at));
             }
-            Op::Retained(message, expires_at) => {
-                let value = Some((&**message, *expires_at));
+            Op::Retained(message, expires_at, publisher) => {
+                let value = Some((&**message, *expires_at, publisher.as_deref()));
                 self.retained.insert(message.topic(), value);
             }
             Op::RetainedCleared(topic) => {
@@ -129,6 +132,7 @@ impl<'o> Changes<'o> {
             }
             Op::Subscribed(session, ..)
             | Op::Unsubscribed(session, ..)
+            | Op::Owes(session, ..)
             | Op::Queued(session, ..)
             | Op::Dequeued(session, ..)
             | Op::Sent(session, ..)
@@ -151,6 +155,9 @@ impl<'o> Changes<'o> {
             }
             Op::Unsubscribed(_, filter) => {
                 self.subscriptions.insert((session, filter), None);
+            }
+            Op::Owes(_, filter, owes) => {
+                self.owed.insert((session, filter), *owes);
             }
             Op::Queued(_, key, entry) => {
                 let fresh = EntryChange {
@@ -231,6 +238,18 @@ impl Writer<'_> {
                 None => self.batch.remove(state, key),
             }
         }
+        for (&(session, filter), &owes) in &changes.owed {
+            if !self.known.live.contains_key(&session) {
+                continue;
+            }
+            let key = codec::owed_key(session, filter);
+            if owes {
+                let value = codec::encode_owed(filter);
+                self.batch.insert(state, key, value);
+            } else {
+                self.batch.remove(state, key);
+            }
+        }
     }
 
     fn entries<'o>(&mut self, changes: &mut Changes<'o>) -> Result<(), EngineError> {
@@ -307,8 +326,8 @@ impl Writer<'_> {
                 continue;
             }
             match value {
-                Some((message, expires_at)) => {
-                    let value = codec::encode_message(message, *expires_at);
+                Some((message, expires_at, publisher)) => {
+                    let value = codec::encode_retained(message, *expires_at, *publisher);
                     self.batch.insert(retained, topic, value);
                 }
                 None => self.batch.remove(retained, topic),

@@ -12,7 +12,8 @@
 //! | state | `02` session:8 `03` packet identifier:2 | nothing: received |
 //! | queue | session:8 key:8 | flags, what they announce, the message if it has no body of its own |
 //! | bodies | body:8 | expiry, message |
-//! | retained | topic | expiry, message |
+//! | state | `02` session:8 `04` filter | rest of a filter over [`FILTER_IN_KEY`]: retained messages are owed to it |
+//! | retained | topic | expiry, `80` and the publisher where it is known, message |
 //!
 //! An expiry is 0 for never, or else the time plus 1. A message is its QoS, topic, forwarded properties and
 //! payload.
@@ -46,6 +47,9 @@ const RECORD: u8 = 0;
 const SUBSCRIPTION: u8 = 1;
 const FLIGHT: u8 = 2;
 const RECEIVED: u8 = 3;
+const OWED: u8 = 4;
+/// Stands where a message begins otherwise, which its QoS does.
+const PUBLISHER: u8 = 0x80;
 
 /// What never goes backwards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,6 +66,9 @@ pub(super) enum Flight {
     Released { order: u64 },
 }
 
+/// A retained message, when it expires, and its publisher.
+pub(super) type RetainedValue = (Message, Option<WallTime>, Option<Arc<str>>);
+
 /// What a key of the keyspace "state" names.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum StateKey<'a> {
@@ -72,6 +79,8 @@ pub(super) enum StateKey<'a> {
     Subscription(SessionNumber, &'a [u8]),
     Flight(SessionNumber, PacketId),
     Received(SessionNumber, PacketId),
+    /// As that of a subscription.
+    Owed(SessionNumber, &'a [u8]),
 }
 
 /// What all records of a session in "state" begin with.
@@ -88,10 +97,18 @@ pub(super) fn session_key(session: SessionNumber) -> [u8; 10] {
 }
 
 pub(super) fn subscription_key(session: SessionNumber, filter: &str) -> Vec<u8> {
+    filter_key(session, SUBSCRIPTION, filter)
+}
+
+pub(super) fn owed_key(session: SessionNumber, filter: &str) -> Vec<u8> {
+    filter_key(session, OWED, filter)
+}
+
+fn filter_key(session: SessionNumber, kind: u8, filter: &str) -> Vec<u8> {
     let (head, rest) = split_filter(filter);
     let mut key = Vec::with_capacity(10 + head.len() + 8);
     key.extend_from_slice(&session_prefix(session));
-    key.push(SUBSCRIPTION);
+    key.push(kind);
     key.extend_from_slice(head);
     if !rest.is_empty() {
         key.extend_from_slice(&xxh3_64(rest).to_be_bytes());
@@ -132,6 +149,7 @@ pub(super) fn decode_state_key(key: &[u8]) -> Result<StateKey<'_>, Undecodable> 
             match input.byte()? {
                 RECORD => StateKey::Session(session),
                 SUBSCRIPTION => StateKey::Subscription(session, input.rest()),
+                OWED => StateKey::Owed(session, input.rest()),
                 FLIGHT => StateKey::Flight(session, input.packet_id()?),
                 RECEIVED => StateKey::Received(session, input.packet_id()?),
                 _ => return Err(Undecodable("unknown kind of key")),
@@ -246,7 +264,23 @@ pub(super) fn decode_subscription(
         0 => None,
         id => Some(identifier(id)?),
     };
-    let rest = input.rest();
+    let filter = decode_filter(in_key, input.rest())?;
+    Ok((
+        filter,
+        Subscription {
+            options,
+            identifier,
+        },
+    ))
+}
+
+/// What the value of an [`StateKey::Owed`] is.
+pub(super) fn encode_owed(filter: &str) -> &[u8] {
+    split_filter(filter).1
+}
+
+/// A filter of which `in_key` is in the key, and `rest` in the value.
+pub(super) fn decode_filter(in_key: &[u8], rest: &[u8]) -> Result<Box<str>, Undecodable> {
     let filter = if rest.is_empty() {
         in_key.to_vec()
     } else {
@@ -256,13 +290,7 @@ pub(super) fn decode_subscription(
         [head, rest].concat()
     };
     let filter = String::from_utf8(filter).map_err(|_| NOT_UTF8)?;
-    Ok((
-        filter.into_boxed_str(),
-        Subscription {
-            options,
-            identifier,
-        },
-    ))
+    Ok(filter.into_boxed_str())
 }
 
 fn split_filter(filter: &str) -> (&[u8], &[u8]) {
@@ -335,12 +363,41 @@ pub(super) fn decode_session(value: &[u8]) -> Result<SessionRecord, Undecodable>
     })
 }
 
-/// A body or a retained message.
+/// A body.
 pub(super) fn encode_message(message: &Message, expires_at: Option<WallTime>) -> Vec<u8> {
     let mut out = Vec::with_capacity(message.size());
     put_time(expires_at, &mut out);
     put_message(message, &mut out);
     out
+}
+
+/// A retained message and its publisher.
+pub(super) fn encode_retained(
+    message: &Message,
+    expires_at: Option<WallTime>,
+    publisher: Option<&str>,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(message.size());
+    put_time(expires_at, &mut out);
+    if let Some(publisher) = publisher {
+        out.push(PUBLISHER);
+        put_text(publisher, &mut out);
+    }
+    put_message(message, &mut out);
+    out
+}
+
+/// `time` converts the expiry to that of the message.
+pub(super) fn decode_retained(
+    value: &[u8],
+    time: impl FnOnce(WallTime) -> Time,
+) -> Result<RetainedValue, Undecodable> {
+    let mut input = Input::new(value);
+    let expires_at = input.time()?;
+    let publisher = input.takes(PUBLISHER).then(|| input.text()).transpose()?;
+    let publisher = publisher.map(Arc::from);
+    let message = message(&mut input, expires_at.map(time))?;
+    Ok((message, expires_at, publisher))
 }
 
 /// `time` converts the expiry to that of the message.

@@ -285,15 +285,18 @@ impl FjallEngine {
         Ok(())
     }
 
-    fn load_retained(&mut self, clock: Clock) -> Result<Vec<Arc<Message>>, EngineError> {
+    fn load_retained(
+        &mut self,
+        clock: Clock,
+    ) -> Result<Vec<(Arc<Message>, Option<Arc<str>>)>, EngineError> {
         let mut retained = Vec::new();
         let keyspace = self.keyspaces.retained.clone();
         for guard in keyspace.iter() {
             let (key, value) = guard.into_inner()?;
-            match codec::decode_message(&value, |at| clock.time(at)) {
-                Ok((_, Some(at))) if at <= clock.origin => self.known.expired.push(key),
-                Ok((message, _)) if message.topic().as_bytes() == &*key => {
-                    retained.push(Arc::new(message));
+            match codec::decode_retained(&value, |at| clock.time(at)) {
+                Ok((_, Some(at), _)) if at <= clock.origin => self.known.expired.push(key),
+                Ok((message, _, publisher)) if message.topic().as_bytes() == &*key => {
+                    retained.push((Arc::new(message), publisher));
                 }
                 Ok(_) => self.skip(&keyspace, &key, Undecodable("of another topic")),
                 Err(error) => self.skip(&keyspace, &key, error),
@@ -412,6 +415,7 @@ impl Sessions {
                 return Ok(());
             }
             StateKey::Subscription(number, _)
+            | StateKey::Owed(number, _)
             | StateKey::Flight(number, _)
             | StateKey::Received(number, _) => number,
         };
@@ -423,6 +427,9 @@ impl Sessions {
             StateKey::Subscription(_, in_key) => {
                 let subscription = codec::decode_subscription(in_key, value)?;
                 session.subscriptions.push(subscription);
+            }
+            StateKey::Owed(_, in_key) => {
+                session.owed.push(codec::decode_filter(in_key, value)?);
             }
             StateKey::Flight(_, id) => {
                 let flight = codec::decode_flight(value)?;
@@ -446,6 +453,7 @@ impl Sessions {
             number,
             record,
             subscriptions: Vec::new(),
+            owed: Vec::new(),
             entries: Vec::new(),
             rest: None,
             sent: Vec::new(),

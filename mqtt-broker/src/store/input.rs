@@ -24,6 +24,17 @@ impl<'a> Input<'a> {
         self.0.is_empty()
     }
 
+    /// Takes the next byte if it is this one.
+    pub(super) fn takes(&mut self, byte: u8) -> bool {
+        match self.0.split_first() {
+            Some((&first, rest)) if first == byte => {
+                self.0 = rest;
+                true
+            }
+            _ => false,
+        }
+    }
+
     pub(super) fn byte(&mut self) -> Result<u8, Undecodable> {
         let (&first, rest) = self.0.split_first().ok_or(SHORT)?;
         self.0 = rest;

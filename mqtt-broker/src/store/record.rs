@@ -122,8 +122,10 @@ pub(crate) enum Op {
     Received(SessionNumber, PacketId),
     /// The identifier is free.
     Forgotten(SessionNumber, PacketId),
-    /// The retained message of its topic.
-    Retained(Arc<Message>, Option<WallTime>),
+    /// The retained message of its topic, and the client identifier of its publisher, for No Local.
+    Retained(Arc<Message>, Option<WallTime>, Option<Arc<str>>),
+    /// A subscription is to get the retained messages of its filter, or has got them all.
+    Owes(SessionNumber, Box<str>, bool),
     RetainedCleared(Box<str>),
 }
 
@@ -140,6 +142,7 @@ impl Op {
             | Self::SessionEnded(number)
             | Self::Subscribed(number, ..)
             | Self::Unsubscribed(number, _)
+            | Self::Owes(number, ..)
             | Self::Queued(number, ..)
             | Self::Dequeued(number, ..)
             | Self::Sent(number, ..)
@@ -161,8 +164,10 @@ impl Op {
                 let user = record.owner.user().map_or(0, |user| user.len());
                 size_of::<SessionRecord>() + record.client_id.len() + user
             }
-            Self::Subscribed(_, filter, _) | Self::Unsubscribed(_, filter) => filter.len(),
-            Self::Body(_, message, _) | Self::Retained(message, _) => message.size(),
+            Self::Subscribed(_, filter, _)
+            | Self::Unsubscribed(_, filter)
+            | Self::Owes(_, filter, _) => filter.len(),
+            Self::Body(_, message, _) | Self::Retained(message, ..) => message.size(),
             Self::Queued(_, _, entry) if entry.body.is_some() => size_of::<Entry>(),
             Self::Queued(_, _, entry) => size_of::<Entry>() + entry.message.size(),
             Self::RetainedCleared(topic) => topic.len(),
@@ -177,6 +182,8 @@ pub(crate) struct StoredSession {
     pub(crate) number: SessionNumber,
     pub(crate) record: SessionRecord,
     pub(crate) subscriptions: Vec<(Box<str>, Subscription)>,
+    /// Filters of subscriptions that have not got all of their retained messages.
+    pub(crate) owed: Vec<Box<str>>,
     /// In the order of their keys: all, or those at the head of the queue.
     pub(crate) entries: Vec<(Key, Entry)>,
     /// Those behind them.
@@ -239,7 +246,8 @@ pub(crate) struct Portion {
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
     pub(crate) sessions: Vec<StoredSession>,
-    pub(crate) retained: Vec<Arc<Message>>,
+    /// With the client identifiers of their publishers.
+    pub(crate) retained: Vec<(Arc<Message>, Option<Arc<str>>)>,
     /// Numbers from here on were never used.
     pub(crate) next_session: SessionNumber,
     pub(crate) next_body: BodyNumber,

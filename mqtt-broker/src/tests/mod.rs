@@ -12,5 +12,6 @@ mod gate;
 mod harness;
 mod levels;
 mod restarts;
+mod retained;
 mod scene;
 mod units;

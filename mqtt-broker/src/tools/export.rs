@@ -33,9 +33,10 @@ pub(super) fn write(
     for session in &contents.sessions {
         exporter.session(session)?;
     }
-    for message in &contents.retained {
+    for (message, publisher) in &contents.retained {
         exporter.put(&Line::Retained(Retained {
             expires_at: wall(message),
+            publisher: publisher.as_deref().map(str::to_owned),
             message: content(message),
         }))?;
     }
@@ -85,6 +86,7 @@ impl Exporter<'_> {
                 retain_as_published: options.retain_as_published,
                 retain_handling: options.retain_handling,
                 identifier: subscription.identifier.map(Identifier),
+                owed: stored.owed.contains(filter),
             }))?;
         }
         for (key, entry) in &stored.entries {

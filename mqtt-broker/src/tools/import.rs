@@ -128,7 +128,8 @@ impl Importer {
                 let expires_at = line.expires_at.map(WallTime);
                 let message = message(&line.message, expires_at)?;
                 once("message.topic", self.topics.insert(message.topic().into()))?;
-                self.push(Op::Retained(message, expires_at));
+                let publisher = line.publisher.map(Into::into);
+                self.push(Op::Retained(message, expires_at, publisher));
             }
             Line::End(line) => {
                 if line.lines != self.lines {
@@ -222,6 +223,9 @@ impl Importer {
             },
             identifier: line.identifier.map(|identifier| identifier.0),
         };
+        if line.owed {
+            self.push(Op::Owes(line.session, filter.clone(), true));
+        }
         let op = Op::Subscribed(line.session, filter, subscription);
         self.push(op);
         Ok(())

@@ -107,6 +107,9 @@ pub(super) struct Subscription {
     pub(super) retain_handling: RetainHandling,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) identifier: Option<Identifier>,
+    /// It has not got all of its retained messages.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub(super) owed: bool,
 }
 
 /// What several sessions wait for; it stands before the first message that refers to it.
@@ -180,6 +183,9 @@ pub(super) struct Received {
 pub(super) struct Retained {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) expires_at: Option<u64>,
+    /// The client identifier of its publisher.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) publisher: Option<String>,
     pub(super) message: Content,
 }
 

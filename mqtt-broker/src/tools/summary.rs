@@ -76,7 +76,7 @@ impl Summary {
             queued: sum(|session| session.queued),
             queued_bytes: sum(|session| session.queued_bytes),
             retained: contents.retained.len(),
-            retained_bytes: contents.retained.iter().map(|it| bytes(it)).sum(),
+            retained_bytes: contents.retained.iter().map(|it| bytes(&it.0)).sum(),
             skipped: contents.skipped,
             size_on_disk,
             format: STORE_FORMAT,

@@ -128,13 +128,13 @@ fn names_may_be_as_long_as_the_protocol_allows() {
         session(1, 1),
         Op::Subscribed(1, long.as_str().into(), subscription),
         Op::Subscribed(1, long[1..].into(), subscription),
-        Op::Retained(message(&long, "v"), None),
+        Op::Retained(message(&long, "v"), None, None),
     ];
     commit(&mut engine, &ops);
     drop(engine);
     let (_, contents) = open(directory.path());
     assert_eq!(contents.sessions[0].subscriptions.len(), 2);
-    assert_eq!(contents.retained[0].topic(), long);
+    assert_eq!(contents.retained[0].0.topic(), long);
 }
 
 #[test]
@@ -143,19 +143,22 @@ fn retained_messages_expire_while_the_store_is_closed() {
     let mut engine = open(directory.path()).0;
     let at = |millis| Some(WallTime(CLOCK.origin.0 + millis));
     let ops = [
-        Op::Retained(message("gone", "v"), at(0)),
-        Op::Retained(message("again", "v"), at(0)),
-        Op::Retained(message("there", "v"), at(1)),
+        Op::Retained(message("gone", "v"), at(0), None),
+        Op::Retained(message("again", "v"), at(0), None),
+        Op::Retained(message("there", "v"), at(1), None),
     ];
     commit(&mut engine, &ops);
     drop(engine);
     let (mut engine, contents) = open(directory.path());
     assert_eq!(contents.retained.len(), 1);
     assert_eq!(
-        contents.retained[0].expires_at,
+        contents.retained[0].0.expires_at,
         Some(CLOCK.time(at(1).unwrap()))
     );
-    commit(&mut engine, &[Op::Retained(message("again", "v"), None)]);
+    commit(
+        &mut engine,
+        &[Op::Retained(message("again", "v"), None, None)],
+    );
     drop(engine);
     let clock = Clock {
         origin: WallTime(0),

@@ -41,7 +41,7 @@ impl Model {
             Op::SessionEnded(number) => {
                 self.sessions.remove(number);
             }
-            Op::Retained(message, _) => {
+            Op::Retained(message, ..) => {
                 let topic = message.topic().to_owned();
                 self.retained.insert(topic, text(message));
             }
@@ -51,6 +51,7 @@ impl Model {
             Op::Body(..) => {}
             Op::Subscribed(number, ..)
             | Op::Unsubscribed(number, ..)
+            | Op::Owes(number, ..)
             | Op::Queued(number, ..)
             | Op::Dequeued(number, ..)
             | Op::Sent(number, ..)
@@ -93,7 +94,7 @@ impl Model {
         Self {
             sessions: sessions.collect(),
             retained: retained
-                .map(|message| (message.topic().to_owned(), text(message)))
+                .map(|(message, _)| (message.topic().to_owned(), text(message)))
                 .collect(),
         }
     }
@@ -210,7 +211,11 @@ impl Hub {
                     self.make(Op::Received(number, id));
                 }
             }
-            14 => self.make(Op::Retained(message(&name, &self.keys.to_string()), None)),
+            14 => self.make(Op::Retained(
+                message(&name, &self.keys.to_string()),
+                None,
+                None,
+            )),
             _ => self.make(Op::RetainedCleared(name.into())),
         }
     }
