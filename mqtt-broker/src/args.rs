@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 use mqtt_broker::{Config, Durability};
 
+use crate::auth_commands::{AclCommand, PasswordCommand};
 use crate::store_command::StoreCommand;
 
 /// An MQTT broker for versions 3.1, 3.1.1 and 5.0.
@@ -42,6 +43,16 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BYTES", default_value_t = Config::default().stored_window_bytes)]
     pub(crate) stored_window: usize,
 
+    /// Users and hashes of their passwords, as `mqtt-broker passwd` and mosquitto_passwd write them. Clients
+    /// without a user name are let in no more, unless with --allow-anonymous.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+
+    /// Permissions: TOML if the name ends with .toml, else as mosquitto's acl_file. What it does not allow is
+    /// denied.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) acl_file: Option<PathBuf>,
+
     /// Configuration file (not available yet).
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -66,6 +77,14 @@ pub(crate) enum Command {
         /// Configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+    },
+    /// Set the password of a user in a password file, or remove the user. The password is asked for, or read from
+    /// standard input if that is no terminal.
+    Passwd(PasswordCommand),
+    /// Ask a file of permissions.
+    Acl {
+        #[command(subcommand)]
+        command: AclCommand,
     },
     /// See, copy or compact a data directory while no broker uses it.
     Store {
@@ -118,9 +137,11 @@ impl Args {
             .iter()
             .find(|address| !address.ip().is_loopback());
         match open {
-            Some(address) if !self.allow_anonymous => Some(format!(
-                "--listen {address}: anybody who reaches this address could connect; add --allow-anonymous if that is meant"
-            )),
+            Some(address) if !self.allow_anonymous && self.password_file.is_none() => {
+                Some(format!(
+                    "--listen {address}: anybody who reaches this address could connect; add --allow-anonymous if that is meant"
+                ))
+            }
             _ => None,
         }
     }

@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 mod args;
+mod auth_commands;
 mod store_command;
 
 use core::fmt::Display;
@@ -12,6 +13,7 @@ use std::sync::mpsc;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use mqtt_broker::auth::{AuthSettings, Authority};
 use mqtt_broker::{Broker, Config, Listener};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
@@ -45,11 +47,13 @@ fn main() -> ExitCode {
     // What is logged last is written when this is dropped.
     let _writer = log_to_standard_error(&args);
     let done = match &args.command {
-        Some(Command::Store { command }) => command.run(),
-        _ => serve(&args),
+        Some(Command::Store { command }) => command.run().map(|()| ExitCode::SUCCESS),
+        Some(Command::Passwd(command)) => command.run(),
+        Some(Command::Acl { command }) => command.run(),
+        _ => serve(&args).map(|()| ExitCode::SUCCESS),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             complain(format_args!("{error:#}"));
             ExitCode::from(BAD_USAGE)
@@ -97,6 +101,14 @@ fn log_to_standard_error(args: &Args) -> WorkerGuard {
     guard
 }
 
+fn auth_settings(args: &Args) -> AuthSettings {
+    let mut settings = AuthSettings::default();
+    settings.allow_anonymous = args.allow_anonymous.then_some(true);
+    settings.password_file.clone_from(&args.password_file);
+    settings.acl_file.clone_from(&args.acl_file);
+    settings
+}
+
 fn serve(args: &Args) -> Result<()> {
     let runtime = mqtt_broker::runtime().context("cannot start the runtime")?;
     runtime.block_on(serve_until_told(args))
@@ -117,6 +129,7 @@ async fn serve_until_told(args: &Args) -> Result<()> {
     let mut config = Config::default();
     config.durability = args.durability.into();
     config.stored_window_bytes = args.stored_window;
+    config.auth = Authority::load(&auth_settings(args))?;
     let broker = if args.in_memory {
         Broker::new(config)
     } else {

@@ -15,7 +15,7 @@ mod settings;
 pub use crate::auth::acl::AclError;
 pub use crate::auth::authority::{AuthError, Authority};
 pub use crate::auth::denials::Denial;
-pub use crate::auth::password::file::{PasswordFileError, remove_user, set_password};
+pub use crate::auth::password::file::{PasswordFileError, count_users, remove_user, set_password};
 pub use crate::auth::password::hash::HashKind;
 pub use crate::auth::permissions::{Explanation, Permissions};
 pub use crate::auth::rule::Action;

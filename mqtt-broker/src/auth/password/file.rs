@@ -136,6 +136,21 @@ impl fmt::Debug for Passwords {
     }
 }
 
+/// How many users the text of a password file has; `name` is what problems are reported for.
+///
+/// # Errors
+/// A line says nothing.
+pub fn count_users(text: &str, name: &Path) -> Result<usize, PasswordFileError> {
+    match Passwords::parse(text) {
+        Ok(passwords) => Ok(passwords.users.len()),
+        Err((line, error)) => Err(PasswordFileError::Line {
+            file: name.to_owned(),
+            line,
+            problem: error.to_string(),
+        }),
+    }
+}
+
 /// User and hash of a line; none if it is empty or a comment.
 fn split(line: &str) -> Result<Option<(&str, &str)>, LineError> {
     let line = line.trim_end_matches(['\r', ' ', '\t']);
