@@ -60,7 +60,11 @@ pub(crate) struct Broker {
 impl Broker {
     /// Starts the program on a free port of the loopback interface, with its state in memory.
     pub(crate) fn start(program: &PathBuf) -> Result<Self> {
-        let mut command = Command::new(program);
+        Self::start_with(Command::new(program))
+    }
+
+    /// The same with the arguments that the command has already.
+    pub(crate) fn start_with(mut command: Command) -> Result<Self> {
         command.args(["--listen", "127.0.0.1:0", "--in-memory"]);
         let mut process = Running::start(&mut command, None)?;
         let deadline = Instant::now() + PATIENCE;

@@ -18,6 +18,7 @@ mod peer;
 mod program;
 mod report;
 mod scene;
+mod users;
 
 use std::{
     path::{Path, PathBuf},
@@ -82,7 +83,12 @@ pub(crate) fn run(args: &Args) -> Result<Verdict> {
     let start_built = args.address.is_none() && args.broker.is_none();
     let programs = Programs::build(profile, start_built)?;
     let peers = peers(&programs.client, &programs.tools);
-    let cases = select(args, peers)?;
+    let users = check_users(args, &programs);
+    let cases = match select(args, peers) {
+        // What was selected is what was checked above.
+        Err(_) if matches!(users, Some(Ok(()))) => return Ok(Verdict::Passed),
+        cases => cases?,
+    };
     let missing = prepare(&cases, peers);
     let broker = match &args.address {
         Some(_) => None,
@@ -120,15 +126,35 @@ pub(crate) fn run(args: &Args) -> Result<Verdict> {
     }
     let (passed, left_out) = (results.len() - failed, left_out.len());
     println!("{passed} passed, {failed} failed, {left_out} could not install");
-    Ok(if failed > 0 || stopped.is_err() {
-        Verdict::Failed
-    } else if missing.is_empty() {
-        Verdict::Passed
-    } else if missing.iter().all(|(peer, _)| peer.is_library()) {
-        Verdict::PassedInPart
-    } else {
-        Verdict::NotInstalled
-    })
+    Ok(
+        if failed > 0 || stopped.is_err() || matches!(users, Some(Err(_))) {
+            Verdict::Failed
+        } else if missing.is_empty() {
+            Verdict::Passed
+        } else if missing.iter().all(|(peer, _)| peer.is_library()) {
+            Verdict::PassedInPart
+        } else {
+            Verdict::NotInstalled
+        },
+    )
+}
+
+/// Users and permissions, which need a broker of their own; none where they are not checked.
+fn check_users(args: &Args, programs: &Programs) -> Option<Result<()>> {
+    if args.address.is_some() || !users::is_selected(&args.case, &args.peer) {
+        return None;
+    }
+    if let Err(missing) = users::prepare() {
+        println!("COULD NOT INSTALL {missing}: users and permissions are not checked");
+        return None;
+    }
+    let program = args.broker.as_ref().unwrap_or(&programs.broker);
+    let checked = users::run(program, &programs.tools);
+    match &checked {
+        Ok(()) => println!("users and permissions: passed"),
+        Err(error) => println!("FAILED users and permissions: {error:#}"),
+    }
+    Some(checked)
 }
 
 /// The clients; they live as long as the program, so that each case can hold two of them.
