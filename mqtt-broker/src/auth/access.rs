@@ -43,6 +43,8 @@ pub(crate) enum Proof {
     None,
     /// A password that this entry of the password file was checked with.
     Password(Arc<str>),
+    /// A certificate.
+    Certificate,
 }
 
 /// A session's owner with what that may do.

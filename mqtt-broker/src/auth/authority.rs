@@ -8,6 +8,7 @@ use mqtt_codec::ReasonCode;
 
 use crate::auth::access::{Access, Owner, Proof};
 use crate::auth::acl::{Acl, AclError};
+use crate::auth::certificate::CertificateIdentity;
 use crate::auth::password::file::{PasswordFileError, Passwords};
 use crate::auth::password::pool::HashPool;
 use crate::auth::rule::RuleSet;
@@ -40,6 +41,7 @@ pub(crate) struct Policy {
     /// Nothing is asked and everything is allowed.
     is_open: bool,
     pub(crate) passwords: Option<Passwords>,
+    certificate: Option<CertificateIdentity>,
     pub(crate) acl: Option<Acl>,
     pub(crate) denied_publish: DeniedPublish,
     pool: HashPool,
@@ -51,6 +53,8 @@ pub(crate) struct Login {
     pub(crate) client_id: Arc<str>,
     pub(crate) user: Option<Arc<str>>,
     pub(crate) password: Option<Secret>,
+    /// What the client proved to own, in DER.
+    pub(crate) certificate: Option<Arc<[u8]>>,
 }
 
 /// Why a client is not let in.
@@ -58,6 +62,8 @@ pub(crate) struct Login {
 pub(crate) enum LoginError {
     /// No such user, or another password: nobody is told which.
     Credentials,
+    /// Its certificate names no user.
+    Certificate,
     /// It did not say who it is.
     Anonymous,
     /// Too many logins wait.
@@ -68,7 +74,7 @@ impl LoginError {
     pub(crate) fn reason(self) -> ReasonCode {
         match self {
             Self::Credentials => ReasonCode::BAD_USER_NAME_OR_PASSWORD,
-            Self::Anonymous => ReasonCode::NOT_AUTHORIZED,
+            Self::Anonymous | Self::Certificate => ReasonCode::NOT_AUTHORIZED,
             Self::Busy => ReasonCode::QUOTA_EXCEEDED,
         }
     }
@@ -76,6 +82,7 @@ impl LoginError {
     pub(crate) fn detail(self) -> &'static str {
         match self {
             Self::Credentials => "wrong user name or password",
+            Self::Certificate => "the certificate names no user",
             Self::Anonymous => "clients without a user name are not let in",
             Self::Busy => "too many logins wait",
         }
@@ -88,6 +95,7 @@ impl Default for Policy {
             allow_anonymous: true,
             is_open: true,
             passwords: None,
+            certificate: None,
             acl: None,
             denied_publish: DeniedPublish::default(),
             pool: HashPool::new(1, 0),
@@ -101,15 +109,18 @@ impl Policy {
         let passwords = settings.password_file.as_deref().map(Passwords::read);
         let passwords = passwords.transpose()?;
         let acl = settings.acl_file.as_deref().map(Acl::read).transpose()?;
-        let allow_anonymous = settings.allow_anonymous.unwrap_or(passwords.is_none());
+        let certificate = settings.certificate_identity;
+        let asks = passwords.is_some() || certificate.is_some();
+        let allow_anonymous = settings.allow_anonymous.unwrap_or(!asks);
         let checks = match settings.password_checks {
             0 => std::thread::available_parallelism().map_or(1, |count| count.get() / 2),
             count => count,
         };
         Ok(Self {
-            is_open: passwords.is_none() && acl.is_none() && allow_anonymous,
+            is_open: !asks && acl.is_none() && allow_anonymous,
             allow_anonymous,
             passwords,
+            certificate,
             acl,
             denied_publish: settings.denied_publish,
             pool: HashPool::new(checks, settings.waiting_logins),
@@ -122,7 +133,13 @@ impl Policy {
             client_id,
             user,
             password,
+            certificate,
         } = login;
+        if let (Some(identity), Some(certificate)) = (self.certificate, certificate) {
+            let user = identity.user(&certificate).ok_or(LoginError::Certificate)?;
+            let owner = Owner::User(user.into());
+            return Ok(self.access(owner, client_id, Proof::Certificate, None));
+        }
         let (owner, proof) = match (user, &self.passwords) {
             (Some(user), Some(passwords)) => {
                 let password = password.unwrap_or_else(|| Secret::new([]));
@@ -206,7 +223,8 @@ impl Policy {
                 let entry = self.passwords.as_ref().and_then(|all| all.get(user));
                 entry.is_some_and(|entry| entry.text == *text)
             }
-            (Owner::User(_), _) => true,
+            (Owner::User(_), Proof::Certificate) => self.certificate.is_some(),
+            (Owner::User(_), Proof::None) => true,
             (Owner::Anybody | Owner::Anonymous, _) => self.allow_anonymous,
         }
     }

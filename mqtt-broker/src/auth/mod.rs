@@ -3,6 +3,7 @@
 mod access;
 mod acl;
 mod authority;
+mod certificate;
 mod denials;
 mod guard;
 mod password;
@@ -14,6 +15,7 @@ mod settings;
 
 pub use crate::auth::acl::AclError;
 pub use crate::auth::authority::{AuthError, Authority};
+pub use crate::auth::certificate::CertificateIdentity;
 pub use crate::auth::denials::Denial;
 pub use crate::auth::password::file::{PasswordFileError, count_users, remove_user, set_password};
 pub use crate::auth::password::hash::HashKind;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::auth::certificate::CertificateIdentity;
+
 /// How clients show who they are, and what they may do. Nothing said: whoever comes may do everything.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -13,6 +15,10 @@ pub struct AuthSettings {
     pub allow_anonymous: Option<bool>,
     /// File of users and hashes of their passwords, as `mqtt-broker passwd` and mosquitto_passwd write it.
     pub password_file: Option<PathBuf>,
+    /// What of a certificate is the user name of a client that shows one, at a listener that asks for it and
+    /// checks it. Such a client needs no password, and what CONNECT calls it is of no account. Default: nothing,
+    /// certificates do not tell who a client is.
+    pub certificate_identity: Option<CertificateIdentity>,
     /// File of permissions: TOML if its name ends with `.toml`, else as mosquitto's `acl_file`. What it does
     /// not allow is denied. Default: everything is allowed.
     pub acl_file: Option<PathBuf>,
@@ -41,6 +47,7 @@ impl Default for AuthSettings {
         Self {
             allow_anonymous: None,
             password_file: None,
+            certificate_identity: None,
             acl_file: None,
             denied_publish: DeniedPublish::Acknowledge,
             password_checks: 0,

@@ -7,10 +7,12 @@ use mqtt_codec::{Connect, ReasonCode};
 use crate::auth::{Access, Denial, Login, LoginError, Secret};
 use crate::connection::handshake::Refusal;
 use crate::hub::Hub;
+use crate::policy::Peer;
 
 /// Lets a client in, or says why not; none where nobody is asked.
 pub(crate) async fn admit(
     hub: &Hub,
+    peer: &Peer,
     connect: &Connect<'_>,
     client_id: &Arc<str>,
 ) -> Result<Option<Access>, Refusal> {
@@ -22,11 +24,14 @@ pub(crate) async fn admit(
         client_id: Arc::clone(client_id),
         user: connect.username.map(Into::into),
         password: connect.password.map(Secret::new),
+        certificate: peer.certificate.clone(),
     };
     let access = authority.admit(login).await.map_err(|error| {
         hub.counters.count_denial(match error {
             LoginError::Busy => Denial::LoginQueue,
-            LoginError::Credentials | LoginError::Anonymous => Denial::Login,
+            LoginError::Credentials | LoginError::Certificate | LoginError::Anonymous => {
+                Denial::Login
+            }
         });
         Refusal::of(connect, error.reason(), error.detail())
     })?;

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use mqtt_broker::auth::{AuthSettings, Authority, Denial};
+use mqtt_broker::Peer as Address;
+use mqtt_broker::auth::{AuthSettings, Authority, CertificateIdentity, Denial};
 use mqtt_codec::{QoS, ReasonCode};
 
 use crate::guarded::{Files, denied, refused, user, with_user};
@@ -188,4 +189,49 @@ async fn a_reload_disconnects_whom_it_does_not_let_in() {
     let wrong = ReasonCode::BAD_USER_NAME_OR_PASSWORD;
     refused(&broker, &user(V5, "anna", "one"), wrong).await;
     settle().await;
+}
+
+/// A certificate that its listener checked is the user, whatever CONNECT says; without one the password counts.
+#[tokio::test(start_paused = true)]
+async fn a_certificate_is_the_user() {
+    let mut files = Files::new("user pump\ntopic write up\nuser anna\ntopic read up\n");
+    files.settings.certificate_identity = Some(CertificateIdentity::Cn);
+    let broker = files.broker();
+    let of = |name: &str| {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        if !name.is_empty() {
+            params
+                .distinguished_name
+                .push(rcgen::DnType::CommonName, name);
+        }
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut address = Address::named("test");
+        address.certificate = Some(params.self_signed(&key).unwrap().der().as_ref().into());
+        address
+    };
+    let connect_as = async |address: Address, connect: &mqtt_codec::Connect<'_>| {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        broker.serve_with(far, address, std::sync::Arc::default());
+        let mut peer = Peer::over(near, V5);
+        peer.send(&mqtt_codec::Packet::Connect(Box::new(connect.clone())))
+            .await;
+        let code = peer.receive().await.connack().reason_code;
+        (peer, code)
+    };
+    let mut anna = Peer::accepted(&broker, &user(V5, "anna", "anna")).await;
+    anna.subscribe("up", QoS::AtMostOnce).await;
+    let claims_to_be_anna = user(V5, "anna", "one");
+    for connect in [hello(V5, "two"), claims_to_be_anna] {
+        let (mut pump, code) = connect_as(of("pump"), &connect).await;
+        assert_eq!(code, ReasonCode::SUCCESS);
+        pump.publish(&message("up", "text", QoS::AtLeastOnce)).await;
+        anna.expect_message("up", "text", QoS::AtMostOnce).await;
+        let wanted = vec![crate::harness::filter("up", QoS::AtMostOnce)];
+        let codes = pump.subscribe_with(wanted, None).await;
+        assert_eq!(codes, [ReasonCode::NOT_AUTHORIZED]);
+    }
+    let (_, code) = connect_as(of(""), &user(V5, "anna", "three")).await;
+    assert_eq!(code, ReasonCode::NOT_AUTHORIZED);
+    refused(&broker, &hello(V5, "four"), ReasonCode::NOT_AUTHORIZED).await;
 }
