@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mqtt_codec::ReasonCode;
+use mqtt_codec::{ProtocolVersion, ReasonCode};
 use mqtt_session::Time;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -51,6 +51,7 @@ struct Shared {
     events: broadcast::WeakSender<Event>,
     first_events: std::sync::Mutex<Option<broadcast::Receiver<Event>>>,
     origin: Instant,
+    version: ProtocolVersion,
     post: Arc<Post>,
     held: Arc<Mailbox>,
     acknowledge: Acknowledge,
@@ -171,6 +172,7 @@ impl Client {
             events: events.downgrade(),
             first_events: std::sync::Mutex::new(Some(first_events)),
             origin,
+            version: options.version,
             post: Arc::clone(&post),
             held: Arc::clone(&held),
             acknowledge: options.acknowledge,
@@ -227,7 +229,7 @@ impl Client {
     /// If the message cannot be a packet, or the client has disconnected.
     pub async fn publish(&self, message: Message) -> Result<Receipt, Error> {
         self.check(&message)?;
-        let (outbound, receipt) = Outbound::new(message, self.now());
+        let (outbound, receipt) = Outbound::new(message, || self.now());
         match self.publishes.send(outbound).await {
             Ok(()) => Ok(receipt),
             Err(_) => Err(self.end()),
@@ -242,7 +244,7 @@ impl Client {
     /// be a packet is told by the receipt.
     pub fn try_publish(&self, message: Message) -> Result<Receipt, TryPublishError> {
         let checked = self.check(&message);
-        let (outbound, receipt) = Outbound::new(message, self.now());
+        let (outbound, receipt) = Outbound::new(message, || self.now());
         if let Err(error) = checked {
             outbound.resolve(Err(error));
             return Ok(receipt);
@@ -259,7 +261,7 @@ impl Client {
     }
 
     fn check(&self, message: &Message) -> Result<(), Error> {
-        outbound::check(message, self.server().version)
+        outbound::check(message, self.shared.version)
     }
 
     /// Subscribes and waits for the server's answer.

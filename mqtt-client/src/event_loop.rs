@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use mqtt_codec::{Disconnect, DisconnectProperties, Packet, ReasonCode};
 use mqtt_session::{Durability, InFlightState, Session, Time, Timeout, Token};
 use tokio::sync::{broadcast, mpsc, watch};
@@ -113,6 +114,8 @@ pub(crate) struct EventLoop {
     pub(crate) wait: Duration,
     pub(crate) has_connected: bool,
     tokens: Vec<Token>,
+    /// Messages on their way from the channel to the session.
+    batch: Vec<Outbound>,
 }
 
 impl EventLoop {
@@ -143,6 +146,7 @@ impl EventLoop {
             wait: options.reconnect.unwrap_or_default().first,
             has_connected: false,
             tokens: Vec::new(),
+            batch: Vec::new(),
             options,
         }
     }
@@ -260,17 +264,19 @@ impl EventLoop {
             }
             let alarm = link.connection.poll_timeout();
             let alarm = alarm.map(|time| self.origin + Duration::from_micros(time.as_micros()));
-            let has_room = link.connection.session().has_room();
+            let room = link.connection.session().wanted();
             let deadline = self.leaving.as_ref().map(|leaving| leaving.deadline);
             let step = tokio::select! {
                 biased;
                 progress = link.progress() => self.progressed(link, progress),
-                message = self.inputs.publishes.recv(), if has_room && self.leaving.is_none() => {
-                    match message {
-                        Some(message) => link.connection.push(message),
+                count = self.inputs.publishes.recv_many(&mut self.batch, room),
+                    if room > 0 && self.leaving.is_none() =>
+                {
+                    if count == 0 {
                         // No handle is left.
-                        None => self.leave(DisconnectOptions::new()),
+                        self.leave(DisconnectOptions::new());
                     }
+                    self.push_batch(link);
                     Ok(())
                 }
                 control = self.inputs.control.recv(), if !self.is_abandoned => {
@@ -319,9 +325,17 @@ impl EventLoop {
 
     /// Takes the messages that wait, as far as there is room.
     fn take_publishes(&mut self, link: &mut Link) {
-        while link.connection.session().has_room()
-            && let Ok(message) = self.inputs.publishes.try_recv()
-        {
+        let room = link.connection.session().wanted();
+        if room > 0 && !self.inputs.publishes.is_empty() {
+            // All at once: the room in the channel is given back once for all of them.
+            let messages = self.inputs.publishes.recv_many(&mut self.batch, room);
+            let _ = messages.now_or_never();
+            self.push_batch(link);
+        }
+    }
+
+    fn push_batch(&mut self, link: &mut Link) {
+        for message in self.batch.drain(..) {
             link.connection.push(message);
         }
     }

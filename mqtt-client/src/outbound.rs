@@ -70,11 +70,11 @@ pub(crate) struct Outbound {
 }
 
 impl Outbound {
-    /// A message handed over at this time.
-    pub(crate) fn new(message: Message, now: Time) -> (Self, Receipt) {
+    /// A message handed over now, which is asked for only if it expires.
+    pub(crate) fn new(message: Message, now: impl FnOnce() -> Time) -> (Self, Receipt) {
         let (sender, receiver) = oneshot::channel();
         let interval = message.property().message_expiry_interval;
-        let expires_at = interval.map(|seconds| now + Duration::from_secs(u64::from(seconds)));
+        let expires_at = interval.map(|seconds| now() + Duration::from_secs(u64::from(seconds)));
         (
             Self {
                 message: Box::new(message),

@@ -17,7 +17,7 @@ use crate::transport::Target;
 use crate::{DisconnectOptions, Ended, Error, Event, dispatch, request};
 
 /// How many messages the session holds before the rest waits in the channel.
-const WINDOW: u32 = 256;
+const WINDOW: u32 = 1024;
 
 /// A session that no server knows yet.
 pub(crate) fn new_session() -> Session<Outbound> {

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what the parts of the workspace take, measured on this machine.
 
 mod broker;
+mod client;
 mod crates;
 mod generator;
 mod peer;
@@ -22,6 +23,8 @@ pub(crate) struct Args {
 enum Bench {
     /// This broker beside Mosquitto, rumqttd and a relay under the same loads
     Broker(broker::Args),
+    /// The client library beside rumqttc and paho-mqtt (C), all against this broker
+    Client(client::Args),
     /// Packets decoded and encoded, beside other crates
     Codec(crates::Args),
     /// Topics matched and filters kept, beside other trees
@@ -38,6 +41,7 @@ enum Bench {
 pub(crate) fn run(args: &Args) -> Result<Verdict> {
     match &args.bench {
         Bench::Broker(args) => broker::run(args),
+        Bench::Client(args) => client::run(args),
         Bench::Codec(args) => crates::run(Crate::Codec, args),
         Bench::Router(args) => crates::run(Crate::Router, args),
         Bench::Session(args) => crates::run(Crate::Session, args),
