@@ -27,7 +27,8 @@ use crate::store::journal;
 use crate::store::portion::FjallReader;
 use crate::store::queue::{Bodies, Queue};
 use crate::store::record::{
-    Clock, Contents, Op, SessionNumber, SessionRecord, StoredSession, WallTime, number_after,
+    Clock, Contents, Op, Retained, SessionNumber, SessionRecord, StoredSession, WallTime,
+    number_after,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -285,10 +286,7 @@ impl FjallEngine {
         Ok(())
     }
 
-    fn load_retained(
-        &mut self,
-        clock: Clock,
-    ) -> Result<Vec<(Arc<Message>, Option<Arc<str>>)>, EngineError> {
+    fn load_retained(&mut self, clock: Clock) -> Result<Vec<Retained>, EngineError> {
         let mut retained = Vec::new();
         let keyspace = self.keyspaces.retained.clone();
         for guard in keyspace.iter() {

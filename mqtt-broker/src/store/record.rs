@@ -242,12 +242,14 @@ pub(crate) struct Portion {
     pub(crate) entries: Vec<(Key, Entry)>,
 }
 
+/// A retained message, and the client identifier of its publisher where it is known.
+pub(crate) type Retained = (Arc<Message>, Option<Arc<str>>);
+
 /// Everything that was read back.
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
     pub(crate) sessions: Vec<StoredSession>,
-    /// With the client identifiers of their publishers.
-    pub(crate) retained: Vec<(Arc<Message>, Option<Arc<str>>)>,
+    pub(crate) retained: Vec<Retained>,
     /// Numbers from here on were never used.
     pub(crate) next_session: SessionNumber,
     pub(crate) next_body: BodyNumber,

@@ -16,9 +16,11 @@ async fn away(scene: &Scene, durability: Durability, id: &str) {
 }
 
 async fn with(durability: Durability) -> Scene {
-    let mut config = Config::default();
-    config.durability = durability;
-    Scene::with(config).await
+    Scene::with(Config {
+        durability,
+        ..Config::default()
+    })
+    .await
 }
 
 /// What only such a session takes is written before the acknowledgement, and not synced.

@@ -205,8 +205,10 @@ impl Scene {
     /// A client whose session outlives its connection, through a listener with a durability of its own; and whether
     /// the session was there.
     pub(super) async fn through(&self, durability: Durability, id: &str) -> (Peer, bool) {
-        let mut options = ListenerOptions::default();
-        options.durability = Some(durability);
+        let options = ListenerOptions {
+            durability: Some(durability),
+            ..ListenerOptions::default()
+        };
         let connect = lasting(V5, id);
         let (peer, connack) =
             Peer::connect_through(&self.broker, &Arc::new(options), &connect).await;
