@@ -17,7 +17,6 @@ use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use tracing::warn;
 
 use crate::config::Durability;
-use crate::message::Message;
 use crate::store::changes::{self, Keyspaces, Known};
 use crate::store::codec::{self, Flight, Marks, StateKey};
 use crate::store::compaction;
