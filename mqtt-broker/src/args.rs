@@ -1,10 +1,9 @@
 //! The command line of `mqtt-broker`.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use mqtt_broker::{Config, Durability};
+use mqtt_broker::{Address, Durability};
 
 use crate::auth_commands::{AclCommand, PasswordCommand};
 use crate::store_command::StoreCommand;
@@ -18,11 +17,12 @@ use crate::store_command::StoreCommand;
     args_conflicts_with_subcommands = true
 )]
 pub(crate) struct Args {
-    /// Address to listen on; repeat for more. Port 0 takes a free one and prints it.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:1883")]
-    pub(crate) listen: Vec<SocketAddr>,
+    /// Address to listen on, in place of those of the configuration: IP:PORT, unix:PATH or systemd:NUMBER;
+    /// repeat for more. Port 0 takes a free one and prints it. [default: 127.0.0.1:1883]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Vec<Address>,
 
-    /// Let anybody in who connects from another machine. Without it, only loopback addresses are served.
+    /// Let anybody in who connects from another machine. Without it, only local addresses are served.
     #[arg(long)]
     pub(crate) allow_anonymous: bool,
 
@@ -31,17 +31,18 @@ pub(crate) struct Args {
     pub(crate) in_memory: bool,
 
     /// Directory for sessions, their messages and retained messages; made if it does not exist.
-    #[arg(long, value_name = "DIR", default_value = "./mqtt-data")]
-    pub(crate) data_dir: PathBuf,
+    /// [default: ./mqtt-data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
 
-    /// What the acknowledgement of a message waits for that is to be kept.
-    #[arg(long, value_enum, value_name = "LEVEL", default_value = "disk")]
-    pub(crate) durability: DurabilityLevel,
+    /// What the acknowledgement of a message waits for that is to be kept. [default: disk]
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    pub(crate) durability: Option<DurabilityLevel>,
 
     /// Bytes of waiting messages that are held in memory for each connected session; those behind them are on the
-    /// disk alone.
-    #[arg(long, value_name = "BYTES", default_value_t = Config::default().stored_window_bytes)]
-    pub(crate) stored_window: usize,
+    /// disk alone. [default: 1 MiB]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) stored_window: Option<usize>,
 
     /// Users and hashes of their passwords, as `mqtt-broker passwd` and mosquitto_passwd write them. Clients
     /// without a user name are let in no more, unless with --allow-anonymous.
@@ -53,17 +54,17 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(crate) acl_file: Option<PathBuf>,
 
-    /// Configuration file (not available yet).
+    /// Configuration file in TOML; the options of the command line stand before it.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
-    /// How much is logged to standard error: off, error, warn, info, debug, trace.
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
-    pub(crate) log_level: tracing::level_filters::LevelFilter,
+    /// How much is logged to standard error: off, error, warn, info, debug, trace. [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log_level: Option<tracing::level_filters::LevelFilter>,
 
-    /// How the log is written.
-    #[arg(long, value_enum, default_value = "text")]
-    pub(crate) log_format: LogFormat,
+    /// How the log is written. [default: text]
+    #[arg(long, value_enum)]
+    pub(crate) log_format: Option<LogFormat>,
 
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
@@ -72,7 +73,7 @@ pub(crate) struct Args {
 /// What to do instead of serving.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Check a configuration file (not available yet).
+    /// Check a configuration file and the files that it names: exit code 0 if it can be used, else 2.
     Check {
         /// Configuration file.
         #[arg(long, value_name = "FILE")]
@@ -86,10 +87,26 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: AclCommand,
     },
+    /// Translate the configuration of another broker: TOML on standard output, and what has no equivalent on
+    /// standard error.
+    Import {
+        #[command(subcommand)]
+        from: ImportCommand,
+    },
     /// See, copy or compact a data directory while no broker uses it.
     Store {
         #[command(subcommand)]
         command: StoreCommand,
+    },
+}
+
+/// Whose configuration is translated.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImportCommand {
+    /// A mosquitto.conf and the files that it includes.
+    Mosquitto {
+        /// The file.
+        file: PathBuf,
     },
 }
 
@@ -126,16 +143,7 @@ pub(crate) enum LogFormat {
 impl Args {
     /// What cannot be served as asked, if anything: a message for the user.
     pub(crate) fn problem(&self) -> Option<String> {
-        if self.config.is_some() {
-            return Some("--config: not available yet; use the options of the command line".into());
-        }
-        if let Some(Command::Check { .. }) = self.command {
-            return Some("check: not available yet".into());
-        }
-        let open = self
-            .listen
-            .iter()
-            .find(|address| !address.ip().is_loopback());
+        let open = self.listen.iter().find(|address| !address.is_local());
         match open {
             Some(address) if !self.allow_anonymous && self.password_file.is_none() => {
                 Some(format!(

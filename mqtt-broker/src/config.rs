@@ -8,7 +8,8 @@ use mqtt_codec::QoS;
 use crate::auth::Authority;
 
 /// When what was acknowledged is safe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Durability {
     /// It is on the disk: a loss of power does not lose it.
     Disk,

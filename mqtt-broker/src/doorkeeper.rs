@@ -59,7 +59,7 @@ impl Doorkeeper {
         Self::default()
     }
 
-    /// Accepts connections for ever.
+    /// Accepts connections until the listener or the broker is closed.
     pub(crate) fn accept(
         &self,
         broker: Broker,
@@ -68,7 +68,12 @@ impl Doorkeeper {
         let handshakes = Arc::clone(&self.handshakes);
         async move {
             loop {
-                if let Err(error) = accept_one(&broker, &listener, &handshakes).await {
+                let accepted = tokio::select! {
+                    accepted = accept_one(&broker, &listener, &handshakes) => accepted,
+                    () = listener.closed.notified() => return,
+                    () = broker.closed() => return,
+                };
+                if let Err(error) = accepted {
                     tracing::warn!(%listener, %error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }

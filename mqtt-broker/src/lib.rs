@@ -21,6 +21,7 @@ mod message;
 mod policy;
 mod runtime;
 mod server;
+pub mod settings;
 mod shown;
 mod store;
 #[cfg(test)]

@@ -3,24 +3,28 @@
 
 mod args;
 mod auth_commands;
+mod plan;
+mod serve;
 mod store_command;
+mod supervisor;
+mod watch;
 
 use core::fmt::Display;
 use core::time::Duration;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Parser;
-use mqtt_broker::auth::{AuthSettings, Authority};
-use mqtt_broker::{Broker, Config, Listener};
-use tokio::signal::unix::{SignalKind, signal};
+use mqtt_broker::settings::{Loaded, import_mosquitto};
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Args, Command, LogFormat};
+use crate::args::{Args, Command, ImportCommand, LogFormat};
+use crate::plan::Plan;
 
 /// Messages are allocated by one thread and freed by another, which this allocator is good at.
 #[global_allocator]
@@ -36,26 +40,76 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const BAD_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let mut args = Args::parse();
+    let args = Args::parse();
     if let Some(problem) = args.problem() {
         complain(problem);
         return ExitCode::from(BAD_USAGE);
     }
-    if args.command.is_some() {
-        args.log_level = LevelFilter::WARN;
-    }
-    // What is logged last is written when this is dropped.
-    let _writer = log_to_standard_error(&args);
     let done = match &args.command {
-        Some(Command::Store { command }) => command.run().map(|()| ExitCode::SUCCESS),
+        Some(Command::Check { config }) => return check(config),
+        Some(Command::Import {
+            from: ImportCommand::Mosquitto { file },
+        }) => import(file).map(|()| ExitCode::SUCCESS),
+        Some(Command::Store { command }) => {
+            let _writer = log_to_standard_error(LevelFilter::WARN, LogFormat::Text);
+            command.run().map(|()| ExitCode::SUCCESS)
+        }
         Some(Command::Passwd(command)) => command.run(),
         Some(Command::Acl { command }) => command.run(),
-        _ => serve(&args).map(|()| ExitCode::SUCCESS),
+        None => run(args).map(|()| ExitCode::SUCCESS),
     };
     match done {
         Ok(code) => code,
         Err(error) => {
             complain(format_args!("{error:#}"));
+            ExitCode::from(BAD_USAGE)
+        }
+    }
+}
+
+fn run(args: Args) -> Result<()> {
+    let plan = Plan::make(&args)?;
+    // What is logged last is written when this is dropped.
+    let _writer = log_to_standard_error(plan.log_level, plan.log_format);
+    for warning in &plan.warnings {
+        tell(format_args!("{warning}\n"));
+    }
+    serve::serve(Arc::new(args), plan)
+}
+
+/// Writes the translation of a mosquitto.conf.
+fn import(file: &Path) -> Result<()> {
+    let imported = import_mosquitto(file)?;
+    std::io::stdout().write_all(imported.toml.as_bytes())?;
+    for note in &imported.notes {
+        tell(format_args!("{note}\n"));
+    }
+    Ok(())
+}
+
+/// Tells what is wrong or odd about a configuration.
+fn check(file: &Path) -> ExitCode {
+    let mut warnings = Vec::new();
+    let checked = Loaded::read(file).and_then(|loaded| {
+        loaded.authority()?;
+        loaded.prepare(&mut warnings)
+    });
+    for warning in &warnings {
+        tell(format_args!("{warning}\n"));
+    }
+    match checked {
+        Ok(listeners) => {
+            let _ = writeln!(
+                std::io::stdout(),
+                "{}: no mistakes, {} warnings, {} listeners",
+                file.display(),
+                warnings.len(),
+                listeners.len()
+            );
+            ExitCode::SUCCESS
+        }
+        Err(problem) => {
+            tell(format_args!("{problem}\n"));
             ExitCode::from(BAD_USAGE)
         }
     }
@@ -67,7 +121,7 @@ fn tell(text: impl Display) {
 }
 
 /// The same, without waiting long for whoever reads it.
-fn tell_in_time(text: String) {
+pub(crate) fn tell_in_time(text: String) {
     let (done, told) = mpsc::channel();
     std::thread::spawn(move || {
         tell(text);
@@ -82,7 +136,7 @@ fn complain(problem: impl Display) {
 
 /// Logs from a thread of its own: who reads slowly, or not at all, does not hold the broker up. Lines that
 /// find its queue full are lost.
-fn log_to_standard_error(args: &Args) -> WorkerGuard {
+fn log_to_standard_error(level: LevelFilter, format: LogFormat) -> WorkerGuard {
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(LOG_LINES)
         .lossy(true)
@@ -92,70 +146,11 @@ fn log_to_standard_error(args: &Args) -> WorkerGuard {
         .with_writer(writer)
         .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(EnvFilter::default().add_directive(args.log_level.into()))
+        .with_env_filter(EnvFilter::default().add_directive(level.into()))
         .with_target(false);
-    match args.log_format {
+    match format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
     }
     guard
-}
-
-fn auth_settings(args: &Args) -> AuthSettings {
-    let mut settings = AuthSettings::default();
-    settings.allow_anonymous = args.allow_anonymous.then_some(true);
-    settings.password_file.clone_from(&args.password_file);
-    settings.acl_file.clone_from(&args.acl_file);
-    settings
-}
-
-fn serve(args: &Args) -> Result<()> {
-    let runtime = mqtt_broker::runtime().context("cannot start the runtime")?;
-    runtime.block_on(serve_until_told(args))
-}
-
-async fn serve_until_told(args: &Args) -> Result<()> {
-    let mut listeners = Vec::new();
-    for address in &args.listen {
-        let listener = Listener::tcp(*address)
-            .await
-            .with_context(|| format!("cannot listen on {address}"))?;
-        listeners.push(listener);
-    }
-    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    let mut report = signal(SignalKind::user_defined1()).context("cannot wait for SIGUSR1")?;
-
-    let mut config = Config::default();
-    config.durability = args.durability.into();
-    config.stored_window_bytes = args.stored_window;
-    config.auth = Authority::load(&auth_settings(args))?;
-    let broker = if args.in_memory {
-        Broker::new(config)
-    } else {
-        Broker::open(config, &args.data_dir)?
-    };
-    let mut out = std::io::stdout();
-    for listener in &listeners {
-        // A closed standard output is no reason not to serve.
-        let _ = writeln!(out, "listening on {listener}");
-    }
-    let _ = out.flush();
-
-    let counters = broker.counters();
-    let serving = broker.run(listeners, async move {
-        tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM: shutting down"),
-            _ = interrupt.recv() => tracing::info!("SIGINT: shutting down"),
-        }
-    });
-    tokio::pin!(serving);
-    loop {
-        tokio::select! {
-            () = &mut serving => break,
-            _ = report.recv() => tell_in_time(counters.report()),
-        }
-    }
-    tell_in_time(counters.report());
-    Ok(())
 }

@@ -20,6 +20,8 @@ pub struct ListenerOptions {
     pub maximum_qos: Option<QoS>,
     /// Largest packet accepted from a client, in bytes, where it is less than [`Config::max_packet_size`].
     pub max_packet_size: Option<u32>,
+    /// Whether a client is let in that does not show who it is. Default yes.
+    pub allow_anonymous: bool,
     /// Clients that may be connected through the listener. Default: no bound of its own.
     pub max_connections: Option<usize>,
     /// What the acknowledgement of a message waits for that a session takes which was made through this listener,
@@ -33,6 +35,7 @@ impl Default for ListenerOptions {
             versions: ProtocolVersion::ALL.to_vec(),
             maximum_qos: None,
             max_packet_size: None,
+            allow_anonymous: true,
             max_connections: None,
             durability: None,
         }

@@ -149,6 +149,23 @@ impl Broker {
         )
     }
 
+    /// Accepts connections of one more listener, until it or the broker is closed. Must be called within a
+    /// tokio runtime.
+    pub fn listen(&self, listener: Listener) {
+        tokio::spawn(Doorkeeper::new().accept(self.clone(), listener));
+    }
+
+    /// Limits that hold for connections from now on; those that are there keep what they were granted. What the
+    /// broker keeps for all of them (outboxes, queues, retained messages) is bounded as when it started.
+    pub fn reconfigure(&self, config: Config) {
+        self.hub.limits.store(Arc::new(config));
+    }
+
+    /// Resolves when the broker closes.
+    pub(crate) async fn closed(&self) {
+        self.hub.closed().await;
+    }
+
     /// Serves one client on a stream that is open already, in a task of its own.
     ///
     /// `peer` names the other end in the log. Must be called within a tokio runtime.
@@ -194,13 +211,13 @@ impl Broker {
         connected: Arc<AtomicUsize>,
     ) -> Arrival {
         let hub = &self.hub;
-        let (entrant, _) = hub.gate.enter(hub.config.max_entering);
+        let (entrant, _) = hub.gate.enter(hub.limits.load().max_entering);
         Arrival {
             peer,
             options,
             connected,
             entrant,
-            deadline: Instant::now() + hub.config.connect_timeout,
+            deadline: Instant::now() + hub.limits.load().connect_timeout,
             too_fast: false,
         }
     }
@@ -212,7 +229,7 @@ impl Broker {
     {
         let hub = Arc::clone(&self.hub);
         let presence = hub.presence.enter();
-        arrival.too_fast |= hub.gate.is_too_fast(arrival.peer.ip(), &hub.config);
+        arrival.too_fast |= hub.gate.is_too_fast(arrival.peer.ip(), &hub.limits.load());
         let serving = connection::serve(hub, stream, arrival);
         runtime.spawn(async move {
             serving.await;

@@ -42,8 +42,6 @@ const ROUNDS: usize = 32;
 /// A connection whose CONNECT was accepted.
 pub(crate) struct Driver {
     pub(crate) hub: Arc<Hub>,
-    /// What holds at the listener that the client came through.
-    pub(crate) options: Arc<ListenerOptions>,
     pub(crate) client: Arc<Client>,
     pub(crate) connection: Connection<Delivery>,
     /// Taken on release.
@@ -95,7 +93,7 @@ impl Driver {
             packet,
             place,
         } = handshake;
-        let limits = handshake::limits(&hub.config, &options);
+        let limits = handshake::limits(&hub.limits.load(), &options);
         let stay = Stay {
             expiry_interval: packet.with_connect(|connect| {
                 Negotiated::server(&limits, connect).session_expiry_interval
@@ -131,7 +129,7 @@ impl Driver {
         let max_packet_size = packet_limit(negotiated.outbound.maximum_packet_size);
         let client = Arc::clone(&state.client);
         let rest = packet.into_rest();
-        let throttle = Throttle::new(&hub.config).map(Box::new);
+        let throttle = Throttle::new(&hub.limits.load()).map(Box::new);
         hub.open_link(
             &client,
             Link::Online {
@@ -141,7 +139,6 @@ impl Driver {
         );
         Ok(Self {
             hub,
-            options,
             client,
             connection,
             state: Some(state),

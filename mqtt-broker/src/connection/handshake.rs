@@ -12,7 +12,7 @@ use mqtt_session::{Negotiated, ServerLimits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout_at;
 
-use crate::auth::Access;
+use crate::auth::{Access, Owner};
 use crate::config::Config;
 use crate::connection::{Arrival, login};
 use crate::counters::RefusalReason;
@@ -228,11 +228,12 @@ pub(crate) async fn receive_connect<S: Stream>(
     let options = &*arrival.options;
     check_version(options, &connect)?;
     let (client_id, assigned) = client_id(&connect)?;
-    let limits = limits(&hub.config, options);
+    let limits = limits(&hub.limits.load(), options);
     check_will(&limits, &connect)?;
     check_connack(&limits, &connect, assigned.then_some(&client_id))?;
     let place = admit(hub, arrival, &connect)?;
     let access = login::admit(hub, &arrival.peer, &connect, &client_id).await?;
+    check_identity(arrival, &connect, access.as_ref())?;
     let clean_start = connect.clean_start;
     let will = connect
         .will
@@ -257,7 +258,7 @@ async fn read_connect<S: Stream>(hub: &Hub, stream: &mut S) -> Result<ConnectPac
             if header.packet_type != PacketType::Connect {
                 return Err(Refusal::NotConnect(header.packet_type));
             }
-            header.check_size(hub.config.max_connect_size)?;
+            header.check_size(hub.limits.load().max_connect_size)?;
             if bytes.len() >= header.frame_len() {
                 return Ok(ConnectPacket { bytes, header });
             }
@@ -288,6 +289,24 @@ pub(crate) fn limits(config: &Config, options: &ListenerOptions) -> ServerLimits
     limits
 }
 
+/// A listener may let in only those who have shown who they are, by a certificate or a password.
+fn check_identity(
+    arrival: &Arrival,
+    connect: &Connect<'_>,
+    access: Option<&Access>,
+) -> Result<(), Refusal> {
+    let is_known = arrival.peer.certificate.is_some()
+        || access.is_some_and(|access| matches!(access.owner, Owner::User(_)));
+    if arrival.options.allow_anonymous || is_known {
+        return Ok(());
+    }
+    Err(Refusal::of(
+        connect,
+        ReasonCode::NOT_AUTHORIZED,
+        "anonymous clients are not let in by this listener",
+    ))
+}
+
 /// Takes a place among those who are connected.
 fn admit(hub: &Hub, arrival: &Arrival, connect: &Connect<'_>) -> Result<Place, Refusal> {
     let Arrival {
@@ -301,7 +320,7 @@ fn admit(hub: &Hub, arrival: &Arrival, connect: &Connect<'_>) -> Result<Place, R
         return Err(Refusal::beyond(connect, RefusalReason::TooFast));
     }
     hub.gate
-        .admit(peer.ip(), &hub.config, options, connected)
+        .admit(peer.ip(), &hub.limits.load(), options, connected)
         .map_err(|reason| Refusal::beyond(connect, reason))
 }
 

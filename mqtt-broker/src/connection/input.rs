@@ -10,7 +10,7 @@ use mqtt_session::{Role, Time, Token, Verdict};
 use crate::auth::{Denial, DeniedPublish};
 use crate::connection::driver::Driver;
 use crate::connection::end::End;
-use crate::hub::{Answer, Batch, Inbound, Outcome, Publisher};
+use crate::hub::{Answer, Batch, Inbound, Outcome, Publisher, packet_limit};
 use crate::shown::Shown;
 
 impl Driver {
@@ -32,7 +32,7 @@ impl Driver {
     }
 
     fn handle_packets(&mut self, now: Time, bytes: &[u8], batch: &mut Batch) -> Result<usize, End> {
-        let limit = self.options.max_packet_size(&self.hub.config);
+        let limit = packet_limit(self.connection.negotiated().inbound.maximum_packet_size);
         let mut at = 0;
         while let Some(rest) = bytes.get(at..)
             && let Some(header) = FixedHeader::parse(rest)?
@@ -231,7 +231,7 @@ impl Driver {
                     "DISCONNECT: session expiry interval, but it was 0 in CONNECT [section 3.14.2.2.2]",
                 );
             }
-            self.expiry_interval = interval.min(self.hub.config.session_expiry_maximum);
+            self.expiry_interval = interval.min(self.hub.limits.load().session_expiry_maximum);
         }
         End::Disconnected(disconnect.reason_code)
     }

@@ -47,14 +47,14 @@ impl Driver {
         wanted: &SubscribeFilter<'_>,
         identifier: Option<SubscriptionIdentifier>,
     ) -> Option<ReasonCode> {
-        let config = &self.hub.config;
-        if wanted.filter.shared().is_some() && !config.shared_subscription_available {
+        let granted = self.connection.negotiated();
+        if wanted.filter.shared().is_some() && !granted.shared_subscription_available {
             return Some(ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED);
         }
-        if wanted.filter.has_wildcards() && !config.wildcard_subscription_available {
+        if wanted.filter.has_wildcards() && !granted.wildcard_subscription_available {
             return Some(ReasonCode::WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED);
         }
-        if identifier.is_some() && !config.subscription_identifiers_available {
+        if identifier.is_some() && !granted.subscription_identifiers_available {
             return Some(ReasonCode::SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED);
         }
         None

@@ -24,6 +24,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use core::time::Duration;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use mqtt_codec::TopicFilter;
 use mqtt_router::Subscription;
 use mqtt_session::{Outgoing, Time};
@@ -62,7 +63,10 @@ pub(crate) use crate::hub::worker::{is_busy, waits, with_worker};
 pub(crate) struct Hub {
     /// Tells the brokers of one process apart.
     number: usize,
+    /// As the broker was started.
     pub(crate) config: Config,
+    /// What holds for connections that come now.
+    pub(crate) limits: ArcSwap<Config>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) retained: Retained,
     /// What outlives the process; none in memory.
@@ -106,6 +110,7 @@ impl Hub {
         }
         Self {
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
+            limits: ArcSwap::from_pointee(config.clone()),
             config,
             counters,
             retained: Retained::default(),

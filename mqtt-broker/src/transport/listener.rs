@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tokio::sync::Notify;
 
 use crate::policy::ListenerOptions;
 use crate::transport::Transport;
@@ -95,6 +96,7 @@ pub struct Listener {
     pub(crate) setup: Arc<ArcSwap<Setup>>,
     /// Clients that are connected through it.
     pub(crate) connected: Arc<AtomicUsize>,
+    pub(crate) closed: Arc<Notify>,
     address: Option<SocketAddr>,
     /// Removed with the listener.
     _file: Option<SocketFile>,
@@ -105,9 +107,15 @@ pub struct Listener {
 #[derive(Clone, Debug)]
 pub struct ListenerControl {
     setup: Arc<ArcSwap<Setup>>,
+    closed: Arc<Notify>,
 }
 
 impl ListenerControl {
+    /// No more connections are accepted. Those that are there stay.
+    pub fn close(&self) {
+        self.closed.notify_one();
+    }
+
     /// From now on this holds. Connections that are there keep what held when they came.
     pub fn replace(&self, options: ListenerOptions, transport: Transport) {
         self.setup.store(Arc::new(Setup {
@@ -197,6 +205,7 @@ impl Listener {
             socket,
             setup: Arc::new(ArcSwap::from_pointee(Setup::default())),
             connected: Arc::default(),
+            closed: Arc::default(),
             address,
             _file: file,
             name,
@@ -224,6 +233,7 @@ impl Listener {
     pub fn control(&self) -> ListenerControl {
         ListenerControl {
             setup: Arc::clone(&self.setup),
+            closed: Arc::clone(&self.closed),
         }
     }
 

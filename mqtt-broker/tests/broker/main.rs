@@ -23,6 +23,7 @@ mod malformed;
 mod options;
 mod panics;
 mod permissions;
+mod program;
 mod publish;
 mod pulls;
 mod qos;

@@ -1,0 +1,120 @@
+//! What is to be served: the configuration file, the environment and the command line as one.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, anyhow};
+use mqtt_broker::auth::AuthSettings;
+use mqtt_broker::settings::{
+    ListenerSettings, Loaded, LogForm, LogLevel, Prepared, Problem, Settings,
+};
+use mqtt_broker::{Address, Config};
+use tracing::level_filters::LevelFilter;
+
+use crate::args::{Args, LogFormat};
+
+/// Everything that a start or a reload needs, read and checked.
+pub(crate) struct Plan {
+    pub(crate) settings: Settings,
+    pub(crate) config: Config,
+    pub(crate) auth: AuthSettings,
+    pub(crate) listeners: Vec<Prepared>,
+    /// Where state is kept; `None` in memory.
+    pub(crate) directory: Option<PathBuf>,
+    pub(crate) log_level: LevelFilter,
+    pub(crate) log_format: LogFormat,
+    /// Files that it was read from.
+    pub(crate) files: Vec<PathBuf>,
+    pub(crate) warnings: Vec<Problem>,
+}
+
+impl Plan {
+    /// Reads the configuration; the options of the command line stand before it.
+    pub(crate) fn make(args: &Args) -> Result<Self> {
+        let mut loaded = match &args.config {
+            Some(file) => Loaded::read(file),
+            None => Loaded::from_environment(),
+        }
+        .map_err(|problem| anyhow!("{problem}"))?;
+        let settings = &mut loaded.settings;
+        if !args.listen.is_empty() {
+            settings.listener = args
+                .listen
+                .iter()
+                .map(|address| listener(args, address.clone()))
+                .collect();
+        } else if settings.listener.is_empty() {
+            let usual = Address::Tcp(([127, 0, 0, 1], 1883).into());
+            settings.listener.push(listener(args, usual));
+        }
+        if let Some(level) = args.durability {
+            settings.store.durability = level.into();
+        }
+        settings.store.in_memory |= args.in_memory;
+        let auth = &mut settings.auth;
+        if args.allow_anonymous {
+            auth.allow_anonymous = Some(true);
+        }
+        // What the command line names is relative to where it was typed.
+        for (own, other) in [
+            (&mut auth.password_file, &args.password_file),
+            (&mut auth.acl_file, &args.acl_file),
+        ] {
+            if let Some(path) = other {
+                *own = Some(std::path::absolute(path)?);
+            }
+        }
+        let mut warnings = Vec::new();
+        let listeners = loaded
+            .prepare(&mut warnings)
+            .map_err(|problem| anyhow!("{problem}"))?;
+        let (auth, authority) = loaded.authority().map_err(|problem| anyhow!("{problem}"))?;
+        let settings = loaded.settings.clone();
+        let mut config = settings.limits.config();
+        config.durability = settings.store.durability;
+        config.auth = authority;
+        if let Some(bytes) = args.stored_window {
+            config.stored_window_bytes = bytes;
+        }
+        let directory = match &args.data_dir {
+            Some(directory) => directory.clone(),
+            None => loaded.resolve(&settings.store.directory),
+        };
+        let in_memory = settings.store.in_memory && args.data_dir.is_none();
+        let files = match &args.config {
+            Some(_) => loaded.files(),
+            None => Vec::new(),
+        };
+        Ok(Self {
+            config,
+            auth,
+            listeners,
+            directory: (!in_memory).then_some(directory),
+            log_level: args.log_level.unwrap_or(level(settings.log.level)),
+            log_format: args.log_format.unwrap_or(match settings.log.format {
+                LogForm::Text => LogFormat::Text,
+                LogForm::Json => LogFormat::Json,
+            }),
+            files,
+            warnings,
+            settings,
+        })
+    }
+}
+
+/// A listener of the command line.
+fn listener(args: &Args, address: Address) -> ListenerSettings {
+    let mut settings = ListenerSettings::on(address);
+    settings.allow_anonymous = args.allow_anonymous.then_some(true);
+    settings
+}
+
+fn level(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Off => LevelFilter::OFF,
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}

@@ -1,0 +1,86 @@
+//! `broker.example.toml`, written from the types that read it.
+
+use core::fmt::Write;
+
+use crate::auth::AuthSettings;
+use crate::settings::describe::Described;
+use crate::settings::limits::LimitSettings;
+use crate::settings::sections::{
+    ListenerSettings, LogSettings, ProxySettings, ReloadSettings, StoreSettings, TlsSettings,
+    WebSocketSettings,
+};
+
+const HEAD: &str = "\
+# Every key of the configuration of mqtt-broker, with its default or, where there is none, an example.
+# Nothing here is needed: what is not said is as the line behind `#` says, or is off.
+#
+# Paths are relative to this file. Times are texts such as \"10s\" or numbers of seconds, sizes texts such as
+# \"64 KiB\" or numbers of bytes. The environment stands before the file: MQTT_BROKER__LIMITS__MAX_CONNECTIONS=1000.
+# `mqtt-broker check --config FILE` looks for mistakes; SIGHUP makes a running broker read the file again.
+";
+
+/// The text of the file.
+#[must_use]
+pub fn example() -> String {
+    let mut out = HEAD.to_owned();
+    section::<StoreSettings>(&mut out, "[store]", "Where what is acknowledged is kept.");
+    section::<LogSettings>(&mut out, "[log]", "What is logged to standard error.");
+    section::<ReloadSettings>(
+        &mut out,
+        "[reload]",
+        "When the configuration is read again. SIGHUP always asks for it.",
+    );
+    section::<LimitSettings>(
+        &mut out,
+        "[limits]",
+        "What clients may make the broker do and keep.",
+    );
+    section::<AuthSettings>(
+        &mut out,
+        "[auth]",
+        "Who clients are, and what they may do. Nothing said: whoever comes may do everything.",
+    );
+    section::<ListenerSettings>(
+        &mut out,
+        "[[listener]]",
+        "One address to listen on; repeat the section for more.",
+    );
+    section::<TlsSettings>(
+        &mut out,
+        "[listener.tls]",
+        "TLS for the listener above. The files are PEM, and are read again with the configuration.",
+    );
+    section::<WebSocketSettings>(
+        &mut out,
+        "[listener.websocket]",
+        "WebSocket for the listener above.",
+    );
+    section::<ProxySettings>(
+        &mut out,
+        "[listener.proxy]",
+        "PROXY protocol, versions 1 and 2, for the listener above.",
+    );
+    out
+}
+
+fn section<T: Described>(out: &mut String, header: &str, about: &str) {
+    // Sections that change something by being there are comments as a whole.
+    let optional = header.contains("listener.");
+    let mark = if optional { "# " } else { "" };
+    _ = write!(out, "\n# {about}\n{mark}{header}\n");
+    for key in T::KEYS.iter().filter(|key| !key.text.is_empty()) {
+        out.push('\n');
+        for line in key.doc.lines() {
+            _ = writeln!(out, "#{line}");
+        }
+        // A listener without an address is a mistake.
+        let shown = header == "[[listener]]" && key.name == "address";
+        let mark = if shown { "" } else { "# " };
+        let none = if key.optional && !shown {
+            " # default: none"
+        } else {
+            ""
+        };
+        _ = writeln!(out, "{mark}{} = {}{none}", key.name, key.text);
+    }
+}

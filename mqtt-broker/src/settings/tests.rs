@@ -1,0 +1,263 @@
+//! Configurations that are right, wrong and odd.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use proptest::prelude::*;
+use rcgen::{CertificateParams, KeyPair};
+
+use super::*;
+use crate::config::Durability;
+
+fn parse(text: &str) -> Result<Loaded, String> {
+    Loaded::parse(
+        Path::new("broker.toml"),
+        text.to_owned(),
+        core::iter::empty(),
+    )
+    .map_err(|problem| problem.to_string())
+}
+
+fn prepare(text: &str) -> Result<(Vec<Prepared>, Vec<String>), String> {
+    let mut warnings = Vec::new();
+    let prepared = parse(text)?.prepare(&mut warnings);
+    let warnings = warnings.iter().map(ToString::to_string).collect();
+    prepared
+        .map(|prepared| (prepared, warnings))
+        .map_err(|problem| problem.to_string())
+}
+
+/// The file in the repository is what the types say.
+#[test]
+fn the_example_is_up_to_date() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("broker.example.toml");
+    let written = fs::read_to_string(&file).unwrap_or_default();
+    let ours = example();
+    if written != ours && std::env::var_os("UPDATE_EXAMPLE").is_some() {
+        fs::write(&file, &ours).unwrap();
+        return;
+    }
+    assert!(
+        written == ours,
+        "broker.example.toml differs: run this test with UPDATE_EXAMPLE=1"
+    );
+}
+
+/// As it stands the example says nothing but the address, and with every default spoken out the same.
+#[test]
+fn the_example_says_what_is_the_default() {
+    let address = "127.0.0.1:1883".parse().unwrap();
+    let expected = Settings {
+        listener: vec![ListenerSettings::on(address)],
+        ..Settings::default()
+    };
+    assert_eq!(parse(&example()).unwrap().settings, expected);
+
+    let uncomment = |with_examples: bool| {
+        let lines = example();
+        let lines = lines.lines().map(|line| match line.strip_prefix("# ") {
+            Some(rest) if rest.contains(" = ") && !line.contains("FILE") => {
+                if with_examples || !rest.ends_with("# default: none") {
+                    rest.to_owned()
+                } else {
+                    line.to_owned()
+                }
+            }
+            Some(rest) if rest.starts_with("[listener.") => rest.to_owned(),
+            _ => line.to_owned(),
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let mut spoken = expected;
+    if let Some(listener) = spoken.listener.first_mut() {
+        listener.tls = Some(TlsSettings::default());
+        listener.websocket = Some(WebSocketSettings::default());
+        listener.proxy = Some(ProxySettings::default());
+    }
+    assert_eq!(parse(&uncomment(false)).unwrap().settings, spoken);
+    let all = parse(&uncomment(true)).unwrap().settings;
+    assert_eq!(all.limits.max_connections, Some(10_000));
+    assert_eq!(all.listener[0].max_connections, Some(1_000));
+}
+
+#[test]
+fn mistakes_are_shown_where_they_are() {
+    let cases = [
+        (
+            "[limits]\nmax_conections = 5",
+            "broker.toml:2:1",
+            "did you mean `max_connections`?",
+        ),
+        ("[limit]\n", "broker.toml:1:2", "did you mean `limits`?"),
+        ("[limits]\nmaximum_qos = 3", "broker.toml:2:15", "0, 1 or 2"),
+        (
+            "[limits]\nconnect_timeout = \"10 x\"",
+            "broker.toml:2:19",
+            "\"10s\"",
+        ),
+        (
+            "[limits]\nconnect_timeout = 0",
+            "broker.toml:2:1",
+            "no time",
+        ),
+        (
+            "[limits]\nmax_packet_size = \"63 B\"",
+            "broker.toml:2:1",
+            "64 bytes",
+        ),
+        (
+            "[limits]\nreceive_maximum = 0",
+            "broker.toml:2:19",
+            "nonzero",
+        ),
+        ("[limits\n", "broker.toml:1:8", ""),
+        ("[store]\ndurability = \"disc\"", "broker.toml:2:14", "disk"),
+        (
+            "[[listener]]\naddress = \"localhost\"",
+            "broker.toml:2:11",
+            "IP:PORT",
+        ),
+        (
+            "[[listener]]\nversions = [\"4\"]",
+            "broker.toml:2:",
+            "3.1.1",
+        ),
+        ("[[listener]]\n", "broker.toml:1:1", "needs an `address`"),
+        (
+            "[[listener]]\naddress = \"0.0.0.0:1883\"",
+            "broker.toml:2:1",
+            "allow_anonymous = true",
+        ),
+        (
+            "[[listener]]\naddress = \"127.0.0.1:1\"\n[[listener]]\naddress = \"127.0.0.1:1\"",
+            "broker.toml:4:1",
+            "same address",
+        ),
+        (
+            "[[listener]]\naddress = \"127.0.0.1:1\"\nmode = \"999\"",
+            "broker.toml:3:1",
+            "octal",
+        ),
+        (
+            "[[listener]]\naddress = \"127.0.0.1:1\"\n[listener.tls]\ncertificate = \"x\"",
+            "broker.toml:3:11",
+            "`key`",
+        ),
+        (
+            "[[listener]]\naddress = \"127.0.0.1:1\"\n[listener.tls]\ncertificate = \"x\"\nkey = \"y\"",
+            "broker.toml:4:1",
+            "x:",
+        ),
+        (
+            "[[listener]]\naddress = \"127.0.0.1:1\"\n[listener.proxy]",
+            "broker.toml:3:11",
+            "trusted",
+        ),
+        (
+            "[[listener]]\naddress = \"127.0.0.1:1\"\n[listener.websocket]\npath = \"mqtt\"",
+            "broker.toml:4:1",
+            "begins with /",
+        ),
+    ];
+    for (text, place, words) in cases {
+        let error = prepare(text).unwrap_err();
+        assert!(error.contains(place), "{text}: {error}");
+        assert!(error.contains(words), "{text}: {error}");
+        assert!(error.starts_with("error: "), "{error}");
+    }
+}
+
+/// Passwords make an address safe that others reach, and their file is looked at.
+#[test]
+fn clients_with_passwords_need_no_leave() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("broker.toml");
+    let text = "[auth]\npassword_file = \"users\"\n[[listener]]\naddress = \"0.0.0.0:0\"";
+    let loaded = Loaded::parse(&file, text.to_owned(), core::iter::empty()).unwrap();
+    let mut warnings = Vec::new();
+    assert!(loaded.prepare(&mut warnings).is_ok());
+    assert!(warnings.is_empty());
+    let error = loaded.authority().err().unwrap().to_string();
+    assert!(error.contains("broker.toml:2:1"), "{error}");
+    fs::write(directory.path().join("users"), "").unwrap();
+    assert!(loaded.authority().is_ok());
+}
+
+#[test]
+fn what_is_said_arrives() {
+    let (prepared, warnings) = prepare(
+        "[[listener]]
+        address = \"0.0.0.0:0\"
+        allow_anonymous = true
+        versions = [\"3.1.1\", \"5.0\"]
+        maximum_qos = 1
+        max_packet_size = \"1 KiB\"
+        max_connections = 7
+        durability = \"os\"
+        [listener.websocket]
+        path = \"/ws\"
+        origins = [\"https://example.org\"]
+        [listener.proxy]
+        trusted = [\"10.0.0.0/8\", \"::1\"]
+        [[listener]]
+        address = \"unix:mqtt.sock\"
+        mode = \"0660\"",
+    )
+    .unwrap();
+    let [first, second] = &prepared[..] else {
+        panic!("two listeners")
+    };
+    assert_eq!(first.options.versions.len(), 2);
+    assert_eq!(first.options.max_packet_size, Some(1_024));
+    assert_eq!(first.options.max_connections, Some(7));
+    assert_eq!(first.options.durability, Some(Durability::Os));
+    assert_eq!(first.transport.websocket.as_ref().unwrap().path, "/ws");
+    assert_eq!(first.transport.proxy.as_ref().unwrap().trusted.len(), 2);
+    assert_eq!(second.mode, Some(0o660));
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].contains("broker.toml:3:"), "{}", warnings[0]);
+    assert!(warnings[0].contains("anybody"), "{}", warnings[0]);
+}
+
+#[test]
+fn odd_files_are_worth_a_warning() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    let certificate = params.self_signed(&key).unwrap();
+    fs::write(directory.path().join("cert"), certificate.pem()).unwrap();
+    let key_file = directory.path().join("key");
+    fs::write(&key_file, key.serialize_pem()).unwrap();
+    let warnings = |mode| {
+        fs::set_permissions(&key_file, fs::Permissions::from_mode(mode)).unwrap();
+        let text = "[[listener]]\naddress = \"127.0.0.1:0\"\n\
+            [listener.tls]\ncertificate = \"cert\"\nkey = \"key\"";
+        let file = directory.path().join("broker.toml");
+        let loaded = Loaded::parse(&file, text.to_owned(), core::iter::empty()).unwrap();
+        assert_eq!(loaded.files().len(), 3);
+        let mut warnings = Vec::new();
+        loaded.prepare(&mut warnings).unwrap();
+        warnings
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    let open = warnings(0o644);
+    assert!(open.contains("every user"), "{open}");
+    assert!(open.contains("has expired"), "{open}");
+    let closed = warnings(0o600);
+    assert!(!closed.contains("every user"), "{closed}");
+}
+
+proptest! {
+    /// No text is a panic, and each refusal is a message.
+    #[test]
+    fn any_text_is_a_configuration_or_a_message(text in "([a-z_\\[\\].= \"0-9\n]|listener|limits|max_connections){0,60}") {
+        if let Err(message) = prepare(&text) {
+            prop_assert!(message.starts_with("error: "));
+        }
+    }
+}

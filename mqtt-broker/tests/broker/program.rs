@@ -1,0 +1,245 @@
+//! The program with a configuration: what it prints, what it refuses, and how it changes while it runs.
+
+use core::time::Duration;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use mqtt_codec::{Packet, QoS, ReasonCode};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use crate::harness::{Peer, V5, hello, message};
+
+/// How long anything may take before a test gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt-broker"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("MQTT_BROKER__") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+fn run(arguments: &[&str], file: &Path) -> Output {
+    program().args(arguments).arg(file).output().unwrap()
+}
+
+/// A broker that runs as a process.
+struct Running {
+    child: Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+    log: std::io::Lines<BufReader<std::process::ChildStderr>>,
+}
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let log = BufReader::new(child.stderr.take().unwrap()).lines();
+        Self { child, lines, log }
+    }
+
+    fn address(&mut self, scheme: &str) -> SocketAddr {
+        let line = self.lines.next().unwrap().unwrap();
+        let rest = line.strip_prefix(&format!("listening on {scheme}://"));
+        rest.unwrap_or_else(|| panic!("{line}")).parse().unwrap()
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let done = Command::new("kill").args([name, &id]).status().unwrap();
+        assert!(done.success());
+    }
+
+    /// Reads the log up to a line with this text.
+    fn logged(&mut self, text: &str) -> String {
+        let line = self.log.by_ref().map(Result::unwrap);
+        let mut line = line.skip_while(|line| !line.contains(text));
+        line.next().expect("the log ended")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+async fn connect(address: SocketAddr) -> Peer {
+    Peer::over(TcpStream::connect(address).await.unwrap(), V5)
+}
+
+/// CONNACK of a client on a new connection.
+async fn answer(address: SocketAddr, client_id: &str) -> (ReasonCode, Option<u32>) {
+    let mut peer = connect(address).await;
+    peer.send(&Packet::Connect(Box::new(hello(V5, client_id))))
+        .await;
+    let received = peer.receive().await;
+    let connack = received.connack();
+    let size = connack.properties.maximum_packet_size;
+    (connack.reason_code, size.map(|size| size.get()))
+}
+
+fn configuration(text: &str) -> (TempDir, std::path::PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("broker.toml");
+    fs::write(&file, text).unwrap();
+    (directory, file)
+}
+
+#[test]
+fn check_tells_mistakes_and_oddities() {
+    let (_directory, file) =
+        configuration("[[listener]]\naddress = \"0.0.0.0:0\"\nallow_anonymous = true");
+    let checked = run(&["check", "--config"], &file);
+    assert_eq!(checked.status.code(), Some(0));
+    let errors = String::from_utf8(checked.stderr).unwrap();
+    assert!(errors.contains("warning: anybody"), "{errors}");
+    assert!(errors.contains("broker.toml:3:1"), "{errors}");
+
+    let (_directory, file) = configuration("[limits]\nmax_conections = 1");
+    for arguments in [&["check", "--config"][..], &["--in-memory", "--config"]] {
+        let checked = run(arguments, &file);
+        assert_eq!(checked.status.code(), Some(2));
+        let errors = String::from_utf8(checked.stderr).unwrap();
+        assert!(errors.contains("broker.toml:2:1"), "{errors}");
+        assert!(
+            errors.contains("did you mean `max_connections`?"),
+            "{errors}"
+        );
+    }
+}
+
+#[test]
+fn an_imported_configuration_can_be_checked() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("mosquitto.conf");
+    fs::write(&file, "listener 1883 127.0.0.1\nmemory_limit 5\n").unwrap();
+    let imported = run(&["import", "mosquitto"], &file);
+    assert_eq!(imported.status.code(), Some(0));
+    let notes = String::from_utf8(imported.stderr).unwrap();
+    let expected = format!("{}:2: memory_limit: ", file.display());
+    assert!(notes.starts_with(&expected), "{notes}");
+    let (_directory, file) = configuration(core::str::from_utf8(&imported.stdout).unwrap());
+    assert_eq!(run(&["check", "--config"], &file).status.code(), Some(0));
+    let missing = run(&["import", "mosquitto"], Path::new("/does/not/exist"));
+    assert_eq!(missing.status.code(), Some(2));
+}
+
+/// SIGHUP changes what holds for new connections and drops none; a bad file changes nothing.
+#[tokio::test]
+async fn sighup_reads_the_configuration_again() {
+    let text = |size: u32| {
+        format!("[limits]\nmax_packet_size = {size}\n[[listener]]\naddress = \"127.0.0.1:0\"\n")
+    };
+    let (_directory, file) = configuration(&text(1_000));
+    let mut running = Running::start(program().arg("--in-memory").arg("--config").arg(&file));
+    let address = running.address("tcp");
+    let mut old = connect(address).await;
+    old.introduce("old").await;
+    assert_eq!(answer(address, "first").await.1, Some(1_000));
+
+    fs::write(&file, text(2_000)).unwrap();
+    running.signal("-HUP");
+    running.logged("the new configuration holds");
+    assert_eq!(answer(address, "second").await.1, Some(2_000));
+
+    fs::write(&file, "[limits]\nmax_packet_size = \"much\"\n").unwrap();
+    running.signal("-HUP");
+    let line = running.logged("the old one stays");
+    assert!(line.contains("error"), "{line}");
+    assert_eq!(answer(address, "third").await.1, Some(2_000));
+
+    // Another address: the old one is closed, but not to those who are there.
+    let another = text(3_000).replace("127.0.0.1:0", "127.0.0.2:0");
+    fs::write(&file, another).unwrap();
+    running.signal("-HUP");
+    let line = running.logged("listening on tcp://127.0.0.2");
+    let (_, new) = line.split_once("tcp://").unwrap();
+    running.logged("the new configuration holds");
+    assert_eq!(
+        answer(new.trim().parse().unwrap(), "fourth").await.1,
+        Some(3_000)
+    );
+    assert!(TcpStream::connect(address).await.is_err());
+
+    old.subscribe("a", QoS::AtLeastOnce).await;
+    old.publish(&message("a", "still here", QoS::AtMostOnce))
+        .await;
+    old.expect_message("a", "still here", QoS::AtMostOnce).await;
+    running.signal("-TERM");
+    let ended = running.child.wait().unwrap();
+    assert_eq!(ended.code(), Some(0));
+}
+
+/// The environment stands before the file, and the command line before both.
+#[tokio::test]
+async fn the_order_of_those_who_say_something() {
+    let (_directory, file) = configuration(
+        "[limits]\nmax_packet_size = 1000\n[[listener]]\naddress = \"192.0.2.1:1\"\nallow_anonymous = true",
+    );
+    let mut running = Running::start(
+        program()
+            .args(["--in-memory", "--listen", "127.0.0.1:0", "--config"])
+            .arg(&file)
+            .env("MQTT_BROKER__LIMITS__MAX_PACKET_SIZE", "5 kB"),
+    );
+    let address = running.address("tcp");
+    assert_eq!(answer(address, "client").await.1, Some(5_000));
+}
+
+/// What is said to systemd, in the order in which it is said.
+#[tokio::test]
+async fn systemd_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let hear = || {
+        let mut buffer = [0; 256];
+        let len = socket.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..len]).trim().to_owned()
+    };
+    let mut running = Running::start(
+        program()
+            .args(["--in-memory", "--listen", "127.0.0.1:0"])
+            .env("NOTIFY_SOCKET", &path)
+            .env("WATCHDOG_USEC", "200000")
+            .env_remove("WATCHDOG_PID"),
+    );
+    running.address("tcp");
+    assert_eq!(hear(), "READY=1");
+    assert_eq!(hear(), "WATCHDOG=1");
+    assert_eq!(hear(), "WATCHDOG=1");
+    running.signal("-TERM");
+    let mut last = hear();
+    while last == "WATCHDOG=1" {
+        last = hear();
+    }
+    assert_eq!(last, "STOPPING=1");
+}
+
+/// An anonymous client is refused where the listener says so.
+#[tokio::test]
+async fn a_listener_may_refuse_anonymous_clients() {
+    let (_directory, file) =
+        configuration("[[listener]]\naddress = \"127.0.0.1:0\"\nallow_anonymous = false");
+    let mut running = Running::start(program().arg("--in-memory").arg("--config").arg(&file));
+    let address = running.address("tcp");
+    assert_eq!(
+        answer(address, "client").await.0,
+        ReasonCode::NOT_AUTHORIZED
+    );
+}
