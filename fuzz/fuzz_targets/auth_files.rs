@@ -42,7 +42,10 @@ fuzz_target!(|data: &[u8]| {
         // No topic above has this name in it.
         let stranger = allowed("\u{1}");
         for client in ["#", "+", "a/b", "/", "b/#", ""] {
-            assert!(allowed(client) <= stranger, "{client:?} may {action} {target}");
+            assert!(
+                allowed(client) <= stranger,
+                "{client:?} may {action} {target}"
+            );
         }
     }
 });
