@@ -74,13 +74,13 @@ section! {
         allow_anonymous: Option<bool> = None, "true";
         /// Versions of the protocol that are served.
         versions: Vec<Version> = ProtocolVersion::ALL.map(Version).to_vec(), "[\"3.1\", \"3.1.1\", \"5.0\"]";
-        /// Highest QoS that clients may use, if lower than that of [limits].
+        /// Highest QoS that clients may use, if lower than that of the section `limits`.
         maximum_qos: Option<Quality> = None, "1";
-        /// Largest packet accepted, if smaller than that of [limits].
+        /// Largest packet accepted, if smaller than that of the section `limits`.
         max_packet_size: Option<Size> = None, "\"256 KiB\"";
         /// Clients that may be connected through this listener.
         max_connections: Option<usize> = None, "1000";
-        /// As in [store], for the sessions of this listener.
+        /// As in the section `store`, for the sessions of this listener.
         durability: Option<Durability> = None, "\"os\"";
         /// TLS: a section [listener.tls] turns it on.
         tls: Option<TlsSettings> = None, "";
@@ -114,7 +114,7 @@ section! {
     struct WebSocketSettings {
         /// Path of the request.
         path: String = "/mqtt".to_owned(), "\"/mqtt\"";
-        /// Origins that a browser's page may have, such as "https://example.org"; none: any.
+        /// Origins that a browser's page may have, such as `https://example.org`; none: any.
         origins: Vec<String> = Vec::new(), "[]";
     }
 }
