@@ -36,6 +36,7 @@ pub use counters::{Counters, DropReason, RefusalReason};
 pub use policy::{ListenerOptions, Peer, PeerAddress};
 pub use runtime::runtime;
 pub use server::{Broker, OpenError, run};
+pub use store::MemoryStore;
 pub use transport::{
     Address, AddressError, Listener, ListenerControl, Network, NetworkError, ProxyOptions, Tls,
     TlsError, TlsOptions, TlsVersion, Transport, WebSocketOptions,

@@ -3,7 +3,7 @@
 use core::fmt;
 use core::future::Future;
 use core::sync::atomic::AtomicUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -19,7 +19,8 @@ use crate::doorkeeper::Doorkeeper;
 use crate::hub::Hub;
 use crate::policy::{ListenerOptions, Peer};
 use crate::store::{
-    Engine, EngineError, FjallEngine, Limits, Open, Space, Store, StoredSession, Synced, WallTime,
+    Engine, EngineError, FjallEngine, Limits, MemoryStore, Open, Space, Store, StoredSession,
+    Synced, WallTime,
 };
 use crate::transport::{Listener, Opened, Transport};
 
@@ -39,11 +40,11 @@ pub(crate) struct Found {
     skipped: u64,
 }
 
-/// Why a data directory cannot be used.
+/// Why a data directory, or a store in memory, cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {source}", .directory.display())]
+#[error("{place}: {source}")]
 pub struct OpenError {
-    directory: PathBuf,
+    place: String,
     source: EngineError,
 }
 
@@ -74,7 +75,7 @@ impl Broker {
         let space = Space::new(directory, limits);
         let opened = Self::open_engine(config, Box::new(open), space, WallTime::now());
         let (broker, found) = opened.map_err(|source| OpenError {
-            directory: directory.to_owned(),
+            place: directory.display().to_string(),
             source,
         })?;
         tracing::info!(
@@ -86,6 +87,22 @@ impl Broker {
             milliseconds = started.elapsed().as_millis(),
             "restored"
         );
+        Ok(broker)
+    }
+
+    /// The same with a store in the memory of this program, which outlives the broker. What it bounds is counted as
+    /// on a disk, but neither [`Config::data_directory_bytes`] nor [`Config::disk_reserve_bytes`] means anything.
+    ///
+    /// # Errors
+    /// Another broker uses the store.
+    pub fn open_in_memory(config: Config, store: &MemoryStore) -> Result<Self, OpenError> {
+        let store = store.clone();
+        let open = move || -> Result<Box<dyn Engine>, EngineError> { Ok(Box::new(store.open()?)) };
+        let opened = Self::open_engine(config, Box::new(open), Space::unlimited(), WallTime::now());
+        let (broker, _) = opened.map_err(|source| OpenError {
+            place: "memory".to_owned(),
+            source,
+        })?;
         Ok(broker)
     }
 

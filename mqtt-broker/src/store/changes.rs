@@ -3,7 +3,6 @@
 use core::hash::Hash;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use ::fjall::{Keyspace, OwnedWriteBatch, UserKey};
 use foldhash::fast::RandomState;
 use mqtt_codec::PacketId;
 use mqtt_router::Subscription;
@@ -14,6 +13,7 @@ use crate::store::engine::EngineError;
 use crate::store::record::{
     BodyNumber, Entry, Key, Op, SessionNumber, SessionRecord, WallTime, number_after,
 };
+use crate::store::table::{Batch, Slice, Table, Tables};
 
 /// Records of ended sessions that one commit removes beside its own changes.
 const PORTION: usize = 4096;
@@ -23,14 +23,6 @@ type Map<K, V> = HashMap<K, V, RandomState>;
 type Expiring<'o> = (&'o Message, Option<WallTime>);
 /// A retained message, when it expires, and its publisher.
 type Kept<'o> = (&'o Message, Option<WallTime>, Option<&'o str>);
-
-/// The parts of the database.
-pub(super) struct Keyspaces {
-    pub(super) state: Keyspace,
-    pub(super) queue: Keyspace,
-    pub(super) bodies: Keyspace,
-    pub(super) retained: Keyspace,
-}
 
 /// What the engine knows of the records without reading them.
 #[derive(Debug, Default)]
@@ -48,7 +40,7 @@ pub(super) struct Known {
     /// The next order of a [`Flight`].
     pub(super) order: u64,
     /// Retained messages that had expired when the store was opened.
-    pub(super) expired: Vec<UserKey>,
+    pub(super) expired: Vec<Slice>,
 }
 
 /// The change of an entry.
@@ -77,12 +69,12 @@ struct Changes<'o> {
 }
 
 /// Puts the changes into `batch`. After an error `known` is worth nothing.
-pub(super) fn write(
+pub(super) fn write<T: Table>(
     ops: &[Op],
     at: WallTime,
     known: &mut Known,
-    keyspaces: &Keyspaces,
-    batch: &mut OwnedWriteBatch,
+    tables: &Tables<T>,
+    batch: &mut T::Batch,
 ) -> Result<(), EngineError> {
     let mut changes = Changes::default();
     for op in ops {
@@ -90,7 +82,7 @@ pub(super) fn write(
     }
     let mut writer = Writer {
         known,
-        keyspaces,
+        tables,
         batch,
         references: Map::default(),
     };
@@ -204,17 +196,17 @@ impl<'o> Changes<'o> {
     }
 }
 
-struct Writer<'w> {
+struct Writer<'w, T: Table> {
     known: &'w mut Known,
-    keyspaces: &'w Keyspaces,
-    batch: &'w mut OwnedWriteBatch,
+    tables: &'w Tables<T>,
+    batch: &'w mut T::Batch,
     /// References to a body that came and went.
     references: Map<BodyNumber, (u64, u64)>,
 }
 
-impl Writer<'_> {
+impl<T: Table> Writer<'_, T> {
     fn sessions(&mut self, changes: &Changes<'_>) {
-        let state = &self.keyspaces.state;
+        let state = &self.tables.state;
         for (&session, record) in &changes.sessions {
             if self.known.live.contains_key(&session) {
                 let value = codec::encode_session(record);
@@ -253,7 +245,7 @@ impl Writer<'_> {
     }
 
     fn entries<'o>(&mut self, changes: &mut Changes<'o>) -> Result<(), EngineError> {
-        let queue = &self.keyspaces.queue;
+        let queue = &self.tables.queue;
         for (&(session, key), change) in &changes.entries {
             let Some(&loaded) = self.known.live.get(&session) else {
                 continue;
@@ -289,7 +281,7 @@ impl Writer<'_> {
     }
 
     fn packets(&mut self, changes: &Changes<'_>) {
-        let state = &self.keyspaces.state;
+        let state = &self.tables.state;
         let known = &mut *self.known;
         for (&(session, id), flight) in &changes.flights {
             if !known.live.contains_key(&session) {
@@ -310,7 +302,7 @@ impl Writer<'_> {
             let key = codec::received_key(session, id);
             if received {
                 if known.received.insert((session, id.get())) {
-                    self.batch.insert(state, key, b"");
+                    self.batch.insert(state, key, *b"");
                 }
             } else if known.received.remove(&(session, id.get())) {
                 self.batch.remove(state, key);
@@ -319,7 +311,7 @@ impl Writer<'_> {
     }
 
     fn retained(&mut self, changes: &Changes<'_>) {
-        let retained = &self.keyspaces.retained;
+        let retained = &self.tables.retained;
         for (&topic, value) in &changes.retained {
             // No message has an empty topic; the engine would not survive one.
             if topic.is_empty() {
@@ -347,23 +339,23 @@ impl Writer<'_> {
         let mut left = PORTION;
         while let Some((&session, &from)) = self.known.ended.first_key_value() {
             let range = codec::entry_key(session, from)..=codec::entry_key(session, Key::MAX);
-            for guard in self.keyspaces.queue.range(range).take(left) {
-                let (key, value) = guard.into_inner()?;
+            for record in self.tables.queue.range(range).take(left) {
+                let (key, value) = record?;
                 if let Ok(Some(body)) = codec::entry_body(&value) {
                     self.references.entry(body).or_default().1 += 1;
                 }
                 if let Ok((_, last)) = codec::decode_entry_key(&key) {
                     self.known.ended.insert(session, last.saturating_add(1));
                 }
-                self.batch.remove(&self.keyspaces.queue, key);
+                self.batch.remove(&self.tables.queue, key);
                 left -= 1;
             }
             if left == 0 {
                 break;
             }
             let prefix = codec::session_prefix(session);
-            for guard in self.keyspaces.state.prefix(prefix) {
-                self.batch.remove(&self.keyspaces.state, guard.key()?);
+            for key in self.tables.state.keys(prefix) {
+                self.batch.remove(&self.tables.state, key?);
                 left = left.saturating_sub(1);
             }
             remove_session(&mut self.known.flights, session);
@@ -377,7 +369,7 @@ impl Writer<'_> {
     }
 
     fn bodies(&mut self, changes: &Changes<'_>) {
-        let bodies = &self.keyspaces.bodies;
+        let bodies = &self.tables.bodies;
         for (&body, &(come, gone)) in &self.references {
             let before = self.known.references.get(&body).copied().unwrap_or(0);
             let after = before.saturating_add(come).saturating_sub(gone);
@@ -400,7 +392,7 @@ impl Writer<'_> {
         let marks = &mut self.known.marks;
         marks.at = marks.at.max(at);
         let value = codec::encode_marks(*marks);
-        let state = &self.keyspaces.state;
+        let state = &self.tables.state;
         self.batch.insert(state, codec::MARKS_KEY, value);
     }
 }

@@ -15,11 +15,11 @@ use tracing::{info, warn};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::config::Durability;
-use crate::store::changes::Keyspaces;
 use crate::store::engine::{Engine, EngineError};
 use crate::store::fjall::{FjallEngine, lock_directory, open_database, sync_directories};
 use crate::store::journal::sync_directory;
 use crate::store::record::{Clock, WallTime};
+use crate::store::table::Tables;
 
 const STORE: &str = "store";
 const COPY: &str = "store.new";
@@ -71,16 +71,16 @@ fn run(
         }
     }
     let copy = directory.join(COPY);
-    let (database, keyspaces) = open_database(&copy)?;
+    let (database, tables) = open_database(&copy)?;
     let mut hashes = Vec::new();
-    for (name, from, to) in pairs(&engine.keyspaces, &keyspaces) {
+    for (name, from, to) in pairs(&engine.tables, &tables) {
         hashes.push((name, copy_records(from, to)?));
         if hashes.len() == 1 {
             reached(Stage::Begun)?;
         }
     }
     database.persist(PersistMode::SyncAll)?;
-    drop((keyspaces, database));
+    drop((tables, database));
     verify(&copy, &hashes)?;
     sync_directories(&copy)?;
     sync_directory(directory)?;
@@ -129,8 +129,8 @@ pub(crate) fn has_store(directory: &Path) -> bool {
 }
 
 fn pairs<'k>(
-    from: &'k Keyspaces,
-    to: &'k Keyspaces,
+    from: &'k Tables<Keyspace>,
+    to: &'k Tables<Keyspace>,
 ) -> [(&'static str, &'k Keyspace, &'k Keyspace); 4] {
     [
         ("state", &from.state, &to.state),
@@ -155,8 +155,8 @@ fn copy_records(from: &Keyspace, to: &Keyspace) -> Result<u64, EngineError> {
 
 /// Reads the copy from its files.
 fn verify(copy: &Path, hashes: &[(&'static str, u64)]) -> Result<(), EngineError> {
-    let (_database, keyspaces) = open_database(copy)?;
-    for ((name, keyspace, _), (_, expected)) in pairs(&keyspaces, &keyspaces).iter().zip(hashes) {
+    let (_database, tables) = open_database(copy)?;
+    for ((name, keyspace, _), (_, expected)) in pairs(&tables, &tables).iter().zip(hashes) {
         let mut hash = Xxh3::new();
         for guard in keyspace.iter() {
             let (key, value) = guard.into_inner()?;

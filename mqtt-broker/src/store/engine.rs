@@ -1,4 +1,5 @@
-//! Where the changes go: a file engine, or memory for tests.
+//! Where the changes go. There is [one engine](crate::store::records), on a database in files or in memory; what tests put
+//! around it or in its place fails, waits or forgets.
 
 use core::fmt;
 

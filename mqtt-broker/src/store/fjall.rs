@@ -3,7 +3,7 @@
 //! The data directory holds `lock`, locked while a broker uses it, and `store`, the database. A commit is one
 //! batch of the journal. Its settings are for a small device: they bound the memory and not the data.
 
-use core::fmt;
+use core::ops::RangeBounds;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -13,22 +13,15 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use ::fjall::{Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use tracing::warn;
 
-use crate::config::Durability;
-use crate::store::changes::{self, Keyspaces, Known};
-use crate::store::codec::{self, Flight, Marks, StateKey};
+use crate::store::codec;
 use crate::store::compaction;
-use crate::store::engine::{Engine, EngineError, Reader};
-use crate::store::input::Undecodable;
+use crate::store::engine::EngineError;
 use crate::store::journal;
-use crate::store::portion::FjallReader;
-use crate::store::queue::{Bodies, Queue};
-use crate::store::record::{
-    Clock, Contents, Op, Retained, SessionNumber, SessionRecord, StoredSession, WallTime,
-    number_after,
-};
+use crate::store::records::{Database, Records};
+use crate::store::table::{Batch, Record, Slice, Table, Tables};
 
 const MIB: u64 = 1024 * 1024;
 /// Blocks of tables that were read: at start-up, and for queues that are not held in memory.
@@ -41,8 +34,6 @@ const OPEN_FILES: usize = 128;
 /// So long writing what the keyspaces have in memory may take, which is some megabytes.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 const FLUSH_PAUSE: Duration = Duration::from_millis(5);
-/// So many damaged records are named in the log; the others are counted.
-const SKIPS_SHOWN: u64 = 10;
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -63,22 +54,6 @@ pub(crate) enum OpenError {
     Open(PathBuf, #[source] EngineError),
 }
 
-/// Why an engine refuses a commit.
-#[derive(Debug, thiserror::Error)]
-enum MisuseError {
-    #[error("the store has not been read")]
-    NotLoaded,
-    #[error("a commit to the store failed before")]
-    Failed,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Opened,
-    Loaded,
-    Failed,
-}
-
 /// Up to where the journal is known to be durable, for the process that writes it. It outlives an engine that
 /// fails.
 #[derive(Clone, Debug, Default)]
@@ -90,7 +65,7 @@ pub(crate) struct Synced {
 }
 
 impl Synced {
-    fn note(&self, database: &Database, synced: bool) {
+    fn note(&self, database: &::fjall::Database, synced: bool) {
         let next = database.seqno();
         self.written.store(next, Ordering::Relaxed);
         if synced {
@@ -103,29 +78,18 @@ impl Synced {
     }
 }
 
-/// A store in a directory.
-pub(crate) struct FjallEngine {
-    pub(super) keyspaces: Keyspaces,
-    pub(super) known: Known,
-    stage: Stage,
-    /// Records that could not be decoded.
-    skipped: u64,
-    database: Database,
+/// A database in a directory.
+pub(crate) struct Fjall {
+    database: ::fjall::Database,
     synced: Synced,
     /// Held as long as the database is open.
     _lock: File,
 }
 
-impl fmt::Debug for FjallEngine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FjallEngine")
-            .field("marks", &self.known.marks)
-            .field("stage", &self.stage)
-            .finish_non_exhaustive()
-    }
-}
+/// A store in a directory.
+pub(crate) type FjallEngine = Records<Fjall>;
 
-impl FjallEngine {
+impl Records<Fjall> {
     /// Opens the store in `directory`, which is created if it is missing.
     pub(crate) fn open(directory: &Path) -> Result<Self, OpenError> {
         Self::open_locked(directory, lock_directory(directory)?)
@@ -140,8 +104,9 @@ impl FjallEngine {
                 .map_err(|error| OpenError::Open(directory.to_owned(), error.into()))?;
         }
         let mut engine = Self::open_locked(directory, lock)?;
-        engine.synced = synced.clone();
-        engine.synced.note(&engine.database, true);
+        let fjall = &mut engine.database;
+        fjall.synced = synced.clone();
+        fjall.synced.note(&fjall.database, true);
         Ok(engine)
     }
 
@@ -163,14 +128,14 @@ impl FjallEngine {
             );
         }
         journal::sync(&path).map_err(|error| failed(error.into()))?;
-        let (database, keyspaces) = open_database(&path).map_err(failed)?;
-        let value = keyspaces.state.get(codec::FORMAT_KEY);
+        let (database, tables) = open_database(&path).map_err(failed)?;
+        let value = tables.state.get(codec::FORMAT_KEY);
         let value = value.map_err(|error| failed(error.into()))?;
         let format = value.and_then(|value| Some(u16::from_be_bytes(*value.first_chunk()?)));
         match format {
             Some(codec::FORMAT) => {}
             Some(codec::OLDEST_FORMAT..codec::FORMAT) => {
-                upgrade(&database, &keyspaces).map_err(failed)?;
+                upgrade(&database, &tables).map_err(failed)?;
             }
             Some(other) => {
                 let directory = directory.to_owned();
@@ -178,207 +143,77 @@ impl FjallEngine {
             }
             None => return Err(OpenError::NoFormat(directory.to_owned())),
         }
-        let marks = keyspaces.state.get(codec::MARKS_KEY);
-        let marks = match marks.map_err(|error| failed(error.into()))? {
-            Some(value) => codec::decode_marks(&value).map_err(|error| failed(error.into()))?,
-            None => Marks::default(),
-        };
-        Ok(Self {
-            keyspaces,
-            known: Known {
-                marks,
-                ..Known::default()
-            },
-            stage: Stage::Opened,
-            skipped: 0,
+        let database = Fjall {
             database,
             synced: Synced::default(),
             _lock: lock,
-        })
-    }
-
-    fn skip(&mut self, keyspace: &Keyspace, key: &[u8], error: Undecodable) {
-        self.skipped += 1;
-        if self.skipped <= SKIPS_SHOWN {
-            let key = key.escape_ascii();
-            warn!(keyspace = %&**keyspace.name(), %key, %error, "skipped a damaged record of the store");
-        }
-    }
-
-    fn load_bodies(&mut self, clock: Clock, all: bool) -> Result<Bodies, EngineError> {
-        let keyspace = self.keyspaces.bodies.clone();
-        let mut bodies = Bodies::new(keyspace.clone());
-        for guard in keyspace.iter() {
-            let (key, value) = guard.into_inner()?;
-            let decoded = codec::decode_body_key(&key).and_then(|number| {
-                let size = codec::message_size(&value)?;
-                let message = if all {
-                    let (message, _) = codec::decode_message(&value, |at| clock.time(at))?;
-                    Some(Arc::new(message))
-                } else {
-                    None
-                };
-                Ok((number, size, message))
-            });
-            match decoded {
-                Ok((number, size, message)) => {
-                    let marks = &mut self.known.marks;
-                    marks.next_body = marks.next_body.max(number.saturating_add(1));
-                    bodies.insert(number, size, message);
-                }
-                Err(error) => self.skip(&keyspace, &key, error),
-            }
-        }
-        Ok(bodies)
-    }
-
-    fn load_state(&mut self) -> Result<Vec<StoredSession>, EngineError> {
-        let mut loading = Sessions::default();
-        let keyspace = self.keyspaces.state.clone();
-        for guard in keyspace.iter() {
-            let (key, value) = guard.into_inner()?;
-            if let Err(error) = loading.add(&key, &value, &mut self.known) {
-                self.skip(&keyspace, &key, error);
-            }
-        }
-        loading.finish();
-        Ok(loading.sessions)
-    }
-
-    fn load_queue(
-        &mut self,
-        clock: Clock,
-        window: usize,
-        sessions: &mut [StoredSession],
-        bodies: &mut Bodies,
-    ) -> Result<(), EngineError> {
-        let keyspace = self.keyspaces.queue.clone();
-        let mut sessions = sessions.iter_mut().peekable();
-        let mut loading = Queue::default();
-        for guard in keyspace.iter() {
-            let (key, value) = guard.into_inner()?;
-            let (number, entry_key) = match codec::decode_entry_key(&key) {
-                Ok(decoded) => decoded,
-                Err(error) => {
-                    self.skip(&keyspace, &key, error);
-                    continue;
-                }
-            };
-            // Counted before the rest is looked at, as it is when the entry is removed.
-            if let Ok(Some(body)) = codec::entry_body(&value) {
-                *self.known.references.entry(body).or_default() += 1;
-            }
-            while sessions
-                .next_if(|session| session.number < number)
-                .is_some()
-            {}
-            let Some(session) = sessions.peek_mut().filter(|it| it.number == number) else {
-                note_ended(&mut self.known, number);
-                continue;
-            };
-            if let Err(error) = loading.add(session, entry_key, &value, window, bodies, clock)? {
-                self.skip(&keyspace, &key, error);
-            }
-            let loaded = entry_key.saturating_add(1);
-            self.known.live.insert(number, loaded);
-        }
-        Ok(())
-    }
-
-    fn load_retained(&mut self, clock: Clock) -> Result<Vec<Retained>, EngineError> {
-        let mut retained = Vec::new();
-        let keyspace = self.keyspaces.retained.clone();
-        for guard in keyspace.iter() {
-            let (key, value) = guard.into_inner()?;
-            match codec::decode_retained(&value, |at| clock.time(at)) {
-                Ok((_, Some(at), _)) if at <= clock.origin => self.known.expired.push(key),
-                Ok((message, _, publisher)) if message.topic().as_bytes() == &*key => {
-                    retained.push((Arc::new(message), publisher));
-                }
-                Ok(_) => self.skip(&keyspace, &key, Undecodable("of another topic")),
-                Err(error) => self.skip(&keyspace, &key, error),
-            }
-        }
-        Ok(retained)
+        };
+        Self::new(database, tables).map_err(failed)
     }
 }
 
-impl Engine for FjallEngine {
-    fn last_commit_at(&self) -> Option<WallTime> {
-        let at = self.known.marks.at;
-        (at != WallTime::default()).then_some(at)
+impl Table for Keyspace {
+    type Batch = OwnedWriteBatch;
+
+    fn name(&self) -> &str {
+        Self::name(self)
     }
 
-    fn load(&mut self, clock: Clock, window: usize) -> Result<Contents, EngineError> {
-        self.known = Known {
-            marks: self.known.marks,
-            ..Known::default()
+    fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>, EngineError> {
+        Ok(Self::get(self, key)?)
+    }
+
+    fn range<K: AsRef<[u8]>>(
+        &self,
+        range: impl RangeBounds<K>,
+    ) -> impl Iterator<Item = Result<Record, EngineError>> {
+        Self::range(self, range).map(|guard| Ok(guard.into_inner()?))
+    }
+
+    fn keys(&self, prefix: impl AsRef<[u8]>) -> impl Iterator<Item = Result<Slice, EngineError>> {
+        self.prefix(prefix).map(|guard| Ok(guard.key()?))
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Result<Record, EngineError>> {
+        Self::iter(self).map(|guard| Ok(guard.into_inner()?))
+    }
+}
+
+impl Batch<Keyspace> for OwnedWriteBatch {
+    fn insert(&mut self, table: &Keyspace, key: impl Into<Slice>, value: impl Into<Slice>) {
+        Self::insert(self, table, key, value);
+    }
+
+    fn remove(&mut self, table: &Keyspace, key: impl Into<Slice>) {
+        Self::remove(self, table, key);
+    }
+
+    fn len(&self) -> usize {
+        Self::len(self)
+    }
+}
+
+impl Database for Fjall {
+    type Table = Keyspace;
+
+    fn batch(&self) -> OwnedWriteBatch {
+        self.database.batch()
+    }
+
+    fn commit(&mut self, batch: OwnedWriteBatch, sync: bool) -> Result<(), EngineError> {
+        let mode = if sync {
+            PersistMode::SyncData
+        } else {
+            PersistMode::Buffer
         };
-        self.skipped = 0;
-        let mut bodies = self.load_bodies(clock, window == usize::MAX)?;
-        let mut sessions = self.load_state()?;
-        self.load_queue(clock, window, &mut sessions, &mut bodies)?;
-        drop(bodies);
-        let retained = self.load_retained(clock)?;
-        if self.skipped > 0 {
-            warn!(
-                records = self.skipped,
-                "skipped damaged records of the store"
-            );
-        }
-        self.stage = Stage::Loaded;
-        Ok(Contents {
-            sessions,
-            retained,
-            next_session: self.known.marks.next_session,
-            next_body: self.known.marks.next_body,
-            skipped: self.skipped,
-        })
+        batch.durability(Some(mode)).commit()?;
+        self.synced.note(&self.database, sync);
+        Ok(())
     }
 
-    fn reader(&self) -> Box<dyn Reader> {
-        Box::new(FjallReader {
-            queue: self.keyspaces.queue.clone(),
-            bodies: self.keyspaces.bodies.clone(),
-        })
-    }
-
-    fn commit(
-        &mut self,
-        ops: &[Op],
-        at: WallTime,
-        durability: Durability,
-    ) -> Result<usize, EngineError> {
-        match self.stage {
-            Stage::Opened => return Err(MisuseError::NotLoaded.into()),
-            Stage::Failed => return Err(MisuseError::Failed.into()),
-            Stage::Loaded => {}
-        }
-        let mode = match durability {
-            Durability::Disk => PersistMode::SyncData,
-            Durability::Os | Durability::Memory => PersistMode::Buffer,
-        };
-        // Whatever fails below, the counts may then be ahead of what is stored.
-        self.stage = Stage::Failed;
-        let mut batch = self.database.batch().durability(Some(mode));
-        changes::write(ops, at, &mut self.known, &self.keyspaces, &mut batch)?;
-        let records = batch.len();
-        batch.commit()?;
-        self.synced
-            .note(&self.database, durability == Durability::Disk);
-        self.stage = Stage::Loaded;
-        Ok(records)
-    }
-
-    fn tidy(&mut self) -> Result<(), EngineError> {
+    fn tidy(&mut self, tables: &Tables<Keyspace>) -> Result<(), EngineError> {
         let end = Instant::now() + FLUSH_TIMEOUT;
-        let keyspaces = &self.keyspaces;
-        for keyspace in [
-            &keyspaces.state,
-            &keyspaces.queue,
-            &keyspaces.bodies,
-            &keyspaces.retained,
-        ] {
+        for keyspace in tables.all() {
             keyspace.rotate_memtable()?;
             // The worker writes it to a table, unless its disk fails: then the next commit fails as well.
             while keyspace.sealed_memtable_count() > 0 && Instant::now() < end {
@@ -388,99 +223,6 @@ impl Engine for FjallEngine {
         }
         Ok(())
     }
-}
-
-/// The sessions that are read back, record by record in the order of their keys.
-#[derive(Default)]
-struct Sessions {
-    sessions: Vec<StoredSession>,
-    /// What is in flight of the last session.
-    flights: Vec<(mqtt_codec::PacketId, Flight)>,
-}
-
-impl Sessions {
-    fn add(&mut self, key: &[u8], value: &[u8], known: &mut Known) -> Result<(), Undecodable> {
-        let number = match codec::decode_state_key(key)? {
-            StateKey::Format | StateKey::Marks => return Ok(()),
-            StateKey::Session(number) => {
-                let marks = &mut known.marks;
-                marks.next_session = marks.next_session.max(number_after(number));
-                let record =
-                    codec::decode_session(value).inspect_err(|_| note_ended(known, number))?;
-                self.begin(number, record);
-                known.live.insert(number, 0);
-                return Ok(());
-            }
-            StateKey::Subscription(number, _)
-            | StateKey::Owed(number, _)
-            | StateKey::Flight(number, _)
-            | StateKey::Received(number, _) => number,
-        };
-        let Some(session) = self.sessions.last_mut().filter(|it| it.number == number) else {
-            note_ended(known, number);
-            return Ok(());
-        };
-        match codec::decode_state_key(key)? {
-            StateKey::Subscription(_, in_key) => {
-                let subscription = codec::decode_subscription(in_key, value)?;
-                session.subscriptions.push(subscription);
-            }
-            StateKey::Owed(_, in_key) => {
-                session.owed.push(codec::decode_filter(in_key, value)?);
-            }
-            StateKey::Flight(_, id) => {
-                let flight = codec::decode_flight(value)?;
-                let (Flight::Sent { order, .. } | Flight::Released { order }) = flight;
-                known.order = known.order.max(order.saturating_add(1));
-                known.flights.insert((number, id.get()));
-                self.flights.push((id, flight));
-            }
-            StateKey::Received(_, id) => {
-                known.received.insert((number, id.get()));
-                session.received.push(id);
-            }
-            StateKey::Format | StateKey::Marks | StateKey::Session(_) => {}
-        }
-        Ok(())
-    }
-
-    fn begin(&mut self, number: SessionNumber, record: SessionRecord) {
-        self.finish();
-        self.sessions.push(StoredSession {
-            number,
-            record,
-            subscriptions: Vec::new(),
-            owed: Vec::new(),
-            entries: Vec::new(),
-            rest: None,
-            sent: Vec::new(),
-            released: Vec::new(),
-            received: Vec::new(),
-        });
-    }
-
-    /// Puts what is in flight of the last session in its order.
-    fn finish(&mut self) {
-        let Some(session) = self.sessions.last_mut() else {
-            return;
-        };
-        self.flights.sort_by_key(|(_, flight)| match flight {
-            Flight::Sent { order, .. } | Flight::Released { order } => *order,
-        });
-        for (id, flight) in self.flights.drain(..) {
-            match flight {
-                Flight::Sent { key, .. } => session.sent.push((id, key)),
-                Flight::Released { .. } => session.released.push(id),
-            }
-        }
-    }
-}
-
-/// A session has ended and left a record, or its own is damaged: the next commits remove all it has.
-fn note_ended(known: &mut Known, session: SessionNumber) {
-    let marks = &mut known.marks;
-    marks.next_session = marks.next_session.max(number_after(session));
-    known.ended.insert(session, 0);
 }
 
 /// Keeps other brokers out of a directory, which is created if it is missing, as long as the file is open.
@@ -500,10 +242,10 @@ pub(crate) fn lock_directory(directory: &Path) -> Result<File, OpenError> {
 }
 
 /// Marks a store of an older format as one of this format: an older broker would not understand it from now on.
-fn upgrade(database: &Database, keyspaces: &Keyspaces) -> Result<(), EngineError> {
+fn upgrade(database: &::fjall::Database, tables: &Tables<Keyspace>) -> Result<(), EngineError> {
     let mut batch = database.batch().durability(Some(PersistMode::SyncAll));
     let format = codec::FORMAT.to_be_bytes();
-    batch.insert(&keyspaces.state, codec::FORMAT_KEY, format);
+    batch.insert(&tables.state, codec::FORMAT_KEY, format);
     batch.commit()?;
     Ok(())
 }
@@ -515,12 +257,12 @@ fn create(directory: &Path, path: &Path) -> Result<(), EngineError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
-    let (database, keyspaces) = open_database(&beside)?;
+    let (database, tables) = open_database(&beside)?;
     let mut batch = database.batch().durability(Some(PersistMode::SyncAll));
     let format = codec::FORMAT.to_be_bytes();
-    batch.insert(&keyspaces.state, codec::FORMAT_KEY, format);
+    batch.insert(&tables.state, codec::FORMAT_KEY, format);
     batch.commit()?;
-    drop((keyspaces, database));
+    drop((tables, database));
     // The database has not done it for the directories of its keyspaces.
     sync_directories(&beside)?;
     fs::rename(&beside, path)?;
@@ -539,8 +281,10 @@ pub(super) fn sync_directories(directory: &Path) -> io::Result<()> {
     journal::sync_directory(directory)
 }
 
-pub(super) fn open_database(path: &Path) -> Result<(Database, Keyspaces), EngineError> {
-    let database = Database::builder(path)
+pub(super) fn open_database(
+    path: &Path,
+) -> Result<(::fjall::Database, Tables<Keyspace>), EngineError> {
+    let database = ::fjall::Database::builder(path)
         .cache_size(CACHE)
         .max_journaling_size(JOURNALS)
         .max_cached_files(Some(OPEN_FILES))
@@ -548,13 +292,13 @@ pub(super) fn open_database(path: &Path) -> Result<(Database, Keyspaces), Engine
         .worker_threads(WORKERS)
         .open()?;
     let keyspace = |name| database.keyspace(name, options);
-    let keyspaces = Keyspaces {
+    let tables = Tables {
         state: keyspace("state")?,
         queue: keyspace("queue")?,
         bodies: keyspace("bodies")?,
         retained: keyspace("retained")?,
     };
-    Ok((database, keyspaces))
+    Ok((database, tables))
 }
 
 /// Flushes and compacts. With two, one spins while the other compacts.
@@ -567,36 +311,14 @@ fn options() -> KeyspaceCreateOptions {
 }
 
 #[cfg(test)]
-impl FjallEngine {
-    /// Records in the queues, and bodies.
-    pub(super) fn records(&self) -> [usize; 2] {
-        [&self.keyspaces.queue, &self.keyspaces.bodies].map(|it| it.len().unwrap())
-    }
-
-    /// Commits, and says how many records it wrote.
-    pub(super) fn writes(&mut self, ops: &[Op]) -> usize {
-        let mut batch = self.database.batch();
-        let at = WallTime::default();
-        changes::write(ops, at, &mut self.known, &self.keyspaces, &mut batch).unwrap();
-        let writes = batch.len();
-        batch.commit().unwrap();
-        writes
-    }
-
+impl Records<Fjall> {
     pub(super) fn set_format(&mut self, value: &[u8]) {
-        let state = &self.keyspaces.state;
+        let state = &self.tables.state;
         state.insert(codec::FORMAT_KEY, value).unwrap();
     }
 
     pub(super) fn format(&self) -> Vec<u8> {
-        let state = &self.keyspaces.state;
+        let state = &self.tables.state;
         state.get(codec::FORMAT_KEY).unwrap().unwrap().to_vec()
-    }
-
-    pub(super) fn damage(&mut self, session: SessionNumber, key: crate::store::record::Key) {
-        let queue = &self.keyspaces.queue;
-        queue
-            .insert(codec::entry_key(session, key), b"\xff")
-            .unwrap();
     }
 }

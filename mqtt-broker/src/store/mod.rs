@@ -10,11 +10,14 @@ mod engine;
 mod fjall;
 mod input;
 mod journal;
+mod memory;
 mod portion;
 mod queue;
 mod reading;
 mod record;
+mod records;
 mod space;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -38,6 +41,7 @@ pub(crate) use crate::store::engine::Reader;
 pub(crate) use crate::store::engine::{Engine, EngineError};
 pub(crate) use crate::store::fjall::{FjallEngine, OpenError, Synced, lock_directory};
 pub(crate) use crate::store::journal::sync_directory;
+pub use crate::store::memory::MemoryStore;
 use crate::store::reading::{Done, Reading};
 use crate::store::record::UNSYNCED;
 pub(crate) use crate::store::record::{

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use ::fjall::Keyspace;
 use tracing::warn;
 
 use crate::message::Message;
@@ -10,20 +9,21 @@ use crate::store::codec;
 use crate::store::engine::{EngineError, Reader};
 use crate::store::input::Undecodable;
 use crate::store::record::{BodyNumber, Clock, Entry, Key, Portion, Span};
+use crate::store::table::Table;
 
 /// Reads the queues of one database.
-pub(super) struct FjallReader {
-    pub(super) queue: Keyspace,
-    pub(super) bodies: Keyspace,
+pub(super) struct TableReader<T> {
+    pub(super) queue: T,
+    pub(super) bodies: T,
 }
 
-impl core::fmt::Debug for FjallReader {
+impl<T> core::fmt::Debug for TableReader<T> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("FjallReader").finish_non_exhaustive()
+        f.debug_struct("TableReader").finish_non_exhaustive()
     }
 }
 
-impl FjallReader {
+impl<T: Table> TableReader<T> {
     fn entry(&self, value: &[u8], clock: Clock) -> Result<Result<Entry, Undecodable>, EngineError> {
         let mut failed = None;
         let body = |number| match body(&self.bodies, number, clock) {
@@ -41,7 +41,7 @@ impl FjallReader {
     }
 }
 
-impl Reader for FjallReader {
+impl<T: Table> Reader for TableReader<T> {
     fn read(&self, span: &Span, clock: Clock) -> Result<Portion, EngineError> {
         let mut portion = Portion {
             from: span.from,
@@ -50,8 +50,8 @@ impl Reader for FjallReader {
         };
         let key = |key| codec::entry_key(span.session, key);
         let mut bytes = 0;
-        for guard in self.queue.range(key(span.from)..key(span.until)) {
-            let (key, value) = guard.into_inner()?;
+        for record in self.queue.range(key(span.from)..key(span.until)) {
+            let (key, value) = record?;
             let entry_key: Key = match codec::decode_entry_key(&key) {
                 Ok((_, entry_key)) => entry_key,
                 Err(_) => continue,
@@ -82,7 +82,7 @@ pub(super) fn held(message: &Message) -> usize {
 
 /// The body of this number; `None` if there is none that makes sense.
 pub(super) fn body(
-    bodies: &Keyspace,
+    bodies: &impl Table,
     number: BodyNumber,
     clock: Clock,
 ) -> Result<Option<Arc<Message>>, EngineError> {

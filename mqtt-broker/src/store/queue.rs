@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ::fjall::Keyspace;
 use foldhash::fast::RandomState;
 
 use crate::message::Message;
@@ -12,12 +11,13 @@ use crate::store::engine::EngineError;
 use crate::store::input::Undecodable;
 use crate::store::portion::{body, held};
 use crate::store::record::{BodyNumber, Clock, Key, Rest, SessionNumber, StoredSession};
+use crate::store::table::Table;
 
 const NO_BODY: Undecodable = Undecodable("its body is missing");
 
 /// The bodies that several entries share.
-pub(super) struct Bodies {
-    keyspace: Keyspace,
+pub(super) struct Bodies<T> {
+    table: T,
     known: HashMap<BodyNumber, Body, RandomState>,
 }
 
@@ -28,10 +28,10 @@ struct Body {
     message: Option<Arc<Message>>,
 }
 
-impl Bodies {
-    pub(super) fn new(keyspace: Keyspace) -> Self {
+impl<T: Table> Bodies<T> {
+    pub(super) fn new(table: T) -> Self {
         Self {
-            keyspace,
+            table,
             known: HashMap::default(),
         }
     }
@@ -54,7 +54,7 @@ impl Bodies {
             return Ok(None);
         };
         if known.message.is_none() {
-            known.message = body(&self.keyspace, number, clock)?;
+            known.message = body(&self.table, number, clock)?;
         }
         Ok(known.message.clone())
     }
@@ -72,13 +72,13 @@ pub(super) struct Queue {
 
 impl Queue {
     /// Holds the next entry of the session, or counts it.
-    pub(super) fn add(
+    pub(super) fn add<T: Table>(
         &mut self,
         session: &mut StoredSession,
         key: Key,
         value: &[u8],
         window: usize,
-        bodies: &mut Bodies,
+        bodies: &mut Bodies<T>,
         clock: Clock,
     ) -> Result<Result<(), Undecodable>, EngineError> {
         if self.session != Some(session.number) {
@@ -112,11 +112,11 @@ impl Queue {
     }
 }
 
-fn count(
+fn count<T>(
     session: &mut StoredSession,
     key: Key,
     shape: codec::Shape,
-    bodies: &Bodies,
+    bodies: &Bodies<T>,
 ) -> Result<(), Undecodable> {
     let size = match shape.body {
         Some(number) => bodies.known.get(&number).ok_or(NO_BODY)?.size,

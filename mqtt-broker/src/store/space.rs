@@ -73,8 +73,7 @@ impl Space {
         Self::with_free(directory, limits, Box::new(free))
     }
 
-    /// One that always has room.
-    #[cfg(test)]
+    /// One that always has room, of a store that is in no directory.
     pub(crate) fn unlimited() -> Self {
         let limits = Limits {
             directory: u64::MAX,

@@ -1,16 +1,18 @@
-//! The engine, against damage too.
+//! The engine, on files and in memory alike; and the files against damage.
 
 mod codec;
 mod committer;
+mod contract;
+mod memory;
 mod model;
+mod place;
 mod portions;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mqtt_codec::{PacketId, QoS, SubscriptionOptions};
-use mqtt_router::Subscription;
+use mqtt_codec::{PacketId, QoS};
 use proptest::prelude::*;
 
 use crate::auth::Owner;
@@ -68,7 +70,7 @@ fn packet(id: u16) -> PacketId {
     PacketId::new(id).unwrap()
 }
 
-fn commit(engine: &mut FjallEngine, ops: &[Op]) {
+fn commit(engine: &mut impl Engine, ops: &[Op]) {
     engine.commit(ops, WallTime(1), Durability::Os).unwrap();
 }
 
@@ -77,110 +79,6 @@ fn open(directory: &Path) -> (FjallEngine, Contents) {
     let contents = engine.load(CLOCK, usize::MAX).unwrap();
     assert_eq!(contents.skipped, 0);
     (engine, contents)
-}
-
-#[test]
-fn what_comes_and_goes_in_one_commit_costs_no_write() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut engine = open(directory.path()).0;
-    commit(&mut engine, &[session(1, 1)]);
-    let before = engine.records();
-    let ops = [
-        body(1),
-        queued(1, 1, Some(1)),
-        Op::Received(1, packet(1)),
-        Op::Sent(1, packet(1), 1),
-        Op::Dequeued(1, 1, Some(1)),
-        Op::Forgotten(1, packet(1)),
-        Op::Completed(1, packet(1)),
-    ];
-    assert_eq!(engine.writes(&ops), 1, "the time of the commit");
-    assert_eq!(engine.records(), before);
-}
-
-#[test]
-fn a_long_queue_goes_in_portions() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut engine = open(directory.path()).0;
-    let mut ops = vec![session(1, 1), session(2, 1), body(0), queued(2, 0, Some(0))];
-    ops.extend((0..10_000).map(|key| queued(1, key, (key == 9_999).then_some(0))));
-    commit(&mut engine, &ops);
-    commit(&mut engine, &[Op::SessionEnded(1)]);
-    drop(engine);
-    let (mut engine, contents) = open(directory.path());
-    assert_eq!(contents.sessions.len(), 1);
-    assert_ne!(engine.records(), [1, 1]);
-    for _ in 0..2 {
-        commit(&mut engine, &[]);
-    }
-    assert_eq!(engine.records(), [1, 1]);
-    commit(&mut engine, &[Op::Dequeued(2, 0, Some(0))]);
-    assert_eq!(engine.records(), [0, 0]);
-}
-
-#[test]
-fn names_may_be_as_long_as_the_protocol_allows() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut engine = open(directory.path()).0;
-    let long = "x".repeat(65_535);
-    let subscription = Subscription::new(SubscriptionOptions::default());
-    let ops = [
-        session(1, 1),
-        Op::Subscribed(1, long.as_str().into(), subscription),
-        Op::Subscribed(1, long[1..].into(), subscription),
-        Op::Retained(message(&long, "v"), None, None),
-    ];
-    commit(&mut engine, &ops);
-    drop(engine);
-    let (_, contents) = open(directory.path());
-    assert_eq!(contents.sessions[0].subscriptions.len(), 2);
-    assert_eq!(contents.retained[0].0.topic(), long);
-}
-
-#[test]
-fn retained_messages_expire_while_the_store_is_closed() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut engine = open(directory.path()).0;
-    let at = |millis| Some(WallTime(CLOCK.origin.0 + millis));
-    let ops = [
-        Op::Retained(message("gone", "v"), at(0), None),
-        Op::Retained(message("again", "v"), at(0), None),
-        Op::Retained(message("there", "v"), at(1), None),
-    ];
-    commit(&mut engine, &ops);
-    drop(engine);
-    let (mut engine, contents) = open(directory.path());
-    assert_eq!(contents.retained.len(), 1);
-    assert_eq!(
-        contents.retained[0].0.expires_at,
-        Some(CLOCK.time(at(1).unwrap()))
-    );
-    commit(
-        &mut engine,
-        &[Op::Retained(message("again", "v"), None, None)],
-    );
-    drop(engine);
-    let clock = Clock {
-        origin: WallTime(0),
-    };
-    let contents = FjallEngine::open(directory.path())
-        .unwrap()
-        .load(clock, usize::MAX);
-    assert_eq!(contents.unwrap().retained.len(), 2);
-}
-
-#[test]
-fn the_time_of_the_last_commit_does_not_go_back() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut engine = FjallEngine::open(directory.path()).unwrap();
-    assert_eq!(engine.last_commit_at(), None);
-    assert!(engine.commit(&[], WallTime(7), Durability::Disk).is_err());
-    engine.load(CLOCK, usize::MAX).unwrap();
-    engine.commit(&[], WallTime(7), Durability::Disk).unwrap();
-    engine.commit(&[], WallTime(5), Durability::Disk).unwrap();
-    drop(engine);
-    let engine = FjallEngine::open(directory.path()).unwrap();
-    assert_eq!(engine.last_commit_at(), Some(WallTime(7)));
 }
 
 #[test]
@@ -214,23 +112,6 @@ fn an_older_format_is_taken_over() {
         assert_eq!((contents.sessions.len(), contents.skipped), (1, 0));
         assert_eq!(engine.format(), [0, 2]);
     }
-}
-
-#[test]
-fn a_damaged_record_costs_no_other() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut engine = open(directory.path()).0;
-    commit(
-        &mut engine,
-        &[session(1, 1), queued(1, 1, None), queued(1, 2, None)],
-    );
-    engine.damage(1, 1);
-    drop(engine);
-    let mut engine = FjallEngine::open(directory.path()).unwrap();
-    let contents = engine.load(CLOCK, usize::MAX).unwrap();
-    assert_eq!(contents.skipped, 1);
-    let keys: Vec<_> = contents.sessions[0].entries.iter().map(|it| it.0).collect();
-    assert_eq!(keys, [2]);
 }
 
 fn journal(directory: &Path) -> PathBuf {

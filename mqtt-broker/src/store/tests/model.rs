@@ -1,4 +1,4 @@
-//! The engine against a naive model.
+//! The engine against a naive model, on files and in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,8 @@ use mqtt_router::Subscription;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{body, commit, message, open, packet, queued, session};
+use super::place::{Directory, Place, Program, open};
+use super::{body, commit, message, packet, queued, session};
 use crate::message::Message;
 use crate::store::record::{BodyNumber, Contents, Key, Op, SessionNumber};
 
@@ -243,50 +244,67 @@ enum Then {
     RepeatInParts,
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
-    #[test]
-    fn what_was_committed_comes_back(
-        commits in vec((
-            vec((0..16_u8, any::<u8>(), any::<u8>()), 0..24),
-            prop_oneof![6 => Just(Then::Go), 1 => Just(Then::Reopen), 1 => Just(Then::Repeat),
-                1 => Just(Then::RepeatInParts)],
-        ), 1..12),
-    ) {
-        let directory = tempfile::tempdir().unwrap();
-        let mut engine = open(directory.path()).0;
-        let mut hub = Hub::default();
-        for (steps, then) in commits {
-            for (kind, pick, other) in steps {
-                hub.step(kind, pick, other);
-            }
-            let ops = core::mem::take(&mut hub.ops);
-            commit(&mut engine, &ops);
-            if let Then::Go = then {
-                continue;
-            }
-            drop(engine);
-            let opened = open(directory.path());
-            engine = opened.0;
-            prop_assert_eq!(&Model::of(&opened.1), &hub.model);
-            prop_assert!(opened.1.next_session >= hub.sessions);
-            prop_assert!(opened.1.next_body >= hub.bodies);
-            match then {
-                Then::Repeat => commit(&mut engine, &ops),
-                Then::RepeatInParts => {
-                    let (first, second) = ops.split_at(ops.len() / 2);
-                    commit(&mut engine, first);
-                    commit(&mut engine, second);
-                }
-                Then::Go | Then::Reopen => {}
-            }
+/// The steps of a commit, as [`Hub::step`] takes them, and what comes after it.
+type Case = Vec<(Vec<(u8, u8, u8)>, Then)>;
+
+fn check<P: Place>(commits: Case) -> Result<(), TestCaseError> {
+    let place = P::default();
+    let mut engine = open(&place).0;
+    let mut hub = Hub::default();
+    for (steps, then) in commits {
+        for (kind, pick, other) in steps {
+            hub.step(kind, pick, other);
+        }
+        let ops = core::mem::take(&mut hub.ops);
+        commit(&mut engine, &ops);
+        if let Then::Go = then {
+            continue;
         }
         drop(engine);
-        let (mut engine, contents) = open(directory.path());
-        prop_assert_eq!(Model::of(&contents), hub.model);
-        // Nothing stays behind when all sessions end.
-        let ends: Vec<_> = (0..hub.sessions).map(Op::SessionEnded).collect();
-        commit(&mut engine, &ends);
-        prop_assert_eq!(engine.records(), [0, 0]);
+        let opened = open(&place);
+        engine = opened.0;
+        prop_assert_eq!(&Model::of(&opened.1), &hub.model);
+        prop_assert!(opened.1.next_session >= hub.sessions);
+        prop_assert!(opened.1.next_body >= hub.bodies);
+        match then {
+            Then::Repeat => commit(&mut engine, &ops),
+            Then::RepeatInParts => {
+                let (first, second) = ops.split_at(ops.len() / 2);
+                commit(&mut engine, first);
+                commit(&mut engine, second);
+            }
+            Then::Go | Then::Reopen => {}
+        }
+    }
+    drop(engine);
+    let (mut engine, contents) = open(&place);
+    prop_assert_eq!(Model::of(&contents), hub.model);
+    // Nothing stays behind when all sessions end.
+    let ends: Vec<_> = (0..hub.sessions).map(Op::SessionEnded).collect();
+    commit(&mut engine, &ends);
+    prop_assert_eq!(engine.records(), [0, 0]);
+    Ok(())
+}
+
+fn cases() -> impl Strategy<Value = Case> {
+    let then = prop_oneof![6 => Just(Then::Go), 1 => Just(Then::Reopen), 1 => Just(Then::Repeat),
+        1 => Just(Then::RepeatInParts)];
+    vec(
+        (vec((0..16_u8, any::<u8>(), any::<u8>()), 0..24), then),
+        1..12,
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn what_was_committed_comes_back_from_files(commits in cases()) {
+        check::<Directory>(commits)?;
+    }
+
+    #[test]
+    fn what_was_committed_comes_back_from_memory(commits in cases()) {
+        check::<Program>(commits)?;
     }
 }
