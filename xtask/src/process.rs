@@ -211,7 +211,29 @@ impl Drop for Running {
 
 /// User and system time of a process.
 pub(crate) fn processor_time(process: u32) -> Result<Duration> {
-    let text = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    time_in(&format!("/proc/{process}/stat"))
+}
+
+/// The threads of a process: number, name, user and system time.
+pub(crate) fn thread_times(process: u32) -> Result<Vec<(u32, String, Duration)>> {
+    let mut threads = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{process}/task"))? {
+        let folder = entry?.path();
+        // One that ends meanwhile is left out.
+        let (Ok(name), Ok(time)) = (
+            fs::read_to_string(folder.join("comm")),
+            time_in(&folder.join("stat").to_string_lossy()),
+        ) else {
+            continue;
+        };
+        let number = folder.file_name().unwrap_or_default().to_string_lossy();
+        threads.push((number.parse()?, name.trim_end().to_owned(), time));
+    }
+    Ok(threads)
+}
+
+fn time_in(path: &str) -> Result<Duration> {
+    let text = fs::read_to_string(path)?;
     let (_, after) = text.rsplit_once(')').context("/proc/PID/stat")?;
     let fields: Vec<&str> = after.split_whitespace().collect();
     let ticks =

@@ -77,7 +77,7 @@ pub(super) fn cut_unsynced(directory: &Path, synced: u64, written: u64) -> io::R
 }
 
 /// Writes a part of a file as it is there.
-fn write_again(file: &mut File, from: u64, to: u64) -> io::Result<()> {
+fn write_again(file: &mut (impl Read + Write + Seek), from: u64, to: u64) -> io::Result<()> {
     const STEP: u64 = 1 << 20;
     let mut bytes = Vec::new();
     let mut at = from;
@@ -253,5 +253,72 @@ impl Scan<'_> {
         let mut bytes = [0; N];
         self.reader.read_exact(&mut bytes)?;
         Ok(Some(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    /// Remembers where it was written.
+    #[derive(Default)]
+    struct Recorder {
+        file: Cursor<Vec<u8>>,
+        written: Vec<(u64, Vec<u8>)>,
+    }
+
+    impl Read for Recorder {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.file.read(buffer)
+        }
+    }
+
+    impl Seek for Recorder {
+        fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+            self.file.seek(to)
+        }
+    }
+
+    impl Write for Recorder {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.written.push((self.file.position(), bytes.to_vec()));
+            self.file.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The part is written in its place with what is there, each byte of it and no other; the rest is left alone.
+    #[test]
+    fn a_part_is_written_as_it_is() {
+        const MIB: u64 = 1 << 20;
+        let content: Vec<u8> = (0..5 * MIB).map(|at| (at % 251) as u8).collect();
+        for (from, to) in [
+            (0, 10),
+            (7, 7),
+            (3, MIB + 3),
+            (1, 3 * MIB + 9),
+            (0, 5 * MIB),
+        ] {
+            let mut file = Recorder {
+                file: Cursor::new(content.clone()),
+                written: Vec::new(),
+            };
+            write_again(&mut file, from, to).unwrap();
+            let mut at = from;
+            for (place, bytes) in &file.written {
+                assert_eq!(*place, at);
+                at += bytes.len() as u64;
+                assert_eq!(*bytes, content[*place as usize..at as usize]);
+            }
+            assert_eq!(at, to);
+            assert!(file.file.into_inner() == content);
+        }
+        let mut short = Recorder::default();
+        assert!(write_again(&mut short, 0, 1).is_err());
     }
 }

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use mqtt_codec::QoS;
 
@@ -93,6 +93,50 @@ async fn a_broker_goes_on_with_what_was_imported() {
     away.subscribe("t", QoS::ExactlyOnce).await;
     away.expect_message("t", "second", QoS::ExactlyOnce).await;
     copy.stop(broker, away).await;
+}
+
+/// A compaction that is killed, wherever it is, leaves all that was there.
+#[tokio::test]
+async fn a_compaction_that_is_killed_loses_nothing() {
+    let mut place = Place::new();
+    let broker = place.start().await;
+    let (mut away, _) = Peer::lasting(&broker, V5, "away").await;
+    away.subscribe("t", QoS::ExactlyOnce).await;
+    away.disconnect().await;
+    let mut sender = Peer::new(&broker, V5, "sender").await;
+    for number in 0..50 {
+        let text = format!("{number}{}", "x".repeat(10_000));
+        sender.publish(&message("t", &text, QoS::AtLeastOnce)).await;
+    }
+    place.stop(broker, sender).await;
+    let directory = place.directory.path();
+    let whole = succeeded(store(directory, "export", &[]));
+    let (copy, replaced) = (directory.join("store.new"), directory.join("store.old"));
+    // What the kill waits for; where the compaction is faster than the look, it comes too late, which is no failure.
+    let reached: [&dyn Fn() -> bool; 4] = [
+        &|| copy.exists(),
+        &|| fs::read_dir(&copy).is_ok_and(|entries| entries.count() > 3),
+        &|| replaced.exists(),
+        &|| replaced.exists() && !copy.exists(),
+    ];
+    for (number, reached) in reached.into_iter().enumerate() {
+        let mut compaction = Command::new(env!("CARGO_BIN_EXE_mqtt-broker"))
+            .args(["store", "compact", "--data-dir"])
+            .arg(directory)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        while !reached() && compaction.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        // Fails only where it has ended.
+        let _ = compaction.kill();
+        compaction.wait().unwrap();
+        let output = store(directory, "export", &[]);
+        let kept = String::from_utf8(output.stdout).unwrap();
+        assert!(kept == whole, "kill {number}: {}", kept.len());
+        assert!(!copy.exists() && !replaced.exists());
+    }
 }
 
 /// Exit code 2 and a message; what was there stays.

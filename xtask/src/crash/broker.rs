@@ -30,6 +30,8 @@ pub(super) enum Program {
         stored: bool,
         /// Bytes of waiting messages that a session may hold in memory, where it is not what is usual.
         window: Option<usize>,
+        /// What acknowledgements wait for, where it is not what is usual.
+        durability: Option<&'static str>,
         tracer: Vec<OsString>,
     },
     /// Mosquitto, which writes its state when it ends and every second.
@@ -148,6 +150,7 @@ fn spawn(program: &Program, folder: &Path) -> Result<(Child, Option<SocketAddr>)
             path,
             stored,
             window,
+            durability,
             tracer,
         } => {
             let mut line = tracer.iter().map(OsString::as_os_str);
@@ -159,6 +162,9 @@ fn spawn(program: &Program, folder: &Path) -> Result<(Child, Option<SocketAddr>)
                 command.arg("--data-dir").arg(&data);
                 if let Some(window) = window {
                     command.arg("--stored-window").arg(window.to_string());
+                }
+                if let Some(level) = durability {
+                    command.args(["--durability", level]);
                 }
             } else {
                 command.arg("--in-memory");

@@ -56,6 +56,12 @@ pub(crate) struct Args {
     /// How a round ends
     #[arg(long, value_enum, default_value_t = Stop::Kill)]
     stop: Stop,
+    /// What acknowledgements wait for. With `os` every second start asks for it, so that sessions of both levels meet
+    #[arg(long, value_enum, default_value_t = Level::Disk, conflicts_with_all = ["in_memory", "mosquitto"])]
+    durability: Level,
+    /// Hold only so many bytes of each queue in memory, at every start [default: 4,000 at every second start]
+    #[arg(long, value_name = "BYTES", conflicts_with_all = ["in_memory", "mosquitto"])]
+    stored_window: Option<usize>,
     /// The cargo profile that the broker is built with
     #[arg(long, default_value = "release")]
     profile: String,
@@ -78,6 +84,8 @@ impl Args {
             seed: None,
             seconds_per_round: 1.5,
             stop: Stop::Kill,
+            durability: Level::Disk,
+            stored_window: None,
             profile: "release".to_owned(),
             in_memory: false,
             in_memory_must_fail: false,
@@ -105,6 +113,13 @@ enum Stop {
     Cut,
 }
 
+/// As `--durability` of the broker takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Level {
+    Disk,
+    Os,
+}
+
 /// Runs the rounds and judges what the clients saw.
 pub(crate) fn run(args: &Args) -> Result<Verdict> {
     ensure!(
@@ -116,10 +131,13 @@ pub(crate) fn run(args: &Args) -> Result<Verdict> {
         Some(path) => [(), ()].map(|()| Program::Mosquitto(path.clone())),
         None => {
             let path = build(&args.profile)?;
-            [None, Some(WINDOW)].map(|window| Program::Ours {
+            // The second has the first turn: most sessions are made with what it is told.
+            let level = (args.durability == Level::Os).then_some("os");
+            [(None, None), (Some(WINDOW), level)].map(|(window, durability)| Program::Ours {
                 path: path.clone(),
                 stored: !args.in_memory && !args.in_memory_must_fail,
-                window,
+                window: args.stored_window.or(window),
+                durability,
                 tracer: Vec::new(),
             })
         }
@@ -293,6 +311,12 @@ fn tell(args: &Args, seed: u64, folder: &Path) {
         Stop::Kill => {}
         Stop::Term => line.push_str(" --stop term"),
         Stop::Cut => line.push_str(" --stop cut"),
+    }
+    if args.durability == Level::Os {
+        line.push_str(" --durability os");
+    }
+    if let Some(bytes) = args.stored_window {
+        _ = write!(line, " --stored-window {bytes}");
     }
     if args.in_memory {
         line.push_str(" --in-memory");

@@ -220,3 +220,44 @@ fn what_was_not_synced_is_removed_before_the_store_is_opened_again() {
         assert_eq!(keys(&mut engine), [1, 2]);
     }
 }
+
+/// Commits that were only written had their answers: after a failed sync they are written once more, to be synced, and
+/// what came after the last that succeeded goes. Those of a broker that asks for no sync are no reason to lose them.
+#[test]
+fn what_was_written_without_a_sync_stays_when_the_store_is_opened_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let synced = Synced::default();
+    let mut engine = FjallEngine::open_again(directory.path(), &synced).unwrap();
+    engine.load(CLOCK, usize::MAX).unwrap();
+    let first = [session(1, 1), queued(1, 1, None)];
+    let at = WallTime(1);
+    engine.commit(&first, at, Durability::Disk).unwrap();
+    for key in 2..=4 {
+        let ops = [queued(1, key, None)];
+        engine.commit(&ops, at, Durability::Os).unwrap();
+    }
+    drop(engine);
+    // A commit whose sync failed: it is in the journal, and not known to be there.
+    let mut other = open(directory.path()).0;
+    commit(&mut other, &[queued(1, 5, None)]);
+    drop(other);
+    let path = journal(directory.path());
+    let old = std::time::SystemTime::UNIX_EPOCH;
+    fs::File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_modified(old)
+        .unwrap();
+    let mut engine = FjallEngine::open_again(directory.path(), &synced).unwrap();
+    let contents = engine.load(CLOCK, usize::MAX).unwrap();
+    let entries = contents.sessions[0].entries.iter();
+    assert_eq!(entries.map(|it| it.0).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    assert!(fs::metadata(&path).unwrap().modified().unwrap() > old);
+    // What was written again is synced now: nothing of it is in question when the next sync fails.
+    let ops = [queued(1, 6, None)];
+    engine.commit(&ops, at, Durability::Os).unwrap();
+    drop(engine);
+    let contents = open(directory.path()).1;
+    assert_eq!(contents.sessions[0].entries.len(), 5);
+}

@@ -18,7 +18,7 @@ use super::*;
 use crate::auth::Owner;
 use crate::config::Durability;
 use crate::message::{Parts, forwarded_properties};
-use crate::store::{Entry, Op, SessionRecord};
+use crate::store::{Entry, Op, SessionRecord, StoredSession};
 use crate::will::StoredWill;
 
 const COMMITTED: WallTime = WallTime(1_700_000_000_000);
@@ -225,6 +225,49 @@ fn a_large_store_comes_in_again() {
     let to = TempDir::new().unwrap();
     import(to.path(), &mut lines.as_bytes()).unwrap();
     assert!(exported(to.path()) == lines);
+}
+
+/// A session that has ended and whose messages shared groups are still to get has no client identifier, and there may
+/// be several: they go out and come in with all they have.
+#[test]
+fn sessions_that_are_ending_come_in_again() {
+    let from = TempDir::new().unwrap();
+    let mut engine = FjallEngine::open(from.path()).unwrap();
+    engine.load(CLOCK, usize::MAX).unwrap();
+    let own = message("t/1", b"own", None);
+    let shared = message("t/2", b"shared", None);
+    let grouped = |body| {
+        let mut entry = entry(if body { &shared } else { &own }, body.then_some(3));
+        entry.group = Some("$share/group/t/+".into());
+        Box::new(entry)
+    };
+    let plain = Subscription::new(SubscriptionOptions::default());
+    let ops = [
+        session(1, "", 0, false),
+        session(2, "", 0, false),
+        session(3, "member", u32::MAX, false),
+        Op::Subscribed(3, "$share/group/t/+".into(), plain),
+        Op::Body(3, Arc::clone(&shared), None),
+        Op::Queued(1, 1, grouped(false)),
+        Op::Queued(1, 4, grouped(true)),
+        Op::Queued(2, 2, grouped(true)),
+        Op::Queued(3, 2, grouped(true)),
+    ];
+    engine.commit(&ops, COMMITTED, Durability::Os).unwrap();
+    drop(engine);
+    let lines = exported(from.path());
+    let to = TempDir::new().unwrap();
+    import(to.path(), &mut lines.as_bytes()).unwrap();
+    assert_eq!(told(to.path()), told(from.path()));
+    assert_eq!(exported(to.path()), lines);
+    let (_, contents) = load(to.path()).unwrap();
+    let ending = contents.sessions.iter().filter(|it| it.is_ending());
+    assert_eq!(
+        ending.map(StoredSession::queued).collect::<Vec<_>>(),
+        [2, 1]
+    );
+    let table = inspected(to.path(), Form::Table);
+    assert!(table.contains("\nqueued         4 "), "{table}");
 }
 
 #[test]

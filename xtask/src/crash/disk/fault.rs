@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     install::NotInstalled,
-    process::processor_time,
+    process::{processor_time, thread_times},
     step::{Steps, quiet, seconds},
 };
 
@@ -175,6 +175,7 @@ fn begins(traffic: &mut Traffic, address: SocketAddr) -> Result<()> {
 fn ours(program: &Path) -> Program {
     Program::Ours {
         window: None,
+        durability: None,
         path: program.to_owned(),
         stored: true,
         tracer: Vec::new(),
@@ -262,12 +263,14 @@ fn fails(traffic: &mut Traffic, broker: &Broker) -> Result<()> {
         "{acknowledged} messages for stored sessions were acknowledged while the disk failed"
     );
     let before = processor_time(broker.id())?;
+    let threads = thread_times(broker.id())?;
     thread::sleep(WATCHED.0);
     let busy = (processor_time(broker.id())? - before).as_secs_f64() / WATCHED.0.as_secs_f64();
     ensure!(
         busy < WATCHED.1,
-        "the broker spins: {:.0}% of a processor",
-        busy * 100.0
+        "the broker spins: {:.0}% of a processor; its threads in milliseconds: {:?}",
+        busy * 100.0,
+        since(&threads, thread_times(broker.id())?)
     );
     println!(
         "while it failed: {count} exchanges at QoS 0, the slowest {} ms; then {:.0}% of a processor",
@@ -275,6 +278,19 @@ fn fails(traffic: &mut Traffic, broker: &Broker) -> Result<()> {
         busy * 100.0
     );
     Ok(())
+}
+
+/// The threads that took processor time since then, by name, and how much.
+fn since(
+    before: &[(u32, String, Duration)],
+    now: Vec<(u32, String, Duration)>,
+) -> Vec<(String, u128)> {
+    let took = now.into_iter().map(|(id, name, time)| {
+        let known = before.iter().find(|(other, ..)| *other == id);
+        let took = time.saturating_sub(known.map_or(Duration::ZERO, |(.., time)| *time));
+        (name, took.as_millis())
+    });
+    took.filter(|(_, took)| *took > 0).collect()
 }
 
 /// What must come when the disk works again.

@@ -60,6 +60,8 @@ enum Part {
     Power,
     /// The power is cut after a sync that failed: what it should have synced is gone for good
     FailedSync,
+    /// The power is cut while `mqtt-broker store compact` runs
+    Compaction,
     /// The disk has synced nothing of what it said it had: the losses must be found
     Lies,
 }
@@ -105,6 +107,16 @@ pub(crate) fn run(args: &Args) -> Result<Verdict> {
                     seed,
                     points,
                     Kind::FailedSync,
+                    &mut steps,
+                );
+            }
+            Part::Compaction => {
+                power::run(
+                    &program,
+                    &folder,
+                    seed,
+                    points,
+                    Kind::Compaction,
                     &mut steps,
                 );
             }

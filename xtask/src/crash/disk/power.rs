@@ -15,6 +15,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{
     super::{
+        WINDOW,
         broker::{Broker, Program},
         journal::{Failure, Journal, Promise},
         look,
@@ -51,6 +52,8 @@ pub(super) enum Kind {
     Honest,
     /// One sync fails.
     FailedSync,
+    /// The power is cut while the store is compacted.
+    Compaction,
     /// The disk keeps nothing of a file that it was told to sync: the losses must be found.
     Lying,
 }
@@ -60,6 +63,7 @@ impl Kind {
         match self {
             Self::Honest => "power cut",
             Self::FailedSync => "power cut after a failed sync",
+            Self::Compaction => "power cut in a compaction",
             Self::Lying => "power cut of a disk that lies",
         }
     }
@@ -95,22 +99,7 @@ fn record(program: &Path, folder: &Path, random: &mut Random, kind: Kind) -> Res
     let mut traces = Vec::new();
     for start in 0..STARTS {
         let path = folder.join(format!("trace-{start}"));
-        // With -D the broker is our child, and strace ends with it.
-        let words = [
-            "strace",
-            "-D",
-            "-f",
-            "-y",
-            "-ttt",
-            "-T",
-            "-xx",
-            "-s",
-            "100000000",
-            "-o",
-        ];
-        let mut tracer: Vec<OsString> = words.map(OsString::from).into();
-        tracer.push(path.clone().into());
-        tracer.extend(["-e", trace::CALLS].map(OsString::from));
+        let mut tracer = recording(&path);
         let fails = kind == Kind::FailedSync && start + 1 == STARTS;
         if fails {
             let number = FAILED_SYNC.0 + random.below(FAILED_SYNC.1 - FAILED_SYNC.0);
@@ -119,7 +108,9 @@ fn record(program: &Path, folder: &Path, random: &mut Random, kind: Kind) -> Res
             tracer.push(format!("inject=fdatasync:error=EIO:when={number}").into());
         }
         let program = Program::Ours {
-            window: None,
+            // Of one start most that waits is on the disk alone.
+            window: (start > 0).then_some(WINDOW),
+            durability: None,
             path: program.to_owned(),
             stored: true,
             tracer,
@@ -134,11 +125,30 @@ fn record(program: &Path, folder: &Path, random: &mut Random, kind: Kind) -> Res
         wait_for_end(&path)?;
         traces.push(path);
     }
+    if kind == Kind::Compaction {
+        let path = folder.join("trace-compaction");
+        let mut line = recording(&path).into_iter();
+        let mut command = Command::new(line.next().unwrap_or_default());
+        command.args(line).arg(program).args(["store", "compact"]);
+        quiet(command.arg("--data-dir").arg(folder.join("data")))?;
+        wait_for_end(&path)?;
+        traces.push(path);
+    }
     Ok(Recorded {
         traces,
         clients: traffic.clients(),
         journal: traffic.journal,
     })
+}
+
+/// How a program is started whose calls are recorded.
+fn recording(path: &Path) -> Vec<OsString> {
+    // With -D the program is our child, and strace ends with it.
+    let words = "strace -D -f -y -ttt -T -xx -s 100000000 -o";
+    let mut line: Vec<OsString> = words.split(' ').map(OsString::from).collect();
+    line.push(path.into());
+    line.extend(["-e", trace::CALLS].map(OsString::from));
+    line
 }
 
 /// Waits until strace has written how the broker ended.
@@ -176,11 +186,20 @@ fn cut(
     }
     let root = folder.join("data");
     let probe = Disk::new(root.clone(), false);
-    let lines = runs.iter().flatten();
-    let total = lines
-        .filter(|it| matches!(it, Line::Done(call) if probe.is_sync(call)))
-        .count();
-    let wanted = chosen(total * Cut::ALL.len(), points, random);
+    let syncs = |run: &Vec<Line>| {
+        run.iter()
+            .filter(|it| matches!(it, Line::Done(call) if probe.is_sync(call)))
+            .count()
+    };
+    let total: usize = runs.iter().map(syncs).sum();
+    let first = match kind {
+        // Before it there is nothing that other parts do not look at.
+        Kind::Compaction => total - runs.last().map_or(0, syncs),
+        Kind::Honest | Kind::FailedSync | Kind::Lying => 0,
+    };
+    let mut wanted = vec![false; first * Cut::ALL.len()];
+    wanted.extend(chosen((total - first) * Cut::ALL.len(), points, random));
+    println!("{} of {total} syncs are cut at", total - first);
     let begun = Instant::now();
     let mut disk = Disk::new(root, kind == Kind::Lying);
     let mut looks = 0;
@@ -341,7 +360,8 @@ impl Look {
     /// Starts a broker on it, and judges it by what was known then.
     fn found(&self, program: &Path, recorded: &Recorded) -> Result<Vec<Failure>> {
         let program = Program::Ours {
-            window: None,
+            window: (self.number % 2 == 1).then_some(WINDOW),
+            durability: None,
             path: program.to_owned(),
             stored: true,
             tracer: Vec::new(),
