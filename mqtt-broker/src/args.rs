@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use mqtt_broker::settings::Size;
 use mqtt_broker::{Address, Durability};
 
 use crate::auth_commands::{AclCommand, PasswordCommand};
@@ -27,7 +28,7 @@ pub(crate) struct Args {
     pub(crate) allow_anonymous: bool,
 
     /// Keep nothing on disk: what was acknowledged is lost when the broker ends.
-    #[arg(long, conflicts_with_all = ["data_dir", "durability", "stored_window"])]
+    #[arg(long, conflicts_with_all = ["data_dir", "durability", "stored_window", "data_limit", "disk_reserve"])]
     pub(crate) in_memory: bool,
 
     /// Directory for sessions, their messages and retained messages; made if it does not exist.
@@ -43,6 +44,15 @@ pub(crate) struct Args {
     /// disk alone. [default: 1 MiB]
     #[arg(long, value_name = "BYTES")]
     pub(crate) stored_window: Option<usize>,
+
+    /// Size of the data directory beyond which no new message is stored, such as "10 GiB". [default: no bound]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) data_limit: Option<Size>,
+
+    /// Size of a file in the data directory that is removed when the disk is full, so that acknowledgements and
+    /// deletions still fit. 0: there is none. [default: 32 MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) disk_reserve: Option<Size>,
 
     /// Users and hashes of their passwords, as `mqtt-broker passwd` and mosquitto_passwd write them. Clients
     /// without a user name are let in no more, unless with --allow-anonymous.

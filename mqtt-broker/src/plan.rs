@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow};
 use mqtt_broker::auth::AuthSettings;
 use mqtt_broker::settings::{
-    ListenerSettings, Loaded, LogForm, LogLevel, Prepared, Problem, Settings,
+    ListenerSettings, Loaded, LogForm, LogLevel, Prepared, Problem, Settings, Size,
 };
 use mqtt_broker::{Address, Config};
 use tracing::level_filters::LevelFilter;
@@ -74,6 +74,12 @@ impl Plan {
         config.auth = authority;
         if let Some(bytes) = args.stored_window {
             config.stored_window_bytes = bytes;
+        }
+        if let Some(Size(bytes)) = args.data_limit {
+            config.data_directory_bytes = bytes;
+        }
+        if let Some(Size(bytes)) = args.disk_reserve {
+            config.disk_reserve_bytes = bytes;
         }
         let directory = match &args.data_dir {
             Some(directory) => directory.clone(),

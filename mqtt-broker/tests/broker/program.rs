@@ -8,7 +8,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-use mqtt_codec::{Packet, QoS, ReasonCode};
+use mqtt_codec::{Packet, PacketType, QoS, ReasonCode};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
@@ -242,4 +242,50 @@ async fn a_listener_may_refuse_anonymous_clients() {
         answer(address, "client").await.0,
         ReasonCode::NOT_AUTHORIZED
     );
+}
+
+/// The bound of the data directory and the reserve on the disk can be said on the command line, and before that in
+/// the configuration; what a full directory refuses is counted and printed in the end.
+#[tokio::test]
+async fn the_room_of_the_store_is_set() {
+    let directory = TempDir::new().unwrap();
+    let config = directory.path().join("broker.toml");
+    fs::write(
+        &config,
+        "[limits]\ndata_directory_bytes = \"10 GiB\"\ndisk_reserve_bytes = \"64 KiB\"",
+    )
+    .unwrap();
+    for limited in [false, true] {
+        let data = directory.path().join(limited.to_string());
+        let mut command = program();
+        command
+            .args(["--listen", "127.0.0.1:0", "--config"])
+            .arg(&config);
+        command.arg("--data-dir").arg(&data);
+        if limited {
+            command.args(["--data-limit", "1 KiB", "--disk-reserve", "8 KiB"]);
+        }
+        let mut running = Running::start(&mut command);
+        let address = running.address("tcp");
+        let reserve = fs::metadata(data.join("reserve")).unwrap().len();
+        assert_eq!(reserve, if limited { 8 << 10 } else { 64 << 10 });
+        let mut peer = connect(address).await;
+        peer.introduce("client").await;
+        let mut publish = message("t", "kept", QoS::AtLeastOnce);
+        publish.retain = true;
+        let number = peer.send_publish(&publish).await.unwrap();
+        let reason = if limited {
+            ReasonCode::QUOTA_EXCEEDED
+        } else {
+            ReasonCode::NO_MATCHING_SUBSCRIBERS
+        };
+        peer.expect_ack(PacketType::PubAck, number, reason).await;
+        running.signal("-TERM");
+        if limited {
+            running.logged("directory full");
+        }
+    }
+    // A size that is none is bad usage.
+    let refused = program().args(["--data-limit", "much"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
 }
