@@ -2,6 +2,7 @@
 // output. `cargo xtask interop` starts it with the folder that MQTT.js is installed in;
 // `xtask/src/interop/driver.rs` describes the lines.
 
+import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 
@@ -13,6 +14,15 @@ const WINDOW = 64;
 const clients = new Map();
 
 const say = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
+
+// The options of the way to the broker: WebSocket where there is a path, TLS where there is an authority.
+function transport({ path, origin, authority }) {
+    const secure = authority !== undefined;
+    if (path === undefined) return secure ? { protocol: "mqtts", ca: readFileSync(authority) } : { protocol: "mqtt" };
+    const wsOptions = origin === undefined ? {} : { headers: { Origin: origin } };
+    if (!secure) return { protocol: "ws", path, wsOptions };
+    return { protocol: "wss", path, wsOptions, ca: readFileSync(authority) };
+}
 
 // Properties for MQTT.js from those of a command: pairs become lists by name, hexadecimal bytes.
 function toProperties(given) {
@@ -71,7 +81,7 @@ class Client {
         this.mqtt = mqtt.connect({
             host: command.host,
             port: command.port,
-            protocol: "mqtt",
+            ...transport(command),
             protocolId: command.version === 3 ? "MQIsdp" : "MQTT",
             protocolVersion: command.version,
             clientId: command.clientId,

@@ -47,6 +47,11 @@ def from_properties(properties):
     return {RENAMED.get(name, name[0].lower() + name[1:]): value for name, value in properties.json().items()}
 
 
+def pending(sock):
+    """How many bytes the socket holds back that the system does not know of."""
+    return sock.pending() if hasattr(sock, "pending") else 0
+
+
 class Client:
     """One client and the commands that it has not answered yet."""
 
@@ -63,8 +68,14 @@ class Client:
             client_id=command["clientId"],
             protocol=VERSIONS[command["version"]],
             reconnect_on_failure=False,
+            transport="websockets" if "path" in command else "tcp",
             **extra,
         )
+        if "path" in command:
+            origin = {"Origin": command["origin"]} if "origin" in command else {}
+            self.paho.ws_set_options(command["path"], lambda headers: {**headers, **origin})
+        if "authority" in command:
+            self.paho.tls_set(command["authority"])
         self.paho.on_connect = self.on_connect
         self.paho.on_message = self.on_message
         self.paho.on_publish = self.on_publish
@@ -92,6 +103,12 @@ class Client:
         self.waiting["CONNACK"] = command["id"]
         self.open = True
         self.paho.reconnect()
+
+    def read(self):
+        """Reads what there is, and what TLS has taken from the socket already: no event tells of that."""
+        self.paho.loop_read()
+        while pending(self.paho.socket()):
+            self.paho.loop_read()
 
     def on_connect(self, _client, _data, flags, code, properties):
         answer = {"code": code.value, "sessionPresent": flags.session_present}
@@ -230,7 +247,7 @@ def main():
             if events & selectors.EVENT_WRITE:
                 key.data.paho.loop_write()
             if events & selectors.EVENT_READ:
-                key.data.paho.loop_read()
+                key.data.read()
         for client in clients.values():
             client.paho.loop_misc()
         if any(key.data is None for key, _ in ready):

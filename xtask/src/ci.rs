@@ -55,7 +55,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "STEP", value_parser = STEPS, conflicts_with = "skip")]
     only: Vec<String>,
     /// Add what takes long: the tests 20 times, 5 minutes for each fuzz target, every broken statement, 50
-    /// crashes, every power cut
+    /// crashes, every power cut, a browser
     #[arg(long)]
     full: bool,
 }
@@ -110,7 +110,7 @@ fn step(name: &str, full: bool) -> Result<Verdict> {
             let seconds = if full { FUZZ_SECONDS.1 } else { FUZZ_SECONDS.0 };
             fuzz::run(&fuzz::Args::all(seconds))
         }
-        "interop" => interop::run(&interop::Args::default()),
+        "interop" => interop::run(&interop::Args::all(full)),
         "crash" => {
             let rounds = if full { CRASH_ROUNDS.1 } else { CRASH_ROUNDS.0 };
             let caught = crash::run(&crash::Args::forgetful(FORGETFUL_ROUNDS))?;

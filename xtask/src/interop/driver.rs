@@ -6,6 +6,7 @@
 //! | do | with | answer |
 //! |---|---|---|
 //! | `connect` | `host`, `port`, `version` (3, 4, 5), `clientId`, `clean`, `will`, `properties` | `code`, `sessionPresent`, `properties` |
+//! | | `path`, `origin` (WebSocket), `authority` (TLS: a file of the root) | |
 //! | `reconnect` | | as of `connect` |
 //! | `subscribe` | `filters`, each with `filter`, `qos` and options; `properties` | `codes` |
 //! | `unsubscribe` | `filters` | `codes` |

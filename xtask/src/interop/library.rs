@@ -79,6 +79,11 @@ impl Library {
         }
     }
 
+    /// MQTT.js as one file for a page.
+    pub(super) fn script(&self) -> PathBuf {
+        self.folder.join("node_modules/mqtt/dist/mqtt.min.js")
+    }
+
     /// Whether the library is there and can be loaded.
     fn loads(&self) -> bool {
         let mut command = match self.language {

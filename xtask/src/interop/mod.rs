@@ -18,6 +18,7 @@ mod peer;
 mod program;
 mod report;
 mod scene;
+pub(crate) mod transports;
 mod users;
 
 use std::{
@@ -66,17 +67,40 @@ pub(crate) struct Args {
     /// The cargo profile that the programs are built with [default: release]
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
+    /// Check a page in headless Chromium as well
+    #[arg(long)]
+    browser: bool,
     /// Print the names of the cases and end
     #[arg(long)]
     list: bool,
 }
 
+impl Args {
+    /// Every case; the browser only where it is asked for, since it takes long to install.
+    pub(crate) fn all(browser: bool) -> Self {
+        Self {
+            browser,
+            ..Self::default()
+        }
+    }
+}
+
 /// Runs the cases that `args` selects and prints a table.
 pub(crate) fn run(args: &Args) -> Result<Verdict> {
+    let transports = match &args.address {
+        // They need a broker that is configured for them.
+        Some(_) => Vec::new(),
+        None => transports::select(&args.case, &args.peer, args.browser),
+    };
     if args.list {
-        for case in select(args, peers(Path::new(""), Path::new("")))? {
+        let cases = select(args, peers(Path::new(""), Path::new("")));
+        if transports.is_empty() {
+            ensure!(cases.is_ok(), "no case is left by --case and --peer");
+        }
+        for case in cases.unwrap_or_default() {
             println!("{}", case.name());
         }
+        transports::list(&transports);
         return Ok(Verdict::Passed);
     }
     let profile = args.profile.as_deref().unwrap_or("release");
@@ -84,11 +108,27 @@ pub(crate) fn run(args: &Args) -> Result<Verdict> {
     let programs = Programs::build(profile, start_built)?;
     let peers = peers(&programs.client, &programs.tools);
     let users = check_users(args, &programs);
+    let program = args.broker.as_ref().unwrap_or(&programs.broker);
+    let tally = transports::run(&transports, program, &programs.tools, peers);
     let cases = match select(args, peers) {
         // What was selected is what was checked above.
-        Err(_) if matches!(users, Some(Ok(()))) => return Ok(Verdict::Passed),
+        Err(_) if users.is_some() || !transports.is_empty() => Vec::new(),
         cases => cases?,
     };
+    if cases.is_empty() {
+        let failed = tally.failed + usize::from(matches!(users, Some(Err(_))));
+        let passed = tally.passed + usize::from(matches!(users, Some(Ok(()))));
+        println!(
+            "{passed} passed, {failed} failed, {} could not install",
+            tally.left_out
+        );
+        return Ok(match (failed, tally.left_out) {
+            (0, 0) => Verdict::Passed,
+            (0, _) if tally.lacks_tools => Verdict::NotInstalled,
+            (0, _) => Verdict::PassedInPart,
+            _ => Verdict::Failed,
+        });
+    }
     let missing = prepare(&cases, peers);
     let broker = match &args.address {
         Some(_) => None,
@@ -124,14 +164,15 @@ pub(crate) fn run(args: &Args) -> Result<Verdict> {
     for (peer, reason) in &missing {
         println!("COULD NOT INSTALL {}: {reason}", peer.name);
     }
-    let (passed, left_out) = (results.len() - failed, left_out.len());
+    let passed = results.len() - failed + tally.passed;
+    let (failed, left_out) = (failed + tally.failed, left_out.len() + tally.left_out);
     println!("{passed} passed, {failed} failed, {left_out} could not install");
     Ok(
         if failed > 0 || stopped.is_err() || matches!(users, Some(Err(_))) {
             Verdict::Failed
-        } else if missing.is_empty() {
+        } else if missing.is_empty() && tally.left_out == 0 {
             Verdict::Passed
-        } else if missing.iter().all(|(peer, _)| peer.is_library()) {
+        } else if missing.iter().all(|(peer, _)| peer.is_library()) && !tally.lacks_tools {
             Verdict::PassedInPart
         } else {
             Verdict::NotInstalled

@@ -1,0 +1,157 @@
+//! A broker with a listener for each transport, and what its clients need to reach them.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+
+use super::certificates::Certificates;
+use crate::{
+    interop::{broker::parse_address, peer::Address},
+    process::Running,
+};
+
+/// How long the broker may take to start, to end, and to log what a client did.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The origin of pages that the listener with the allow-list lets in.
+pub(super) const ORIGIN: &str = "https://pages.example";
+
+/// The listeners, in the order in which they stand in the configuration; the broker names them in that order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Door {
+    Plain,
+    Tls,
+    /// With certificates of clients, whose CN is the user.
+    MutualTls,
+    WebSocket,
+    SecureWebSocket,
+    /// Only pages of one origin.
+    OneOrigin,
+    Proxy,
+    /// TLS behind a PROXY header.
+    ProxyTls,
+}
+
+const DOORS: [(Door, &str); 8] = [
+    (Door::Plain, ""),
+    (Door::Tls, "[listener.tls]\nSERVER"),
+    (
+        Door::MutualTls,
+        "[listener.tls]\nSERVERclient_authorities = \"ca.pem\"\n",
+    ),
+    (Door::WebSocket, "[listener.websocket]\n"),
+    (
+        Door::SecureWebSocket,
+        "[listener.websocket]\npath = \"/secure\"\n[listener.tls]\nSERVER",
+    ),
+    (
+        Door::OneOrigin,
+        "[listener.websocket]\norigins = [\"ORIGIN\"]\n",
+    ),
+    (Door::Proxy, "[listener.proxy]\ntrusted = [\"127.0.0.1\"]\n"),
+    (
+        Door::ProxyTls,
+        "[listener.proxy]\ntrusted = [\"127.0.0.1\"]\n[listener.tls]\nSERVER",
+    ),
+];
+
+/// The broker, and where it listens.
+pub(super) struct Stage {
+    pub(super) folder: PathBuf,
+    pub(super) certificates: Certificates,
+    pub(super) program: PathBuf,
+    broker: Running,
+    doors: Vec<(Door, Address)>,
+}
+
+impl Stage {
+    /// Starts the program, with files in a folder of its own.
+    pub(super) fn new(program: &Path, folder: &Path) -> Result<Self> {
+        let folder = folder.join("transports");
+        fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        // The tests below connect to paths in it: those must not be long, and not be relative.
+        let folder = folder.canonicalize()?;
+        let certificates = Certificates::new(&folder)?;
+        certificates.sign("server")?;
+        certificates.sign("client")?;
+        let mut text = "[auth]\nallow_anonymous = true\ncertificate_identity = \"cn\"\n".to_owned();
+        for (_, section) in DOORS {
+            text.push_str("[[listener]]\naddress = \"127.0.0.1:0\"\n");
+            text.push_str(section);
+        }
+        text.push_str("[[listener]]\naddress = \"unix:broker.sock\"\n");
+        let text = text.replace("ORIGIN", ORIGIN).replace(
+            "SERVER",
+            "certificate = \"server.pem\"\nkey = \"server.key\"\n",
+        );
+        let file = folder.join("broker.toml");
+        fs::write(&file, text)?;
+        let mut command = Command::new(program);
+        command.arg("--in-memory").arg("--config").arg(&file);
+        let mut broker = Running::start(&mut command, None)?;
+        let deadline = Instant::now() + PATIENCE;
+        let mut doors = Vec::new();
+        for (door, _) in DOORS {
+            let address = broker.wait_for(deadline, "line of a listener", |line| {
+                let (_, address) = line.strip_prefix("listening on ")?.split_once("://")?;
+                let host = address.split_once('/').map_or(address, |(host, _)| host);
+                Some(parse_address(host))
+            })?;
+            doors.push((door, address?));
+        }
+        broker.wait_for(deadline, "line of the unix socket", |line| {
+            line.starts_with("listening on unix://").then_some(())
+        })?;
+        Ok(Self {
+            folder,
+            certificates,
+            program: program.to_owned(),
+            broker,
+            doors,
+        })
+    }
+
+    pub(super) fn address(&self, door: Door) -> Result<&Address> {
+        let found = self.doors.iter().find(|(name, _)| *name == door);
+        found.map(|(_, address)| address).context("no such door")
+    }
+
+    /// The socket in the file system.
+    pub(super) fn unix_socket(&self) -> PathBuf {
+        self.folder.join("broker.sock")
+    }
+
+    /// Waits until the broker logs that a client is connected; the line.
+    pub(super) fn connected(&mut self, client_id: &str) -> Result<String> {
+        let wanted = format!("client_id={client_id} ");
+        let deadline = Instant::now() + PATIENCE;
+        self.broker
+            .wait_for(deadline, "line of the client", |line| {
+                (line.contains("connected") && line.contains(&wanted)).then(|| line.to_owned())
+            })
+    }
+
+    /// Waits until the broker logs that it has refused a connection for a reason.
+    pub(super) fn refused(&mut self, reason: &str) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        self.broker
+            .wait_for(deadline, "line of the refusal", |line| {
+                (line.contains("refused") && line.contains(reason)).then_some(())
+            })
+    }
+
+    /// Ends the broker, which must end well, and take the file of its socket with it.
+    pub(super) fn stop(mut self) -> Result<()> {
+        self.broker.terminate(Instant::now() + PATIENCE)?;
+        ensure!(
+            !self.unix_socket().exists(),
+            "the file of the socket is still there"
+        );
+        Ok(())
+    }
+}
