@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use mqtt_broker::auth::CertificateIdentity;
 use mqtt_broker::settings::Size;
 use mqtt_broker::{Address, Durability};
 
@@ -63,6 +64,10 @@ pub(crate) struct Args {
     /// denied.
     #[arg(long, value_name = "FILE")]
     pub(crate) acl_file: Option<PathBuf>,
+
+    /// What of a client's certificate is its user name, at listeners that ask for one: cn, dn or san.
+    #[arg(long, value_name = "PART")]
+    pub(crate) certificate_identity: Option<CertificateIdentity>,
 
     /// Configuration file in TOML; the options of the command line stand before it.
     #[arg(long, value_name = "FILE")]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow};
-use mqtt_broker::auth::AuthSettings;
+use mqtt_broker::auth::AuthPlan;
 use mqtt_broker::settings::{
     ListenerSettings, Loaded, LogForm, LogLevel, Prepared, Problem, Settings, Size,
 };
@@ -16,7 +16,7 @@ use crate::args::{Args, LogFormat};
 pub(crate) struct Plan {
     pub(crate) settings: Settings,
     pub(crate) config: Config,
-    pub(crate) auth: AuthSettings,
+    pub(crate) auth: AuthPlan,
     pub(crate) listeners: Vec<Prepared>,
     /// Where state is kept; `None` in memory.
     pub(crate) directory: Option<PathBuf>,
@@ -62,6 +62,9 @@ impl Plan {
             if let Some(path) = other {
                 *own = Some(std::path::absolute(path)?);
             }
+        }
+        if args.certificate_identity.is_some() {
+            auth.certificate_identity = args.certificate_identity;
         }
         let mut warnings = Vec::new();
         let listeners = loaded

@@ -22,6 +22,8 @@ pub struct ListenerOptions {
     pub max_packet_size: Option<u32>,
     /// Whether a client is let in that does not show who it is. Default yes.
     pub allow_anonymous: bool,
+    /// The realm of [`AuthPlan`](crate::auth::AuthPlan) that says how clients are let in here. Default: none.
+    pub realm: Option<Arc<str>>,
     /// Clients that may be connected through the listener. Default: no bound of its own.
     pub max_connections: Option<usize>,
     /// What the acknowledgement of a message waits for that a session takes which was made through this listener,
@@ -36,6 +38,7 @@ impl Default for ListenerOptions {
             maximum_qos: None,
             max_packet_size: None,
             allow_anonymous: true,
+            realm: None,
             max_connections: None,
             durability: None,
         }

@@ -139,7 +139,7 @@ impl Running {
             }
         };
         // The same files were read a moment ago: this fails only if they have changed since.
-        if let Err(error) = self.broker.reload_auth(&plan.auth) {
+        if let Err(error) = self.broker.reload_auth_plan(&plan.auth) {
             tracing::error!("the configuration is not used, the old one stays: {error}");
             return;
         }

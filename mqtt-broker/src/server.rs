@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use crate::auth::{AuthError, AuthSettings};
+use crate::auth::{AuthError, AuthPlan, AuthSettings};
 use crate::config::Config;
 use crate::connection::{self, Arrival};
 use crate::counters::{Counters, DropReason, RefusalReason};
@@ -145,7 +145,15 @@ impl Broker {
     /// # Errors
     /// A file cannot be read, or a line of it says nothing: then everything stays as it was.
     pub fn reload_auth(&self, settings: &AuthSettings) -> Result<(), AuthError> {
-        self.hub.reload_auth(settings)
+        self.hub.reload_auth(&settings.into())
+    }
+
+    /// The same with listeners that have settings of their own.
+    ///
+    /// # Errors
+    /// As [`Broker::reload_auth`].
+    pub fn reload_auth_plan(&self, plan: &AuthPlan) -> Result<(), AuthError> {
+        self.hub.reload_auth(plan)
     }
 
     /// What this broker counts.

@@ -52,6 +52,8 @@ pub(crate) enum Proof {
 pub(crate) struct Access {
     pub(crate) owner: Owner,
     pub(crate) client_id: Arc<str>,
+    /// Where it was let in; none: where nothing of its own is said.
+    pub(crate) realm: Option<Arc<str>>,
     pub(crate) proof: Proof,
     /// What its token says that it may do; none: its token says nothing.
     pub(crate) claims: Option<Arc<RuleSet>>,
@@ -60,6 +62,18 @@ pub(crate) struct Access {
 }
 
 impl Access {
+    /// Of somebody who has shown nothing, before any rules.
+    pub(crate) fn new(owner: Owner, client_id: Arc<str>) -> Self {
+        Self {
+            owner,
+            client_id,
+            realm: None,
+            proof: Proof::None,
+            claims: None,
+            rules: None,
+        }
+    }
+
     fn names(&self) -> Names<'_> {
         Names {
             client: &self.client_id,

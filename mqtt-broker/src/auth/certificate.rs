@@ -1,6 +1,7 @@
 //! The user name that a client's certificate stands for. Whether the certificate is good was checked before.
 
 use core::fmt::Write;
+use core::str::FromStr;
 
 use serde::Deserialize;
 use x509_parser::extensions::GeneralName;
@@ -21,6 +22,19 @@ pub enum CertificateIdentity {
     Dn,
     /// The first Subject Alternative Name that is an address of mail, a DNS name or a URI.
     San,
+}
+
+impl FromStr for CertificateIdentity {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        match text {
+            "cn" => Ok(Self::Cn),
+            "dn" => Ok(Self::Dn),
+            "san" => Ok(Self::San),
+            _ => Err("expected cn, dn or san"),
+        }
+    }
 }
 
 impl CertificateIdentity {

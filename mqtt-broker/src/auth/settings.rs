@@ -33,6 +33,29 @@ section! {
     }
 }
 
+impl AuthSettings {
+    /// Whether clients are asked who they are.
+    pub(crate) fn asks(&self) -> bool {
+        self.password_file.is_some() || self.certificate_identity.is_some()
+    }
+
+    /// Whether a client is let in that does not say who it is.
+    pub(crate) fn admits_anybody(&self) -> bool {
+        self.allow_anonymous.unwrap_or(!self.asks())
+    }
+
+    /// The files that it names, each under its key.
+    pub(crate) fn files(
+        &mut self,
+    ) -> impl Iterator<Item = (&'static [&'static str], &mut Option<PathBuf>)> {
+        let files: [(&'static [&'static str], _); 2] = [
+            (&["password_file"], &mut self.password_file),
+            (&["acl_file"], &mut self.acl_file),
+        ];
+        files.into_iter()
+    }
+}
+
 /// What becomes of a denied message whose version has no code for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

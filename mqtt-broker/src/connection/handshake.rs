@@ -232,7 +232,7 @@ pub(crate) async fn receive_connect<S: Stream>(
     check_will(&limits, &connect)?;
     check_connack(&limits, &connect, assigned.then_some(&client_id))?;
     let place = admit(hub, arrival, &connect)?;
-    let access = login::admit(hub, &arrival.peer, &connect, &client_id).await?;
+    let access = login::admit(hub, arrival, &connect, &client_id).await?;
     check_identity(arrival, &connect, access.as_ref())?;
     let clean_start = connect.clean_start;
     let will = connect

@@ -176,10 +176,11 @@ impl Driver {
     fn deny_publish(&mut self, now: Time, token: Token, qos: QoS, topic: &str) -> Result<(), End> {
         self.deny(now, Denial::Publish, topic);
         let has_answer = qos != QoS::AtMostOnce;
-        let policy = self.hub.config.auth.policy();
+        let policies = self.hub.config.auth.policies();
+        let access = self.client.access.load();
         if has_answer
             && !self.version.has_reason_codes()
-            && policy.denied_publish == DeniedPublish::Disconnect
+            && policies.denied_publish(access.as_deref()) == DeniedPublish::Disconnect
         {
             return Err(End::violation(
                 ReasonCode::NOT_AUTHORIZED,

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use mqtt_codec::{Connect, ReasonCode};
 
 use crate::auth::{Access, Denial, Login, LoginError, Secret};
+use crate::connection::Arrival;
 use crate::connection::handshake::Refusal;
 use crate::hub::Hub;
-use crate::policy::Peer;
 
 /// Lets a client in, or says why not; none where nobody is asked.
 pub(crate) async fn admit(
     hub: &Hub,
-    peer: &Peer,
+    arrival: &Arrival,
     connect: &Connect<'_>,
     client_id: &Arc<str>,
 ) -> Result<Option<Access>, Refusal> {
@@ -22,9 +22,10 @@ pub(crate) async fn admit(
     }
     let login = Login {
         client_id: Arc::clone(client_id),
+        realm: arrival.options.realm.clone(),
         user: connect.username.map(Into::into),
         password: connect.password.map(Secret::new),
-        certificate: peer.certificate.clone(),
+        certificate: arrival.peer.certificate.clone(),
     };
     let access = authority.admit(login).await.map_err(|error| {
         hub.counters.count_denial(match error {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mqtt_codec::{TopicFilter, TopicName};
 
 use crate::amount::Amount;
-use crate::auth::{Access, AuthError, AuthSettings, Denial, Owner};
+use crate::auth::{Access, AuthError, AuthPlan, Denial, Owner};
 use crate::client::{Client, Kick};
 use crate::counters::DropReason;
 use crate::hub::state::SessionState;
@@ -31,7 +31,7 @@ impl Hub {
         });
         loop {
             // What holds now may not be what the client was let in by.
-            let policy = self.config.auth.policy();
+            let policy = self.config.auth.policies();
             let now = policy.renewed(known.as_ref(), &owner, &client.id);
             let restricts = now.as_ref().is_some_and(|access| access.rules.is_some());
             let changed = before.as_ref().map(|access| &access.rules)
@@ -40,16 +40,16 @@ impl Hub {
             if restricts && (self.permissions() == 0 || (changed && before.is_some())) {
                 self.routes.permissions_changed();
             }
-            if Arc::ptr_eq(&policy, &self.config.auth.policy()) {
+            if Arc::ptr_eq(&policy, &self.config.auth.policies()) {
                 return;
             }
         }
     }
 
     /// Reads the configuration of authentication and permissions anew, and applies it to everybody.
-    pub(crate) fn reload_auth(&self, settings: &AuthSettings) -> Result<(), AuthError> {
-        self.config.auth.reload(settings)?;
-        let policy = self.config.auth.policy();
+    pub(crate) fn reload_auth(&self, plan: &AuthPlan) -> Result<(), AuthError> {
+        self.config.auth.reload(plan)?;
+        let policy = self.config.auth.policies();
         for client in self.routes.clients() {
             client.access.rcu(|old| {
                 let owner = old.as_ref().map_or(Owner::Anybody, |old| old.owner.clone());
@@ -67,7 +67,7 @@ impl Hub {
 
     /// Ends the connection of a client that would not be let in now.
     pub(super) fn kick_unless_admitted(&self, client: &Client) {
-        let policy = self.config.auth.policy();
+        let policy = self.config.auth.policies();
         let access = client.access.load();
         if !policy.still_admits(access.as_deref()) {
             client.kick(Kick::NoLongerAdmitted);

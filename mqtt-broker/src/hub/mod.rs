@@ -105,7 +105,7 @@ impl Hub {
     pub(crate) fn new(config: Config, counters: Arc<Counters>, store: Option<Store>) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(1);
         let routes = Routes::new();
-        if config.auth.policy().restricts() {
+        if config.auth.policies().restricts() {
             routes.permissions_changed();
         }
         Self {

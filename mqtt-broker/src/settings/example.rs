@@ -19,6 +19,15 @@ const HEAD: &str = "\
 # `mqtt-broker check --config FILE` looks for mistakes; SIGHUP makes a running broker read the file again.
 ";
 
+/// What `[auth]` says of its keys is not said twice.
+const OWN_AUTH: &str = "
+# Who the clients of the listener above are, and what they may do: with the keys of [auth], and in place of all
+# of them. The same user name means the same user at every listener.
+# [listener.auth]
+# password_file = \"staff\" # default: none
+# acl_file = \"staff.toml\" # default: none
+";
+
 /// The text of the file.
 #[must_use]
 pub fn example() -> String {
@@ -45,6 +54,7 @@ pub fn example() -> String {
         "[[listener]]",
         "One address to listen on; repeat the section for more.",
     );
+    out.push_str(OWN_AUTH);
     section::<TlsSettings>(
         &mut out,
         "[listener.tls]",

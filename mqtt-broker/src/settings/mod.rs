@@ -1,5 +1,6 @@
 //! The configuration file: read, checked, and turned into what the library takes.
 
+mod authentication;
 mod certificate;
 pub(crate) mod describe;
 mod environment;
@@ -15,7 +16,6 @@ use std::path::{Path, PathBuf};
 
 use toml::Table;
 
-use crate::auth::{AuthError, AuthSettings, Authority};
 use crate::settings::problem::{Source, Step, explain};
 
 pub(crate) use crate::settings::describe::section;
@@ -93,25 +93,6 @@ impl Loaded {
             Some(directory) => directory.join(path),
             None => path.to_owned(),
         }
-    }
-
-    /// Reads the files of `[auth]`; returns its settings with the paths as they are meant.
-    ///
-    /// # Errors
-    /// A file cannot be read, or a line of it says nothing.
-    pub fn authority(&self) -> Result<(AuthSettings, Authority), Problem> {
-        let mut settings = self.settings.auth.clone();
-        for path in [&mut settings.password_file, &mut settings.acl_file] {
-            *path = path.as_deref().map(|path| self.resolve(path));
-        }
-        let authority = Authority::load(&settings).map_err(|error| {
-            let key = match &error {
-                AuthError::Passwords(_) => "password_file",
-                AuthError::Acl(_) => "acl_file",
-            };
-            self.error(&[Step::Key("auth"), Step::Key(key)], &error.to_string())
-        })?;
-        Ok((settings, authority))
     }
 
     fn error(&self, path: &[Step<'_>], message: &str) -> Problem {

@@ -131,7 +131,8 @@ impl Loaded {
             }
             transport.proxy = Some(Arc::new(ProxyOptions::new(proxy.trusted.clone())));
         }
-        let is_exposed = !address.is_local() && !shows_certificates && self.admits_anybody();
+        let is_exposed =
+            !address.is_local() && !shows_certificates && self.auth_of(settings).admits_anybody();
         match settings.allow_anonymous {
             Some(true) if is_exposed => {
                 warnings.push(self.warning(
@@ -155,6 +156,7 @@ impl Loaded {
                 .max_packet_size
                 .map(|size| u32::try_from(size.0).unwrap_or(u32::MAX)),
             allow_anonymous: settings.allow_anonymous.unwrap_or(true),
+            realm: self.realm(place.number),
             max_connections: settings.max_connections,
             durability: settings.durability,
         };
@@ -173,12 +175,6 @@ impl Loaded {
             options,
             transport,
         })
-    }
-
-    /// Whether `[auth]` lets clients in that do not say who they are.
-    fn admits_anybody(&self) -> bool {
-        let auth = &self.settings.auth;
-        auth.allow_anonymous.unwrap_or(auth.password_file.is_none())
     }
 
     fn tls_options(&self, tls: &TlsSettings, place: &Place) -> Result<TlsOptions, Problem> {
@@ -242,9 +238,8 @@ impl Loaded {
                 .flatten()
                 .chain(&tls.revocation_lists)
         });
-        let auth = &self.settings.auth;
-        let named = named.chain(&auth.password_file).chain(&auth.acl_file);
         let mut files: Vec<PathBuf> = named.map(|path| self.resolve(path)).collect();
+        files.extend(self.auth_files());
         files.push(self.file.clone());
         files
     }

@@ -82,6 +82,9 @@ section! {
         max_connections: Option<usize> = None, "1000";
         /// As in the section `store`, for the sessions of this listener.
         durability: Option<Durability> = None, "\"os\"";
+        /// Who the clients of this listener are, and what they may do: a section [listener.auth] holds in place
+        /// of all of [auth].
+        auth: Option<AuthSettings> = None, "";
         /// TLS: a section [listener.tls] turns it on.
         tls: Option<TlsSettings> = None, "";
         /// WebSocket: a section [listener.websocket] turns it on.

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use rcgen::{CertificateParams, KeyPair};
 
 use super::*;
+use crate::auth::AuthSettings;
 use crate::config::Durability;
 
 fn parse(text: &str) -> Result<Loaded, String> {
@@ -70,6 +71,7 @@ fn the_example_says_what_is_the_default() {
     };
     let mut spoken = expected;
     if let Some(listener) = spoken.listener.first_mut() {
+        listener.auth = Some(AuthSettings::default());
         listener.tls = Some(TlsSettings::default());
         listener.websocket = Some(WebSocketSettings::default());
         listener.proxy = Some(ProxySettings::default());
@@ -181,6 +183,47 @@ fn clients_with_passwords_need_no_leave() {
     assert!(error.contains("broker.toml:2:1"), "{error}");
     fs::write(directory.path().join("users"), "").unwrap();
     assert!(loaded.authority().is_ok());
+}
+
+/// A section of a listener holds in place of `[auth]`, files included.
+#[test]
+fn a_listener_may_have_users_of_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("broker.toml");
+    let load = |text: &str| Loaded::parse(&file, text.to_owned(), core::iter::empty()).unwrap();
+    let two = "[auth]\npassword_file = \"users\"\n\
+        [[listener]]\naddress = \"127.0.0.1:0\"\n\
+        [[listener]]\naddress = \"127.0.0.1:0\"\n\
+        [listener.auth]\nacl_file = \"rights\"\n";
+    fs::write(directory.path().join("users"), "").unwrap();
+    let loaded = load(two);
+    let error = loaded.authority().err().unwrap().to_string();
+    assert!(error.contains("broker.toml:8:1"), "{error}");
+    fs::write(directory.path().join("rights"), "").unwrap();
+    let (plan, _) = loaded.authority().unwrap();
+    let mut warnings = Vec::new();
+    let prepared = loaded.prepare(&mut warnings).unwrap();
+    let own = |number: usize| {
+        let prepared: &Prepared = &prepared[number];
+        let realm = prepared.options.realm.as_ref().unwrap();
+        plan.realms.get(realm)
+    };
+    assert_eq!(own(0), None);
+    let second = own(1).unwrap();
+    assert_eq!(second.acl_file, Some(directory.path().join("rights")));
+    assert_eq!(second.password_file, None);
+    assert!(loaded.files().contains(&directory.path().join("rights")));
+
+    // Without a question of its own the listener is as open as any.
+    let open = two.replace("127.0.0.1:0", "0.0.0.0:0");
+    let error = load(&open).prepare(&mut warnings).unwrap_err().to_string();
+    assert!(error.contains("broker.toml:6:1"), "{error}");
+    let error = load(&format!("{two}password_checks = 3\n"));
+    let error = error.authority().err().unwrap().to_string();
+    assert!(
+        error.contains("broker.toml:9:1") && error.contains("say it in [auth]"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -27,6 +27,7 @@ mod program;
 mod publish;
 mod pulls;
 mod qos;
+mod realms;
 mod retained;
 mod room;
 mod session;

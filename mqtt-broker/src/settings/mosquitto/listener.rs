@@ -21,6 +21,11 @@ pub(super) struct Listener {
     pub(super) require_certificate: bool,
     pub(super) only_tls_1_3: bool,
     pub(super) proxy: bool,
+    /// What of a certificate is the user name.
+    pub(super) identity: Option<&'static str>,
+    /// With `per_listener_settings`: its own files.
+    pub(super) password_file: Option<String>,
+    pub(super) acl_file: Option<String>,
     /// It is of a kind that there is none of here.
     pub(super) foreign: bool,
 }
@@ -144,9 +149,15 @@ impl Listener {
             "max_topic_alias_broker" => Some("the broker uses up to 16"),
             "http_dir" => Some("files are not served"),
             "socket_domain" | "bind_interface" => Some("bind to an address instead"),
+            "use_identity_as_username" => {
+                self.identity = is_on.then_some("cn").or(self.identity);
+                None
+            }
+            "use_subject_as_username" => {
+                self.identity = is_on.then_some("dn").or(self.identity);
+                None
+            }
             "use_username_as_clientid"
-            | "use_identity_as_username"
-            | "use_subject_as_username"
             | "disable_client_cert_date_checks"
             | "listener_auto_id_prefix"
             | "proxy_protocol_v2_require_tls" => Some("no equivalent"),

@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::auth::{Acl, Passwords};
 use crate::settings::mosquitto::listener::Listener;
 
 /// Directories within directories that are followed, at most.
@@ -59,6 +60,8 @@ struct Import {
     /// Within the description of a bridge.
     in_bridge: bool,
     allow_anonymous: Option<bool>,
+    /// Files of users and permissions are those of the listener before them.
+    per_listener: bool,
     persistence: bool,
     notes: Vec<String>,
 }
@@ -152,6 +155,19 @@ impl Import {
             _ => {}
         }
         let listener = self.listeners.last_mut().unwrap_or(&mut self.default);
+        if self.per_listener {
+            let value = &line.value;
+            match line.name.as_str() {
+                "password_file" => listener.password_file = Some(value.clone()),
+                "acl_file" => listener.acl_file = Some(value.clone()),
+                "allow_anonymous" => listener.allow_anonymous = Some(value == "true"),
+                _ => {}
+            }
+            if let "password_file" | "acl_file" | "allow_anonymous" = line.name.as_str() {
+                self.look_into(line);
+                return;
+            }
+        }
         if let Some(note) = listener.take(&line.name, &line.value) {
             if let Some(note) = note {
                 self.note(line, &note);
@@ -213,13 +229,13 @@ impl Import {
                 self.allow_anonymous = Some(is_on);
                 None
             }
-            "password_file" => {
-                self.auth
-                    .push(("password_file", quoted(&self.relative(value))));
-                None
-            }
-            "acl_file" => {
-                self.auth.push(("acl_file", quoted(&self.relative(value))));
+            "password_file" | "acl_file" => {
+                let key = match line.name.as_str() {
+                    "password_file" => "password_file",
+                    _ => "acl_file",
+                };
+                self.auth.push((key, quoted(&self.relative(value))));
+                self.look_into(line);
                 None
             }
             "log_type" if value == "all" || value == "debug" => {
@@ -245,12 +261,11 @@ impl Import {
                 Some("plug-ins are not carried over")
             }
             name if name.starts_with("plugin_opt_") || name.starts_with("auth_opt_") => None,
-            "per_listener_settings" if is_on => {
-                Some("password and permission files hold for all listeners here: look at [auth]")
-            }
-            "per_listener_settings" | "max_inflight_bytes" if value == "false" || value == "0" => {
+            "per_listener_settings" => {
+                self.per_listener = is_on;
                 None
             }
+            "max_inflight_bytes" if value == "0" => None,
             "sys_interval" => Some("there is no $SYS"),
             "memory_limit" | "max_inflight_bytes" | "global_max_clients" => {
                 Some("no such limit: see [limits]")
@@ -259,6 +274,22 @@ impl Import {
         };
         if let Some(note) = note {
             self.note(line, note);
+        }
+    }
+
+    /// Files of users and permissions are read here as they are: what cannot be is told now.
+    fn look_into(&mut self, line: &Line) {
+        let file = Path::new(&line.value);
+        let problem = match line.name.as_str() {
+            "password_file" => Passwords::read(file).err().map(|error| error.to_string()),
+            "acl_file" => Acl::read(file).err().map(|error| error.to_string()),
+            _ => None,
+        };
+        if let Some(problem) = problem {
+            self.note(
+                line,
+                &format!("the file cannot be used as it is: {problem}"),
+            );
         }
     }
 

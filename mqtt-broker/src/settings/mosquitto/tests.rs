@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
+use crate::auth::CertificateIdentity;
 use crate::settings::Loaded;
 
 fn import(text: &str) -> Imported {
@@ -116,8 +117,77 @@ topic # out
     ] {
         assert!(notes.contains(expected), "{expected} in {notes}");
     }
-    // What belongs to the bridge is named with it.
-    assert_eq!(imported.notes.len(), 4, "{notes}");
+    // What belongs to the bridge is named with it, and there are no such files of users and permissions.
+    assert_eq!(imported.notes.len(), 6, "{notes}");
+}
+
+/// Each listener keeps its own files, its own word on anonymous clients, and certificates as users.
+#[test]
+fn listeners_keep_their_own_users() {
+    let directory = tempfile::tempdir().unwrap();
+    let users = directory.path().join("users");
+    fs::write(&users, "anna:$6$YQ==$YQ==\n").unwrap();
+    let imported = import(&format!(
+        "per_listener_settings true
+listener 1883 127.0.0.1
+password_file {0}
+allow_anonymous true
+listener 8883 127.0.0.1
+acl_file /no/such/acl
+cafile /etc/ca.crt
+certfile /etc/server.crt
+keyfile /etc/server.key
+require_certificate true
+use_subject_as_username true
+",
+        users.display()
+    ));
+    let settings = loaded(&imported).settings;
+    assert_eq!(settings.auth, Default::default());
+    let [first, second] = &settings.listener[..] else {
+        panic!("{}", imported.toml)
+    };
+    let auth = first.auth.as_ref().unwrap();
+    assert_eq!(auth.password_file.as_deref(), Some(users.as_path()));
+    assert_eq!((auth.allow_anonymous, &auth.acl_file), (Some(true), &None));
+    let auth = second.auth.as_ref().unwrap();
+    assert_eq!(auth.allow_anonymous, Some(false));
+    assert_eq!(auth.acl_file.as_deref(), Some(Path::new("/no/such/acl")));
+    assert_eq!(auth.certificate_identity, Some(CertificateIdentity::Dn));
+    let notes = imported.notes.join("\n");
+    assert!(
+        notes.contains("mosquitto.conf:3: password_file: the file cannot"),
+        "{notes}"
+    );
+    assert!(notes.contains("users:1: "), "{notes}");
+    assert!(
+        notes.contains("mosquitto.conf:6: acl_file: the file cannot"),
+        "{notes}"
+    );
+}
+
+/// What holds for all listeners is carried over to the one that takes users from certificates.
+#[test]
+fn certificates_as_users() {
+    let imported = import(
+        "allow_anonymous true
+password_file /no/passwords
+listener 1883 127.0.0.1
+listener_allow_anonymous false
+listener 8883 127.0.0.1
+use_identity_as_username true
+",
+    );
+    let settings = loaded(&imported).settings;
+    assert_eq!(settings.auth.allow_anonymous, Some(true));
+    let [first, second] = &settings.listener[..] else {
+        panic!("{}", imported.toml)
+    };
+    assert_eq!((first.allow_anonymous, &first.auth), (Some(false), &None));
+    let auth = second.auth.as_ref().unwrap();
+    assert_eq!(auth.certificate_identity, Some(CertificateIdentity::Cn));
+    assert_eq!(auth.password_file, settings.auth.password_file);
+    assert_eq!(auth.allow_anonymous, Some(true));
 }
 
 /// Every option of the manual is carried over or named.
@@ -132,7 +202,6 @@ fn nothing_is_lost_in_silence() {
         "clientid_prefixes x",
         "check_retain_source true",
         "upgrade_outgoing_qos true",
-        "use_identity_as_username true",
         "user mosquitto",
         "capath /etc",
         "http_dir /x",

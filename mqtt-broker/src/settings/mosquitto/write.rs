@@ -19,7 +19,10 @@ impl Import {
         section(&mut out, "log", &self.log);
         section(&mut out, "limits", &self.limits);
         if !self.auth.is_empty() {
-            if self.allow_anonymous == Some(true) {
+            // Each listener says for itself whom it refuses.
+            let any = self.listeners.iter().chain([&self.default]);
+            let mut any = any.map(|listener| listener.allow_anonymous.or(self.allow_anonymous));
+            if any.any(|anonymous| anonymous == Some(true)) {
                 self.auth.push(("allow_anonymous", "true".to_owned()));
             }
             section(&mut out, "auth", &self.auth);
@@ -68,6 +71,27 @@ impl Import {
         _ = write!(out, "\n[[listener]]\n{}", lines(&entries));
 
         let path = |path: &String| quoted(&self.relative(path));
+        let mut auth: Vec<(&'static str, String)> = Vec::new();
+        if self.per_listener {
+            let files = [
+                ("password_file", &listener.password_file),
+                ("acl_file", &listener.acl_file),
+            ];
+            auth.extend(
+                files
+                    .into_iter()
+                    .filter_map(|(key, file)| Some((key, path(file.as_ref()?)))),
+            );
+        } else if listener.identity.is_some() {
+            auth.clone_from(&self.auth);
+        }
+        if let Some(identity) = listener.identity {
+            auth.push(("certificate_identity", quoted(Path::new(identity))));
+        }
+        if !auth.is_empty() {
+            auth.push(("allow_anonymous", anonymous.unwrap_or(false).to_string()));
+            section(out, "listener.auth", &auth);
+        }
         if let (Some(certificate), Some(key)) = (&listener.certificate, &listener.key) {
             let mut tls = vec![("certificate", path(certificate)), ("key", path(key))];
             if let Some(authorities) = &listener.authorities {

@@ -1,0 +1,51 @@
+//! What a client says of itself, and why it is not believed.
+
+use std::sync::Arc;
+
+use mqtt_codec::ReasonCode;
+
+use crate::auth::secret::Secret;
+
+/// What CONNECT says of its client.
+#[derive(Clone, Debug)]
+pub(crate) struct Login {
+    pub(crate) client_id: Arc<str>,
+    /// Of the listener.
+    pub(crate) realm: Option<Arc<str>>,
+    pub(crate) user: Option<Arc<str>>,
+    pub(crate) password: Option<Secret>,
+    /// What the client proved to own, in DER.
+    pub(crate) certificate: Option<Arc<[u8]>>,
+}
+
+/// Why a client is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LoginError {
+    /// No such user, or another password: nobody is told which.
+    Credentials,
+    /// Its certificate names no user.
+    Certificate,
+    /// It did not say who it is.
+    Anonymous,
+    /// Too many logins wait.
+    Busy,
+}
+
+impl LoginError {
+    pub(crate) fn reason(self) -> ReasonCode {
+        match self {
+            Self::Credentials => ReasonCode::BAD_USER_NAME_OR_PASSWORD,
+            Self::Anonymous | Self::Certificate => ReasonCode::NOT_AUTHORIZED,
+            Self::Busy => ReasonCode::QUOTA_EXCEEDED,
+        }
+    }
+
+    pub(crate) fn detail(self) -> &'static str {
+        match self {
+            Self::Credentials => "wrong user name or password",
+            Self::Certificate => "the certificate names no user",
+            Self::Anonymous => "clients without a user name are not let in",
+            Self::Busy => "too many logins wait",
+        }
+    }
+}

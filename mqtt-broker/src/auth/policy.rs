@@ -1,0 +1,148 @@
+//! One configuration of authentication and permissions, with all that its files say.
+
+use std::sync::Arc;
+
+use crate::auth::access::{Access, Owner, Proof};
+use crate::auth::acl::Acl;
+use crate::auth::authority::AuthError;
+use crate::auth::certificate::CertificateIdentity;
+use crate::auth::login::{Login, LoginError};
+use crate::auth::password::file::Passwords;
+use crate::auth::password::pool::HashPool;
+use crate::auth::rule::RuleSet;
+use crate::auth::secret::Secret;
+use crate::auth::settings::{AuthSettings, DeniedPublish};
+
+/// One configuration with all that its files say.
+pub(crate) struct Policy {
+    allow_anonymous: bool,
+    passwords: Option<Passwords>,
+    certificate: Option<CertificateIdentity>,
+    acl: Option<Acl>,
+    pub(crate) denied_publish: DeniedPublish,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            allow_anonymous: true,
+            passwords: None,
+            certificate: None,
+            acl: None,
+            denied_publish: DeniedPublish::default(),
+        }
+    }
+}
+
+impl Policy {
+    /// Reads what the settings name. Blocks.
+    pub(crate) fn load(settings: &AuthSettings) -> Result<Self, AuthError> {
+        let passwords = settings.password_file.as_deref().map(Passwords::read);
+        let passwords = passwords.transpose()?;
+        let acl = settings.acl_file.as_deref().map(Acl::read).transpose()?;
+        let certificate = settings.certificate_identity;
+        Ok(Self {
+            allow_anonymous: settings.admits_anybody(),
+            passwords,
+            certificate,
+            acl,
+            denied_publish: settings.denied_publish,
+        })
+    }
+
+    /// Nothing is asked and everything is allowed.
+    pub(crate) fn is_open(&self) -> bool {
+        let asks = self.passwords.is_some() || self.certificate.is_some();
+        !asks && self.acl.is_none() && self.allow_anonymous
+    }
+
+    /// Whether a client is let in that shows nothing.
+    pub(crate) fn admits_anybody(&self) -> bool {
+        self.allow_anonymous
+    }
+
+    /// Lets a client in, or says why not.
+    pub(crate) async fn admit(&self, login: Login, pool: &HashPool) -> Result<Access, LoginError> {
+        let Login {
+            client_id,
+            realm,
+            user,
+            password,
+            certificate,
+        } = login;
+        let (owner, proof) = match (self.certificate, certificate) {
+            (Some(identity), Some(certificate)) => {
+                let user = identity.user(&certificate).ok_or(LoginError::Certificate)?;
+                (Owner::User(user.into()), Proof::Certificate)
+            }
+            _ => self.check(user, password, pool).await?,
+        };
+        Ok(self.access(Access {
+            realm,
+            proof,
+            ..Access::new(owner, client_id)
+        }))
+    }
+
+    /// Who says so of themselves.
+    async fn check(
+        &self,
+        user: Option<Arc<str>>,
+        password: Option<Secret>,
+        pool: &HashPool,
+    ) -> Result<(Owner, Proof), LoginError> {
+        match (user, &self.passwords) {
+            (Some(user), Some(passwords)) => {
+                let password = password.unwrap_or_else(|| Secret::new([]));
+                let entry = passwords.get(&user);
+                let hash = entry.map_or(passwords.nobody(), |entry| &entry.hash);
+                let same = pool.verify(Arc::clone(hash), password).await;
+                match (entry, same.map_err(|_| LoginError::Busy)?) {
+                    (Some(entry), true) => {
+                        let proof = Proof::Password(Arc::clone(&entry.text));
+                        Ok((Owner::User(user), proof))
+                    }
+                    _ => Err(LoginError::Credentials),
+                }
+            }
+            // A name that nothing was asked for proves nothing.
+            _ if self.allow_anonymous => Ok((Owner::Anonymous, Proof::None)),
+            (Some(_), None) => Err(LoginError::Credentials),
+            (None, _) => Err(LoginError::Anonymous),
+        }
+    }
+
+    /// The same with the rules of this configuration.
+    pub(crate) fn access(&self, access: Access) -> Access {
+        let own = self.acl.as_ref().map(|acl| acl.of(&access.owner));
+        let rules = match (own, &access.claims) {
+            (None, None) => None,
+            (Some(rules), None) => Some(Arc::clone(rules)),
+            (None, Some(claims)) => Some(Arc::clone(claims)),
+            (Some(rules), Some(claims)) => {
+                let mut both = RuleSet::clone(rules);
+                both.extend(claims);
+                Some(Arc::new(both))
+            }
+        };
+        Access { rules, ..access }
+    }
+
+    /// Whether what clients do is looked at.
+    pub(crate) fn restricts(&self) -> bool {
+        self.acl.is_some()
+    }
+
+    /// Whether a client that was let in before would still be.
+    pub(crate) fn still_admits(&self, access: &Access) -> bool {
+        match (&access.owner, &access.proof) {
+            (Owner::User(user), Proof::Password(text)) => {
+                let entry = self.passwords.as_ref().and_then(|all| all.get(user));
+                entry.is_some_and(|entry| entry.text == *text)
+            }
+            (Owner::User(_), Proof::Certificate) => self.certificate.is_some(),
+            (Owner::User(_), Proof::None) => true,
+            (Owner::Anybody | Owner::Anonymous, _) => self.allow_anonymous,
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! `[auth]` and `[listener.auth]`: whose settings hold where, and whether their files can be used.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::auth::{AuthError, AuthPlan, AuthSettings, Authority};
+use crate::settings::problem::Step;
+use crate::settings::{ListenerSettings, Loaded, Problem};
+
+impl Loaded {
+    /// Reads the files of `[auth]`, and of listeners that have such a section of their own; returns the
+    /// settings with the paths as they are meant.
+    ///
+    /// # Errors
+    /// A file cannot be read, or a line of it says nothing.
+    pub fn authority(&self) -> Result<(AuthPlan, Authority), Problem> {
+        let mut plan = AuthPlan::new(self.resolved(&self.settings.auth));
+        let mut places = BTreeMap::new();
+        for (number, listener) in self.settings.listener.iter().enumerate() {
+            if let (Some(name), Some(auth)) = (self.realm(number), &listener.auth) {
+                self.check_own(number, auth)?;
+                plan.realms.insert(Arc::clone(&name), self.resolved(auth));
+                places.insert(name, number);
+            }
+        }
+        let authority = Authority::load_plan(&plan).map_err(|(realm, error)| {
+            let number = realm.and_then(|realm| places.get(&realm).copied());
+            self.error(&path(number, key_of(&error)), &error.to_string())
+        })?;
+        Ok((plan, authority))
+    }
+
+    /// The name of the realm of a listener: its address, and its number where several have the same.
+    pub(crate) fn realm(&self, number: usize) -> Option<Arc<str>> {
+        let listeners = &self.settings.listener;
+        let address = listeners.get(number)?.address.as_ref()?;
+        let before = listeners.iter().take(number);
+        let is_again = before
+            .filter_map(|other| other.address.as_ref())
+            .any(|other| other == address);
+        Some(if is_again {
+            format!("{address} ({number})").into()
+        } else {
+            address.to_string().into()
+        })
+    }
+
+    /// What says how clients are let in at a listener.
+    pub(crate) fn auth_of<'a>(&'a self, listener: &'a ListenerSettings) -> &'a AuthSettings {
+        listener.auth.as_ref().unwrap_or(&self.settings.auth)
+    }
+
+    /// Files that the sections name.
+    pub(crate) fn auth_files(&self) -> Vec<PathBuf> {
+        let own = self.settings.listener.iter();
+        let own = own.filter_map(|listener| listener.auth.as_ref());
+        let mut files = Vec::new();
+        for auth in own.chain([&self.settings.auth]) {
+            let mut auth = self.resolved(auth);
+            files.extend(auth.files().filter_map(|(_, file)| file.take()));
+        }
+        files
+    }
+
+    fn resolved(&self, auth: &AuthSettings) -> AuthSettings {
+        let mut auth = auth.clone();
+        for (_, file) in auth.files() {
+            *file = file.as_deref().map(|file| self.resolve(file));
+        }
+        auth
+    }
+
+    /// How many checks run at once is one number for the whole process.
+    fn check_own(&self, number: usize, auth: &AuthSettings) -> Result<(), Problem> {
+        let usual = AuthSettings::default();
+        let key = if auth.password_checks != usual.password_checks {
+            "password_checks"
+        } else if auth.waiting_logins != usual.waiting_logins {
+            "waiting_logins"
+        } else {
+            return Ok(());
+        };
+        let message = "holds for all listeners together: say it in [auth]";
+        Err(self.error(&path(Some(number), &[key]), message))
+    }
+}
+
+/// Where a key of `[auth]` stands, or of the section of a listener.
+fn path<'a>(listener: Option<usize>, keys: &[&'a str]) -> Vec<Step<'a>> {
+    let mut path = match listener {
+        Some(number) => vec![Step::Key("listener"), Step::Place(number)],
+        None => Vec::new(),
+    };
+    path.push(Step::Key("auth"));
+    path.extend(keys.iter().map(|key| Step::Key(key)));
+    path
+}
+
+/// The key that names what cannot be used.
+fn key_of(error: &AuthError) -> &'static [&'static str] {
+    match error {
+        AuthError::Passwords(_) => &["password_file"],
+        AuthError::Acl(_) => &["acl_file"],
+    }
+}

@@ -1,0 +1,138 @@
+//! Listeners that let clients in in ways of their own.
+
+use std::fs;
+use std::sync::Arc;
+
+use mqtt_broker::auth::{AuthPlan, AuthSettings, Authority};
+use mqtt_broker::{Broker, Config, ListenerOptions};
+use mqtt_codec::{Connect, PacketType, QoS, ReasonCode};
+
+use crate::guarded::{Files, user, with_user};
+use crate::harness::{Peer, V5, broker_with, filter, hello, lasting, message};
+
+fn at(realm: &str) -> Arc<ListenerOptions> {
+    let mut options = ListenerOptions::default();
+    options.realm = Some(realm.into());
+    Arc::new(options)
+}
+
+/// Everybody may come through the listeners but those named `staff`, who have permissions as well.
+fn plan(files: &Files) -> AuthPlan {
+    let mut plan = AuthPlan::new(AuthSettings::default());
+    plan.realms.insert("staff".into(), files.settings.clone());
+    plan
+}
+
+fn broker(plan: &AuthPlan) -> Broker {
+    let mut config = Config::default();
+    config.auth = Authority::load_plan(plan).unwrap();
+    broker_with(config)
+}
+
+async fn accepted(broker: &Broker, realm: &str, connect: &Connect<'_>) -> Peer {
+    let (peer, answer) = Peer::connect_through(broker, &at(realm), connect).await;
+    assert_eq!(answer.connack().reason_code, ReasonCode::SUCCESS);
+    peer
+}
+
+async fn refused(broker: &Broker, realm: &str, connect: &Connect<'_>, reason: ReasonCode) {
+    let (mut peer, answer) = Peer::connect_through(broker, &at(realm), connect).await;
+    assert_eq!(answer.connack().reason_code, reason);
+    peer.expect_closed().await;
+}
+
+/// Each listener asks for what it asks for, and its permissions are those of its clients alone.
+#[tokio::test(start_paused = true)]
+async fn each_listener_has_its_own_users_and_permissions() {
+    let files = Files::new("user anna\ntopic readwrite own/#\n");
+    let broker = broker(&plan(&files));
+    let wrong = ReasonCode::BAD_USER_NAME_OR_PASSWORD;
+    refused(&broker, "staff", &user(V5, "nobody", "a"), wrong).await;
+    refused(
+        &broker,
+        "staff",
+        &hello(V5, "a"),
+        ReasonCode::NOT_AUTHORIZED,
+    )
+    .await;
+    let mut anna = accepted(&broker, "staff", &user(V5, "anna", "a")).await;
+    let mut guest = accepted(&broker, "hall", &user(V5, "nobody", "b")).await;
+
+    let wanted = vec![
+        filter("other", QoS::AtMostOnce),
+        filter("own/a", QoS::AtMostOnce),
+    ];
+    let codes = anna.subscribe_with(wanted, None).await;
+    assert_eq!(codes, [ReasonCode::NOT_AUTHORIZED, ReasonCode(0)]);
+    guest.subscribe("#", QoS::AtMostOnce).await;
+    guest
+        .publish(&message("other", "x", QoS::AtLeastOnce))
+        .await;
+    guest.expect_message("other", "x", QoS::AtMostOnce).await;
+    guest
+        .publish(&message("own/a", "y", QoS::AtLeastOnce))
+        .await;
+    anna.expect_message("own/a", "y", QoS::AtMostOnce).await;
+    guest.expect_message("own/a", "y", QoS::AtMostOnce).await;
+    let id = anna
+        .send_publish(&message("other", "z", QoS::AtLeastOnce))
+        .await;
+    let not = ReasonCode::NOT_AUTHORIZED;
+    anna.expect_ack(PacketType::PubAck, id.unwrap(), not).await;
+    guest.expect_nothing().await;
+}
+
+/// Whoever comes in without being asked does not get the session of a user by its identifier.
+#[tokio::test(start_paused = true)]
+async fn an_open_listener_is_no_way_to_the_sessions_of_others() {
+    let files = Files::without_permissions();
+    let broker = broker(&plan(&files));
+    let anna = with_user(lasting(V5, "device"), "anna");
+    let owner = accepted(&broker, "staff", &anna).await;
+    let not_valid = ReasonCode::CLIENT_IDENTIFIER_NOT_VALID;
+    refused(&broker, "hall", &lasting(V5, "device"), not_valid).await;
+    refused(&broker, "hall", &anna, not_valid).await;
+    owner.abort().await;
+    refused(&broker, "hall", &anna, not_valid).await;
+    let stranger = accepted(&broker, "hall", &lasting(V5, "other")).await;
+    let ben = with_user(lasting(V5, "other"), "ben");
+    refused(&broker, "staff", &ben, not_valid).await;
+    drop(stranger);
+}
+
+/// A reload holds for the clients of each listener; those of others stay.
+#[tokio::test(start_paused = true)]
+async fn a_reload_looks_at_each_client_as_its_listener_does() {
+    let files = Files::new("user anna\ntopic readwrite own/#\n");
+    let mut plan = plan(&files);
+    let broker = broker(&plan);
+    let mut anna = accepted(&broker, "staff", &user(V5, "anna", "a")).await;
+    let mut ben = accepted(&broker, "staff", &user(V5, "ben", "b")).await;
+    let mut guest = accepted(&broker, "hall", &hello(V5, "c")).await;
+    let passwords = files.settings.password_file.as_ref().unwrap();
+    let text = fs::read_to_string(passwords).unwrap();
+    let without_anna = text.split_once('\n').unwrap().1;
+    fs::write(passwords, without_anna).unwrap();
+    broker.reload_auth_plan(&plan).unwrap();
+    anna.expect_disconnect(ReasonCode::NOT_AUTHORIZED).await;
+    ben.expect_nothing().await;
+    guest.expect_nothing().await;
+
+    // The hall asks as well from now on.
+    let mut closed = AuthSettings::default();
+    closed.allow_anonymous = Some(false);
+    plan.realms.insert("hall".into(), closed);
+    broker.reload_auth_plan(&plan).unwrap();
+    guest.expect_disconnect(ReasonCode::NOT_AUTHORIZED).await;
+    ben.expect_nothing().await;
+}
+
+/// Who came when nobody was asked anywhere has to come again once somebody is.
+#[tokio::test(start_paused = true)]
+async fn nobody_stays_unasked() {
+    let files = Files::without_permissions();
+    let broker = broker(&AuthPlan::default());
+    let mut early = accepted(&broker, "staff", &hello(V5, "a")).await;
+    broker.reload_auth_plan(&plan(&files)).unwrap();
+    early.expect_disconnect(ReasonCode::NOT_AUTHORIZED).await;
+}
