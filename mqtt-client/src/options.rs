@@ -273,6 +273,14 @@ impl Options {
         ))
     }
 
+    /// Another host and port than those that the options began with.
+    #[must_use]
+    pub fn server(mut self, host: impl Into<String>, port: u16) -> Self {
+        self.host = host.into();
+        self.port = port;
+        self
+    }
+
     /// Connects to a Unix domain socket instead of host and port.
     #[cfg(unix)]
     #[must_use]

@@ -1,9 +1,15 @@
-//! The options of `pub` and `sub`: mosquitto's letters and names, declared for clap.
+//! The commands and their options: mosquitto's letters and names, declared for clap.
+
+mod exchange;
+mod server;
 
 use std::ffi::OsString;
 
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 use mqtt_client::{ProtocolVersion, QoS, RetainHandling, TopicFilter, TopicName};
+
+pub(crate) use self::exchange::{OutputArgs, PayloadArgs, PubArgs, RequestArgs, SubArgs};
+pub(crate) use self::server::{CommonArgs, TlsArgs, TlsVersion};
 
 use super::UsageError;
 use super::argv;
@@ -38,184 +44,10 @@ pub(crate) enum Command {
     Pub(Box<PubArgs>),
     /// Subscribe to topics and print what arrives, with the options of mosquitto_sub.
     Sub(Box<SubArgs>),
+    /// Publish a request and print the answer, with the options of mosquitto_rr.
+    Rr(Box<RequestArgs>),
     /// Put a load on a broker, and account for every message.
     Bench(Box<BenchArgs>),
-}
-
-/// Options of both commands: where and how to connect.
-#[derive(Debug, Args)]
-pub(crate) struct CommonArgs {
-    /// Host to connect to [default: localhost, or MQTT_HOST]
-    #[arg(short = 'h', long, value_name = "HOST")]
-    pub(crate) host: Option<String>,
-    /// Port to connect to [default: 1883, or MQTT_PORT]
-    #[arg(short, long, value_name = "PORT")]
-    pub(crate) port: Option<u16>,
-    /// User, password, host, port and topic at once: mqtt://[user[:password]@]host[:port]/topic
-    #[arg(short = 'L', long, value_name = "URL")]
-    pub(crate) url: Option<String>,
-    /// Local address to connect from
-    #[arg(short = 'A', value_name = "ADDRESS")]
-    pub(crate) bind_address: Option<String>,
-    /// Client identifier
-    #[arg(short, long, value_name = "ID", conflicts_with = "id_prefix")]
-    pub(crate) id: Option<String>,
-    /// Client identifier: this prefix and the process id
-    #[arg(short = 'I', long, value_name = "PREFIX")]
-    pub(crate) id_prefix: Option<String>,
-    /// Keep the session: no clean start, and no end of it in MQTT 5
-    #[arg(short = 'c', long = "disable-clean-session")]
-    pub(crate) keep_session: bool,
-    /// Session expiry interval in seconds, -1 or ∞ for none (MQTT 5)
-    #[arg(short = 'x', value_name = "SECONDS", value_parser = session_expiry)]
-    pub(crate) session_expiry: Option<u32>,
-    /// Seconds between PINGREQ packets [default: 60]
-    #[arg(short, long, value_name = "SECONDS", default_value_t = 60, hide_default_value = true, value_parser = clap::value_parser!(u16).range(5..))]
-    pub(crate) keepalive: u16,
-    /// Username [default: MQTT_USERNAME]
-    #[arg(short, long, value_name = "NAME")]
-    pub(crate) username: Option<String>,
-    /// Password [default: MQTT_PASSWORD]
-    #[arg(short = 'P', long = "pw", value_name = "PASSWORD")]
-    pub(crate) password: Option<OsString>,
-    /// Quality of service: 0, 1 or 2 [default: 0]
-    #[arg(short, long, value_name = "QOS", default_value = "0", hide_default_value = true, value_parser = quality)]
-    pub(crate) qos: QoS,
-    /// Protocol version: 31, 311 or 5 [default: 311; 5 with -D or -x]
-    #[arg(short = 'V', long = "protocol-version", value_name = "VERSION", value_parser = version)]
-    pub(crate) version: Option<ProtocolVersion>,
-    /// Property: packet, name and value, or packet, user-property, name and value (MQTT 5)
-    #[arg(short = 'D', long = "property", value_name = "PACKET NAME VALUE", action = ArgAction::Append)]
-    pub(crate) properties: Vec<String>,
-    /// Most QoS 1 and 2 messages in flight [default: what the server allows; 20 in MQTT 3]
-    #[arg(short = 'M', value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) max_inflight: Option<u16>,
-    /// File of options, one a line [default: $XDG_CONFIG_HOME/mosquitto_pub or mosquitto_sub]
-    #[arg(short, value_name = "FILE")]
-    options_file: Option<OsString>,
-    /// Topic of the Will
-    #[arg(long, value_name = "TOPIC", value_parser = topic_name)]
-    pub(crate) will_topic: Option<String>,
-    /// Payload of the Will
-    #[arg(long, value_name = "TEXT", requires = "will_topic")]
-    pub(crate) will_payload: Option<OsString>,
-    /// Quality of service of the Will
-    #[arg(long, value_name = "QOS", default_value = "0", hide_default_value = true, value_parser = quality)]
-    pub(crate) will_qos: QoS,
-    /// Retain the Will
-    #[arg(long, requires = "will_topic")]
-    pub(crate) will_retain: bool,
-    /// Disable Nagle's algorithm
-    #[arg(long)]
-    pub(crate) nodelay: bool,
-    /// Print debug messages to standard error
-    #[arg(short, long)]
-    pub(crate) debug: bool,
-    /// Print no errors
-    #[arg(long)]
-    pub(crate) quiet: bool,
-    /// Do not use TLS, which this client does not have anyway
-    #[arg(long, hide = true)]
-    no_tls: bool,
-    /// Print this help
-    #[arg(long, action = ArgAction::Help)]
-    help: Option<bool>,
-    /// Print the version
-    #[arg(long = "version", action = ArgAction::Version)]
-    show_version: Option<bool>,
-}
-
-/// Options of `pub`.
-#[derive(Debug, Args)]
-#[command(disable_help_flag = true, disable_version_flag = true)]
-pub(crate) struct PubArgs {
-    /// Topic to publish to
-    #[arg(short, long, value_name = "TOPIC", value_parser = topic_name)]
-    pub(crate) topic: Option<String>,
-    /// Message to send
-    #[arg(short, long, value_name = "TEXT", group = "payload")]
-    pub(crate) message: Option<OsString>,
-    /// Send the contents of a file
-    #[arg(short, long, value_name = "FILE", group = "payload")]
-    pub(crate) file: Option<OsString>,
-    /// Send all of standard input as one message
-    #[arg(short, long, group = "payload")]
-    pub(crate) stdin_file: bool,
-    /// Send each line of standard input as a message
-    #[arg(short = 'l', long, group = "payload")]
-    pub(crate) stdin_line: bool,
-    /// Send an empty message
-    #[arg(short, long, group = "payload")]
-    pub(crate) null_message: bool,
-    /// Have the message retained
-    #[arg(short, long)]
-    pub(crate) retain: bool,
-    /// Publish the message this many times (-m, -f, -s, -n)
-    #[arg(long, value_name = "COUNT", default_value_t = 1, hide_default_value = true, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) repeat: u64,
-    /// Seconds between the repetitions, with fractions
-    #[arg(long, value_name = "SECONDS", default_value = "0", hide_default_value = true, value_parser = seconds)]
-    pub(crate) repeat_delay: std::time::Duration,
-    /// Where and how to connect.
-    #[command(flatten)]
-    pub(crate) common: CommonArgs,
-}
-
-/// Options of `sub`.
-#[derive(Debug, Args)]
-#[command(disable_help_flag = true, disable_version_flag = true)]
-pub(crate) struct SubArgs {
-    /// Topic filter to subscribe to; may be repeated
-    #[arg(short, long = "topic", value_name = "FILTER", action = ArgAction::Append, value_parser = subscription)]
-    pub(crate) topics: Vec<String>,
-    /// Leave out topics that match this filter; may be repeated
-    #[arg(short = 'T', long, value_name = "FILTER", action = ArgAction::Append, value_parser = filter_out)]
-    pub(crate) filter_out: Vec<String>,
-    /// Topic filter to unsubscribe from; may be repeated
-    #[arg(short = 'U', long, value_name = "FILTER", action = ArgAction::Append, value_parser = subscription)]
-    pub(crate) unsubscribe: Vec<String>,
-    /// Exit after this many messages
-    #[arg(short = 'C', value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) count: Option<u64>,
-    /// Exit with status 27 after this many seconds
-    #[arg(short = 'W', value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) timeout: Option<u32>,
-    /// Exit when the subscriptions are acknowledged
-    #[arg(short = 'E')]
-    pub(crate) exit_after_subscribing: bool,
-    /// Do not print retained messages
-    #[arg(short = 'R')]
-    pub(crate) hide_retained: bool,
-    /// Print retained messages only, and exit at the first that is not
-    #[arg(long)]
-    pub(crate) retained_only: bool,
-    /// Clear the retained messages that arrive
-    #[arg(long)]
-    pub(crate) remove_retained: bool,
-    /// Keep the RETAIN flag as published (MQTT 5)
-    #[arg(long)]
-    pub(crate) retain_as_published: bool,
-    /// When to receive retained messages: always, new or never (MQTT 5)
-    #[arg(long, value_name = "WHEN", value_parser = retain_handling)]
-    pub(crate) retain_handling: Option<RetainHandling>,
-    /// Print the topic before the payload
-    #[arg(short, long)]
-    pub(crate) verbose: bool,
-    /// Print no end of line after a message
-    #[arg(short = 'N')]
-    pub(crate) no_newline: bool,
-    /// Output format: % fields, @ times and \ escapes
-    #[arg(short = 'F', value_name = "FORMAT")]
-    pub(crate) format: Option<OsString>,
-    /// Indent the JSON of %j and %J
-    #[arg(long)]
-    pub(crate) pretty: bool,
-    /// Print this percentage of the messages only
-    #[arg(long, value_name = "PERCENT", value_parser = percentage)]
-    pub(crate) random_filter: Option<f64>,
-    /// Where and how to connect.
-    #[command(flatten)]
-    pub(crate) common: CommonArgs,
 }
 
 /// What the arguments ask for.
@@ -283,6 +115,7 @@ fn definition() -> clap::Command {
         .version(env!("CARGO_PKG_VERSION"))
         .mut_subcommand("pub", lax)
         .mut_subcommand("sub", lax)
+        .mut_subcommand("rr", lax)
         .mut_subcommand("bench", |command| {
             command.version(env!("CARGO_PKG_VERSION"))
         })

@@ -13,30 +13,29 @@ use super::UsageError;
 /// Joins the parts of a `-D`; an argument of the system cannot contain it.
 pub(crate) const SEPARATOR: char = '\0';
 
-/// mosquitto's options that this client does not have, and what they would need.
+/// mosquitto's options that cannot be had here, and why.
 const UNAVAILABLE: &[(&str, &str)] = &[
-    ("--cafile", "TLS"),
-    ("--capath", "TLS"),
-    ("--cert", "TLS"),
-    ("--key", "TLS"),
-    ("--keyform", "TLS"),
-    ("--ciphers", "TLS"),
-    ("--tls-version", "TLS"),
-    ("--tls-alpn", "TLS"),
-    ("--tls-use-os-certs", "TLS"),
-    ("--tls-keylog", "TLS"),
-    ("--tls-engine", "TLS"),
-    ("--tls-engine-kpass-sha1", "TLS"),
-    ("--insecure", "TLS"),
-    ("--psk", "TLS"),
-    ("--psk-identity", "TLS"),
-    ("--ws", "WebSocket"),
-    ("--unix", "Unix socket"),
-    ("--proxy", "proxy"),
-    ("-S", "SRV look-up"),
-    ("-w", "watch mode"),
-    ("--watch", "watch mode"),
-    ("--message-rate", "message rate"),
+    (
+        "--psk",
+        "rustls, which this program uses for TLS, has no pre-shared keys; use certificates",
+    ),
+    (
+        "--psk-identity",
+        "rustls, which this program uses for TLS, has no pre-shared keys; use certificates",
+    ),
+    (
+        "--ciphers",
+        "rustls, which this program uses for TLS, has safe cipher suites only and no OpenSSL list of them",
+    ),
+    (
+        "--tls-engine",
+        "engines are a part of OpenSSL, and this program uses rustls",
+    ),
+    (
+        "--tls-engine-kpass-sha1",
+        "engines are a part of OpenSSL, and this program uses rustls",
+    ),
+    ("--quic", "this program does not speak MQTT over QUIC"),
 ];
 
 /// Environment variables and the options they stand for.
@@ -66,11 +65,10 @@ pub(crate) fn assemble(
             all.extend(file_arguments(&text));
         }
         None => {
-            let path = default_file(tool, env::var_os("XDG_CONFIG_HOME"), env::var_os("HOME"));
-            // The default file is optional.
-            if let Some(text) = path.and_then(|path| fs::read_to_string(path).ok()) {
-                all.extend(file_arguments(&text));
-            }
+            let paths = default_files(tool, env::var_os("XDG_CONFIG_HOME"), env::var_os("HOME"));
+            // The default file is optional; the first there is counts.
+            let text = paths.iter().find_map(|path| fs::read_to_string(path).ok());
+            all.extend(text.iter().flat_map(|text| file_arguments(text)));
         }
     }
     for (variable, option) in ENVIRONMENT {
@@ -100,13 +98,19 @@ fn options_file(command: &Command, arguments: &[OsString]) -> Result<Option<Path
     Ok(file)
 }
 
-/// `$XDG_CONFIG_HOME/mosquitto_pub`, or the same in `$HOME/.config`.
-fn default_file(tool: &str, config: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
-    let folder = match config {
-        Some(folder) => PathBuf::from(folder),
-        None => PathBuf::from(home?).join(".config"),
+/// `mqtt-client/pub` and then `mosquitto_pub` below `$XDG_CONFIG_HOME`, or else below `$HOME/.config`.
+/// mosquitto has files for its three programs only.
+fn default_files(tool: &str, config: Option<OsString>, home: Option<OsString>) -> Vec<PathBuf> {
+    let folder = match (config, home) {
+        (Some(folder), _) => PathBuf::from(folder),
+        (None, Some(home)) => PathBuf::from(home).join(".config"),
+        (None, None) => return Vec::new(),
     };
-    Some(folder.join(format!("mosquitto_{tool}")))
+    let mut files = vec![folder.join("mqtt-client").join(tool)];
+    if matches!(tool, "pub" | "sub" | "rr") {
+        files.push(folder.join(format!("mosquitto_{tool}")));
+    }
+    files
 }
 
 /// One option a line: the name, a space, and the rest of the line as its value. `#` comments.
@@ -193,9 +197,9 @@ fn fold_properties(
         let name = argument
             .to_str()
             .map(|text| text.split('=').next().unwrap_or(text));
-        if let Some((option, need)) = UNAVAILABLE.iter().find(|(option, _)| Some(*option) == name) {
+        if let Some((option, why)) = UNAVAILABLE.iter().find(|(option, _)| Some(*option) == name) {
             return Err(UsageError(format!(
-                "Error: {option} is not available: this client has no {need} support."
+                "Error: {option} is not available: {why}."
             )));
         }
         let valued = takes_next(command, &argument);
@@ -249,13 +253,13 @@ mod tests {
 
     #[test]
     fn values_are_not_mistaken_for_options() {
-        assert_eq!(fold(&["-rm", "--cafile"]).unwrap(), ["-rm", "--cafile"]);
+        assert_eq!(fold(&["-rm", "--psk"]).unwrap(), ["-rm", "--psk"]);
         assert_eq!(fold(&["-m=-D", "-r"]).unwrap(), ["-m=-D", "-r"]);
     }
 
     #[test]
     fn unavailable_options_are_named() {
-        for option in ["--cafile", "--psk", "-S", "--proxy=socks5h://x"] {
+        for option in ["--psk", "--ciphers", "--tls-engine=x", "--quic"] {
             let error = fold(&["-r", option, "x"]).unwrap_err();
             assert!(
                 error.0.contains(option.split('=').next().unwrap()),
@@ -287,10 +291,14 @@ mod tests {
 
     #[test]
     fn the_default_file_follows_the_base_directories() {
-        let file = default_file("pub", Some("/x".into()), Some("/h".into()));
-        assert_eq!(file, Some(PathBuf::from("/x/mosquitto_pub")));
-        let file = default_file("sub", None, Some("/h".into()));
-        assert_eq!(file, Some(PathBuf::from("/h/.config/mosquitto_sub")));
-        assert_eq!(default_file("sub", None, None), None);
+        let files = default_files("pub", Some("/x".into()), Some("/h".into()));
+        let expected = ["/x/mqtt-client/pub", "/x/mosquitto_pub"];
+        assert_eq!(files, expected.map(PathBuf::from));
+        let files = default_files("sub", None, Some("/h".into()));
+        let expected = ["/h/.config/mqtt-client/sub", "/h/.config/mosquitto_sub"];
+        assert_eq!(files, expected.map(PathBuf::from));
+        let files = default_files("doctor", None, Some("/h".into()));
+        assert_eq!(files, [PathBuf::from("/h/.config/mqtt-client/doctor")]);
+        assert!(default_files("sub", None, None).is_empty());
     }
 }

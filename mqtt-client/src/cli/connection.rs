@@ -3,81 +3,22 @@
 use std::ffi::OsString;
 use std::hash::{BuildHasher, RandomState};
 
-use mqtt_client::{Client, Incoming, Message, Options, ProtocolVersion, QoS, TopicName};
+use mqtt_client::{
+    Client, Error, Incoming, Message, Options, ProtocolVersion, Proxy, QoS, Tls, TopicName,
+    WebSocket,
+};
 
 use super::args::CommonArgs;
 use super::property::Properties;
-use super::{Failure, UsageError};
-
-/// A parsed `-L`: `mqtt://[user[:password]@]host[:port]/topic`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Url {
-    host: String,
-    port: Option<u16>,
-    username: Option<String>,
-    password: Option<String>,
-    /// What follows the host; never empty.
-    pub(crate) topic: String,
-}
-
-impl Url {
-    /// Parses the text.
-    pub(crate) fn parse(text: &str) -> Result<Self, UsageError> {
-        let error = |what: &str| Err(UsageError(format!("Error: {what}")));
-        let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
-        match scheme.to_ascii_lowercase().as_str() {
-            "mqtt" => {}
-            "mqtts" | "wss" => {
-                return error("-L is not available with TLS: this client has no TLS support.");
-            }
-            "ws" => {
-                return error("-L is not available with ws: this client has no WebSocket support.");
-            }
-            _ => return error("Unsupported URL scheme."),
-        }
-        let Some((authority, topic)) = rest.split_once('/').filter(|(_, topic)| !topic.is_empty())
-        else {
-            return error("Invalid URL for -L argument specified - topic missing.");
-        };
-        let (user, host) = match authority.rsplit_once('@') {
-            Some((user, host)) => (Some(user), host),
-            None => (None, authority),
-        };
-        let (username, password) = match user.map(|user| user.split_once(':').unwrap_or((user, "")))
-        {
-            None => (None, None),
-            Some((name, "")) => (Some(name.to_owned()), None),
-            Some((name, password)) => (Some(name.to_owned()), Some(password.to_owned())),
-        };
-        // An IPv6 address stands in brackets.
-        let (host, port) = match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
-            Some((host, "")) => (host, None),
-            Some((host, port)) => (host, port.strip_prefix(':')),
-            None => host
-                .split_once(':')
-                .map_or((host, None), |(host, port)| (host, Some(port))),
-        };
-        let port = match port.map(str::parse) {
-            None => None,
-            Some(Ok(port)) => Some(port),
-            Some(Err(_)) => return error("Invalid URL for -L argument specified - invalid port."),
-        };
-        Ok(Self {
-            host: host.to_owned(),
-            port,
-            username,
-            password,
-            topic: topic.to_owned(),
-        })
-    }
-}
+use super::url::{Place, Url};
+use super::{Failure, UsageError, service, tls};
 
 /// The bytes of an argument, as the system passed them.
 pub(crate) fn bytes(text: OsString) -> Vec<u8> {
     text.into_encoded_bytes()
 }
 
-/// What `pub` and `sub` have in common after their arguments are read.
+/// What the commands have in common after their arguments are read.
 pub(crate) struct Setup {
     /// How to connect.
     pub(crate) options: Options,
@@ -87,40 +28,29 @@ pub(crate) struct Setup {
     pub(crate) version: ProtocolVersion,
     /// The topic of `-L`.
     pub(crate) url_topic: Option<String>,
+    /// The name whose SRV records say where to connect.
+    pub(crate) service: Option<String>,
 }
 
 impl Setup {
-    /// Checks the common options against each other and turns them into connect options.
-    pub(crate) fn new(common: &CommonArgs) -> Result<Self, UsageError> {
-        let url = common
-            .url
-            .as_deref()
-            .map(Url::parse)
-            .transpose()?
-            .unwrap_or_default();
+    /// Checks the common options against each other and turns them into connect options; `default` is
+    /// the version if none is asked for.
+    pub(crate) fn new(common: &CommonArgs, default: ProtocolVersion) -> Result<Self, UsageError> {
         let properties = Properties::parse(common.properties.iter().map(String::as_str))?;
         let needs_properties = !common.properties.is_empty() || common.session_expiry.is_some();
         let version = match common.version {
             _ if needs_properties => ProtocolVersion::V5,
             Some(version) => version,
-            None => ProtocolVersion::V3_1_1,
+            None => default,
         };
-        let host = common
-            .host
-            .clone()
-            .filter(|_| common.url.is_none())
-            .or(Some(url.host));
-        let host = host
-            .filter(|host| !host.is_empty())
-            .unwrap_or_else(|| "localhost".to_owned());
-        let port = if common.url.is_some() {
-            url.port
-        } else {
-            common.port
-        }
-        .unwrap_or(1883);
-
-        let mut options = Options::new(host, port)
+        let Server {
+            options,
+            service,
+            username,
+            password,
+            topic: url_topic,
+        } = server(common)?;
+        let mut options = options
             .version(version)
             .clean_start(!common.keep_session)
             .adopt_session(common.keep_session)
@@ -152,9 +82,8 @@ impl Setup {
         if let Some(count) = common.max_inflight {
             options = options.send_maximum(count);
         }
-        let username = url.username.or_else(|| common.username.clone());
-        let password = url
-            .password
+        let username = username.or_else(|| common.username.clone());
+        let password = password
             .map(OsString::from)
             .or_else(|| common.password.clone());
         if password.is_some() && username.is_none() && !version.has_password_without_username() {
@@ -183,22 +112,129 @@ impl Setup {
                 "Error: Will QoS given, but no will topic given.".to_owned(),
             ));
         }
-        let url_topic = common.url.is_some().then_some(url.topic);
         Ok(Self {
             options,
             properties,
             version,
             url_topic,
+            service,
         })
     }
 
-    /// Connects.
+    /// Connects; with SRV records to the first of the servers that can be reached.
     pub(crate) async fn connect(&self) -> Result<(Client, Incoming), Failure> {
-        let connected = Client::connect(self.options.clone()).await;
-        let client = connected.map_err(|error| Failure::Connection(error, self.version))?;
-        let incoming = client.unclaimed();
-        Ok((client, incoming))
+        let mut places = match &self.service {
+            None => vec![self.options.clone()],
+            Some(name) => {
+                let servers = service::look_up(name).await.map_err(Failure::Message)?;
+                let options =
+                    |server: service::Server| self.options.clone().server(server.host, server.port);
+                servers.into_iter().map(options).collect()
+            }
+        }
+        .into_iter();
+        let mut failure = Error::ConnectionLost;
+        for options in places.by_ref() {
+            match Client::connect(options).await {
+                Ok(client) => {
+                    let incoming = client.unclaimed();
+                    return Ok((client, incoming));
+                }
+                Err(error @ (Error::Io(_) | Error::TimedOut)) => failure = error,
+                Err(error) => {
+                    failure = error;
+                    break;
+                }
+            }
+        }
+        Err(Failure::Connection(failure, self.version))
     }
+}
+
+/// Where to connect, and what a URL says besides.
+struct Server {
+    options: Options,
+    service: Option<String>,
+    username: Option<String>,
+    password: Option<String>,
+    topic: Option<String>,
+}
+
+/// What the options of host, port, URL and transport say together.
+fn server(common: &CommonArgs) -> Result<Server, UsageError> {
+    let url = common.url.as_deref().map(Url::parse).transpose()?;
+    let (place, socket) = match url {
+        Some(Url::Network(place)) => (Some(place), None),
+        Some(Url::Unix(path)) => (None, Some(path)),
+        None => (None, common.unix.clone()),
+    };
+    let topic = place.as_ref().map(|place| place.topic.clone());
+    let place = place.unwrap_or_else(|| Place {
+        host: common.host.clone().unwrap_or_default(),
+        port: common.port.unwrap_or(0),
+        ..Place::default()
+    });
+    let args = &common.tls;
+    let trusted = args.cafile.is_some() || args.capath.is_some() || args.tls_use_os_certs;
+    let mistake = |text: &str| Err(UsageError(format!("Error: {text}")));
+    if args.no_tls && place.tls {
+        return mistake("--no-tls does not go with a URL that asks for TLS.");
+    }
+    let with_tls =
+        !args.no_tls && (trusted || place.tls || (place.port == 8883 && socket.is_none()));
+    if !with_tls && !args.no_tls && (args.cert.is_some() || args.insecure) {
+        return mistake(
+            "--cert, --key and --insecure are for TLS: add --cafile, --capath or --tls-use-os-certs.",
+        );
+    }
+    let host = match place.host.is_empty() {
+        true => "localhost".to_owned(),
+        false => place.host,
+    };
+    let port = match (place.port, with_tls) {
+        (0, true) => 8883,
+        (0, false) => 1883,
+        (port, _) => port,
+    };
+    let mut options = Options::new(&host, port);
+    let local = socket.is_some();
+    if let Some(path) = socket {
+        options = options.unix_path(path);
+    }
+    if with_tls {
+        let mut settings: Tls = tls::settings(args)?;
+        if common.srv {
+            // A forged record must not choose the name that is checked.
+            settings = settings.server_name(&host);
+        }
+        options = options.tls(settings);
+    }
+    if place.websocket || common.ws || common.ws_path.is_some() {
+        options = options.websocket(match &common.ws_path {
+            Some(path) => WebSocket::new(path),
+            None => WebSocket::default(),
+        });
+    }
+    if let Some(url) = &common.proxy {
+        if local {
+            return mistake("A proxy cannot reach a Unix socket.");
+        }
+        let proxy = Proxy::from_url(url)
+            .map_err(|error| UsageError(format!("Error: Invalid --proxy: {error}.")))?;
+        options = options.proxy(proxy);
+    }
+    let service = match (common.srv, local) {
+        (false, _) => None,
+        (true, true) => return mistake("A Unix socket has no SRV records."),
+        (true, false) => Some(service::name(&host, with_tls)),
+    };
+    Ok(Server {
+        options,
+        service,
+        username: place.username,
+        password: place.password,
+        topic,
+    })
 }
 
 fn client_id(common: &CommonArgs, version: ProtocolVersion) -> Option<String> {
@@ -221,43 +257,4 @@ pub(crate) fn publishable(topic: &str) -> Result<(), UsageError> {
             "Error: Invalid publish topic '{topic}', does it contain '+' or '#'?"
         ))
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_are_taken_apart() {
-        let url = Url::parse("mqtt://user:pass@host:1884/a/b").unwrap();
-        assert_eq!(
-            (url.host.as_str(), url.port, url.topic.as_str()),
-            ("host", Some(1884), "a/b")
-        );
-        assert_eq!(
-            (url.username.as_deref(), url.password.as_deref()),
-            (Some("user"), Some("pass"))
-        );
-        let url = Url::parse("MQTT://[::1]:1884/#").unwrap();
-        assert_eq!(
-            (url.host.as_str(), url.port, url.topic.as_str()),
-            ("::1", Some(1884), "#")
-        );
-        let url = Url::parse("mqtt://u@h/t").unwrap();
-        assert_eq!(
-            (url.username.as_deref(), url.password, url.port),
-            (Some("u"), None, None)
-        );
-        for text in [
-            "mqtts://h/t",
-            "ws://h/t",
-            "foo://h/t",
-            "h/t",
-            "mqtt://h",
-            "mqtt://h/",
-            "mqtt://h:x/t",
-        ] {
-            assert!(Url::parse(text).is_err(), "{text}");
-        }
-    }
 }

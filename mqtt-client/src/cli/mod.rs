@@ -11,7 +11,13 @@ mod output;
 mod payload;
 mod property;
 mod publish;
+mod request;
+mod service;
+mod signals;
 mod subscribe;
+mod tls;
+mod url;
+mod watch;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -22,7 +28,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use self::args::{Command, CommonArgs, Parsed};
 
-/// Exit status of `sub -W` when the time is over.
+/// Exit status of `sub -W` and `rr -W` when the time is over.
 const TIMED_OUT: u8 = 27;
 
 /// A mistake in the arguments: the text to print before pointing to `--help`.
@@ -40,6 +46,8 @@ pub(crate) enum Failure {
     Connection(Error, ProtocolVersion),
     /// The time of `-W` is over.
     TimedOut,
+    /// A signal ended it with work undone; the exit status of a shell.
+    Interrupted(u8),
 }
 
 impl From<UsageError> for Failure {
@@ -57,6 +65,7 @@ impl Failure {
             }
             Self::Usage(_) | Self::Message(_) | Self::Connection(..) => 1,
             Self::TimedOut => TIMED_OUT,
+            Self::Interrupted(status) => *status,
         }
     }
 
@@ -94,6 +103,7 @@ impl Failure {
                 )
             }
             Self::TimedOut => "Timed out".to_owned(),
+            Self::Interrupted(_) => "Interrupted".to_owned(),
         }
     }
 }
@@ -138,6 +148,11 @@ pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
             log_to_stderr(&args.common);
             let quiet = args.common.quiet;
             finish(in_runtime(subscribe::run(*args)), &tool, quiet)
+        }
+        Command::Rr(args) => {
+            log_to_stderr(&args.common);
+            let quiet = args.common.quiet;
+            finish(in_runtime(request::run(*args)), &tool, quiet)
         }
         // It has a loop of its own.
         Command::Bench(args) => finish(bench::run(*args), &tool, false),

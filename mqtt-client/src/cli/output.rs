@@ -1,9 +1,14 @@
-//! What `sub` prints for a message.
+//! What `sub` and `rr` print for a message.
+
+use std::io::{self, Write};
 
 use mqtt_client::Received;
 
+use super::args::OutputArgs;
 use super::clock::Clock;
+use super::connection::bytes;
 use super::format::Format;
+use super::{Failure, UsageError};
 
 /// How messages are printed.
 #[derive(Debug, Clone)]
@@ -17,6 +22,22 @@ pub(crate) struct Output {
 }
 
 impl Output {
+    /// As the options say.
+    pub(crate) fn new(args: &OutputArgs) -> Result<Self, UsageError> {
+        let format = match args.format.clone() {
+            None => None,
+            Some(text) => Some(
+                Format::parse(&bytes(text), args.pretty)
+                    .map_err(|error| UsageError(format!("Error: {error}")))?,
+            ),
+        };
+        Ok(Self {
+            format,
+            verbose: args.verbose,
+            newline: !args.no_newline,
+        })
+    }
+
     /// Appends a message as it is printed; problems are for standard error.
     pub(crate) fn print(&self, message: &Received, out: &mut Vec<u8>, problems: &mut Vec<String>) {
         let payload = message.payload();
@@ -36,6 +57,23 @@ impl Output {
             out.extend_from_slice(b" (null)\n");
         }
     }
+}
+
+/// Writes to standard output, at once.
+pub(crate) fn write(bytes: &[u8]) -> io::Result<()> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes)?;
+    stdout.flush()
+}
+
+/// What to say of a standard output that takes nothing.
+pub(crate) fn unwritable(error: io::Error) -> Failure {
+    Failure::Message(format!(
+        "Error: Unable to write to standard output: {error}."
+    ))
 }
 
 #[cfg(test)]

@@ -1,52 +1,38 @@
-//! Where `pub` takes its payloads from: the command line, a file, or standard input.
+//! Where payloads come from: the command line, a file, or standard input.
 
 use std::ffi::OsStr;
 use std::io;
 
 use bytes::Bytes;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader, Stdin};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt};
 
-use super::args::PubArgs;
+use super::Failure;
+use super::args::PayloadArgs;
 use super::connection::bytes;
-use super::{Failure, UsageError};
 
 /// Longest payload of a packet.
 const MAX_PAYLOAD: usize = 268_435_455;
 
-/// The payloads to publish.
-pub(crate) enum Payload {
-    /// The same one each time.
-    Fixed(Bytes),
-    /// One for each line of standard input.
-    Lines(Lines<BufReader<Stdin>>),
-}
-
-impl Payload {
-    /// Opens the source that was asked for; files and whole inputs are read here.
-    pub(crate) async fn open(args: &PubArgs) -> Result<Self, Failure> {
-        let fixed = if let Some(text) = &args.message {
-            bytes(text.clone())
-        } else if let Some(file) = &args.file {
-            read_file(file).await.map_err(Failure::Message)?
-        } else if args.stdin_file {
-            read_all(tokio::io::stdin())
-                .await
-                .map_err(Failure::Message)?
-        } else if args.null_message {
-            Vec::new()
-        } else if args.stdin_line {
-            return Ok(Self::Lines(Lines::new(BufReader::new(tokio::io::stdin()))));
-        } else {
-            return Err(
-                UsageError("Error: Both topic and message must be supplied.".to_owned()).into(),
-            );
-        };
-        if fixed.len() > MAX_PAYLOAD {
-            let text = format!("Error: Message length must be less than {MAX_PAYLOAD} bytes.");
-            return Err(Failure::Message(text));
-        }
-        Ok(Self::Fixed(fixed.into()))
+/// Reads the payload that was asked for; `None` if none was.
+pub(crate) async fn read(args: &PayloadArgs) -> Result<Option<Bytes>, Failure> {
+    let payload = if let Some(text) = &args.message {
+        bytes(text.clone())
+    } else if let Some(file) = &args.file {
+        read_file(file).await.map_err(Failure::Message)?
+    } else if args.stdin_file {
+        read_all(tokio::io::stdin())
+            .await
+            .map_err(Failure::Message)?
+    } else if args.null_message {
+        Vec::new()
+    } else {
+        return Ok(None);
+    };
+    if payload.len() > MAX_PAYLOAD {
+        let text = format!("Error: Message length must be less than {MAX_PAYLOAD} bytes.");
+        return Err(Failure::Message(text));
     }
+    Ok(Some(payload.into()))
 }
 
 async fn read_file(path: &OsStr) -> Result<Vec<u8>, String> {

@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mqtt_client::{Backoff, Client, Error, Message, Receipt};
+use mqtt_client::{Backoff, Client, Error, Message, ProtocolVersion, Receipt};
+use tokio::io::BufReader;
 
 use super::args::PubArgs;
 use super::connection::{self, Setup};
-use super::payload::{Lines, Payload};
+use super::payload::{self, Lines};
+use super::signals::Signals;
 use super::{Failure, UsageError, complain};
 
 /// Most lines that wait for their acknowledgement before another is read.
@@ -16,7 +18,7 @@ const WINDOW: usize = 1024;
 
 /// Runs the command to its end.
 pub(crate) async fn run(args: PubArgs) -> Result<(), Failure> {
-    let mut setup = Setup::new(&args.common)?;
+    let mut setup = Setup::new(&args.common, ProtocolVersion::V3_1_1)?;
     if args.stdin_line {
         // The lines go on after a loss, as with mosquitto_pub.
         setup.options = setup.options.reconnect(Backoff {
@@ -24,32 +26,50 @@ pub(crate) async fn run(args: PubArgs) -> Result<(), Failure> {
             longest: Duration::from_secs(30),
         });
     }
+    let missing = || UsageError("Error: Both topic and message must be supplied.".to_owned());
     let topic = setup.url_topic.clone().or_else(|| args.topic.clone());
-    let Some(topic) = topic else {
-        return Err(
-            UsageError("Error: Both topic and message must be supplied.".to_owned()).into(),
-        );
-    };
+    let topic = topic.ok_or_else(missing)?;
     connection::publishable(&topic)?;
-    let payload = Payload::open(&args).await?;
-    let (client, incoming) = setup.connect().await?;
+    let mut signals =
+        Signals::new().map_err(|error| Failure::Message(format!("Error: {error}")))?;
+    let payload = tokio::select! {
+        payload = payload::read(&args.payload) => payload?,
+        status = signals.recv() => return Err(Failure::Interrupted(status)),
+    };
+    if payload.is_none() && !args.stdin_line {
+        return Err(missing().into());
+    }
+    let (client, incoming) = tokio::select! {
+        connected = setup.connect() => connected?,
+        status = signals.recv() => return Err(Failure::Interrupted(status)),
+    };
     // What a kept session delivers stays with the server: nothing acknowledges it.
     drop(incoming);
     let mut publisher = Publisher {
         args: &args,
         setup: &setup,
-        client,
+        client: client.clone(),
         topic,
         published: 0,
     };
-    let outcome = match payload {
-        Payload::Fixed(payload) => publisher.repeat(payload).await,
-        Payload::Lines(lines) => publisher.lines(lines).await,
+    let work = async {
+        match payload {
+            Some(payload) => publisher.repeat(payload).await,
+            None => {
+                let input = BufReader::new(tokio::io::stdin());
+                publisher.lines(Lines::new(input)).await
+            }
+        }
     };
-    let disconnected = publisher
-        .client
-        .disconnect_with(setup.properties.disconnect.clone())
-        .await;
+    let outcome = tokio::select! {
+        outcome = work => outcome,
+        status = signals.recv() => Err(Failure::Interrupted(status)),
+    };
+    let mut ending = setup.properties.disconnect.clone();
+    if matches!(outcome, Err(Failure::Interrupted(_))) {
+        ending = ending.drain(Duration::ZERO);
+    }
+    let disconnected = client.disconnect_with(ending).await;
     outcome?;
     disconnected.map_err(|error| Failure::Connection(error, setup.version))
 }

@@ -1,19 +1,21 @@
 //! `sub`: subscribes and prints what arrives until something ends it.
 
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use mqtt_client::{
-    Acknowledge, Backoff, Client, DisconnectOptions, Error, Filter, Incoming, Message, QoS,
-    Receipt, Received, RetainHandling, SubscribeOptions, TopicFilter, TopicName,
+    Acknowledge, Backoff, Client, DisconnectOptions, Error, Filter, Incoming, Message,
+    ProtocolVersion, QoS, Receipt, Received, RetainHandling, SubscribeOptions, TopicFilter,
+    TopicName,
 };
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::SubArgs;
-use super::connection::{Setup, bytes};
-use super::format::{self, Format};
-use super::output::Output;
+use super::connection::Setup;
+use super::format;
+use super::output::{Output, unwritable, write};
+use super::signals::Signals;
+use super::watch::{Rate, Screen};
 use super::{Failure, UsageError};
 
 /// Bytes that are printed before more messages are taken.
@@ -21,7 +23,7 @@ const BATCH: usize = 64 * 1024;
 
 /// Runs the command to its end.
 pub(crate) async fn run(args: SubArgs) -> Result<(), Failure> {
-    let mut setup = Setup::new(&args.common)?;
+    let mut setup = Setup::new(&args.common, ProtocolVersion::V3_1_1)?;
     let mut filters = args.topics.clone();
     if let Some(topic) = &setup.url_topic {
         TopicFilter::new(topic).map_err(|error| {
@@ -39,19 +41,7 @@ pub(crate) async fn run(args: SubArgs) -> Result<(), Failure> {
         let text = "Error: Combining '-R' and '--retained-only' makes no sense.";
         return Err(UsageError(text.to_owned()).into());
     }
-    let format = match args.format.clone() {
-        None => None,
-        Some(text) => Some(
-            Format::parse(&bytes(text), args.pretty)
-                .map_err(|error| UsageError(format!("Error: {error}")))?,
-        ),
-    };
-    let output = Output {
-        format,
-        verbose: args.verbose,
-        newline: !args.no_newline,
-    };
-
+    let output = Output::new(&args.output)?;
     let mut options = setup
         .options
         .clone()
@@ -74,7 +64,7 @@ pub(crate) async fn run(args: SubArgs) -> Result<(), Failure> {
         Signals::new().map_err(|error| Failure::Message(format!("Error: {error}")))?;
     let (client, incoming) = tokio::select! {
         connected = setup.connect() => connected?,
-        () = signals.recv() => return Ok(()),
+        _ = signals.recv() => return Ok(()),
     };
     let deadline = args
         .timeout
@@ -84,13 +74,15 @@ pub(crate) async fn run(args: SubArgs) -> Result<(), Failure> {
         setup: &setup,
         client,
         output,
+        screen: (args.watch && io::stdout().is_terminal()).then(Screen::of_terminal),
+        rate: args.message_rate.then(Rate::start),
         printed: 0,
         removals: Vec::new(),
     };
 
     let ending = tokio::select! {
         ending = subscriber.work(&filters, incoming) => ending,
-        () = signals.recv() => Ok(Ending::Interrupted),
+        _ = signals.recv() => Ok(Ending::Interrupted),
         () = sleep(deadline) => Ok(Ending::TimedOut),
     };
     subscriber.finish(ending).await
@@ -100,28 +92,6 @@ async fn sleep(time: Option<Duration>) {
     match time {
         Some(time) => tokio::time::sleep(time).await,
         None => std::future::pending().await,
-    }
-}
-
-/// SIGINT and SIGTERM.
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    async fn recv(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
     }
 }
 
@@ -142,6 +112,10 @@ struct Subscriber<'a> {
     setup: &'a Setup,
     client: Client,
     output: Output,
+    /// Of `--watch`.
+    screen: Option<Screen>,
+    /// Of `--message-rate`.
+    rate: Option<Rate>,
     printed: u64,
     /// Publications of `--remove-retained` under way.
     removals: Vec<Receipt>,
@@ -171,6 +145,15 @@ impl Subscriber<'_> {
                     subscribed = true;
                     if self.args.exit_after_subscribing {
                         return Ok(Ending::Done);
+                    }
+                }
+                count = Rate::next(&mut self.rate) => {
+                    match write(format!("{count}\n").as_bytes()) {
+                        Ok(()) => {}
+                        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                            return Ok(Ending::BrokenPipe);
+                        }
+                        Err(error) => return Err(unwritable(error)),
                     }
                 }
                 first = incoming.recv() => {
@@ -247,8 +230,13 @@ impl Subscriber<'_> {
         if (message.is_retained() && self.args.hide_retained) || self.is_filtered_out(message) {
             return Ok(None);
         }
-        if self.args.random_filter.is_none_or(chance) {
-            self.output.print(message, out, problems);
+        if let Some(rate) = &mut self.rate {
+            rate.count();
+        } else if self.args.random_filter.is_none_or(chance) {
+            match &mut self.screen {
+                Some(screen) => screen.print(message, &self.output, out, problems),
+                None => self.output.print(message, out, problems),
+            }
         }
         self.printed += 1;
         Ok((Some(self.printed) == self.args.count).then_some(Ending::Done))
@@ -294,25 +282,10 @@ impl Subscriber<'_> {
     }
 }
 
-fn unwritable(error: io::Error) -> Failure {
-    Failure::Message(format!(
-        "Error: Unable to write to standard output: {error}."
-    ))
-}
-
 /// Whether a message is among this percentage.
 fn chance(percent: f64) -> bool {
     let random = RandomState::new().hash_one(0_u8) % 10_000;
     (random as f64) < percent * 100.0
-}
-
-fn write(bytes: &[u8]) -> io::Result<()> {
-    if bytes.is_empty() {
-        return Ok(());
-    }
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(bytes)?;
-    stdout.flush()
 }
 
 async fn subscribe(

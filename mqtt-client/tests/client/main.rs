@@ -3,6 +3,8 @@
 
 #[cfg(feature = "blocking")]
 mod blocking;
+#[cfg(all(unix, feature = "cli"))]
+mod commands;
 mod echo;
 mod examples;
 mod handshake;

@@ -1,7 +1,7 @@
 //! The program `mqtt-client` as a process: output and exit status.
 
 use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use mqtt_client::{ProtocolVersion, QoS, ReasonCode};
 use mqtt_codec::{ConnAck, Packet, SubAck};
@@ -11,15 +11,24 @@ use tokio::task::JoinHandle;
 use crate::peer::{Peer, ack};
 
 /// Starts the program with these arguments, this input, and no configuration of the user's.
-fn start(arguments: &[&str], input: &'static str) -> JoinHandle<Output> {
+pub(crate) fn start(arguments: &[&str], input: &'static str) -> JoinHandle<Output> {
+    finish(spawn(arguments), input)
+}
+
+/// The same, but its input stays open until `finish`.
+pub(crate) fn spawn(arguments: &[&str]) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt-client"));
     command.args(arguments).env_clear();
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+/// Waits for its end.
+pub(crate) fn finish(mut child: Child, input: &'static str) -> JoinHandle<Output> {
     tokio::task::spawn_blocking(move || {
-        let mut child = command.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         // A program that refuses its arguments does not read.
         let _ = stdin.write_all(input.as_bytes());
@@ -29,7 +38,7 @@ fn start(arguments: &[&str], input: &'static str) -> JoinHandle<Output> {
 }
 
 /// Starts the program against a server that answers its CONNECT with this reason.
-async fn start_against(
+pub(crate) async fn start_against(
     version: ProtocolVersion,
     reason: ReasonCode,
     arguments: &[&str],
@@ -54,7 +63,7 @@ async fn start_against(
     (program, peer)
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -88,8 +97,8 @@ async fn mistakes_give_1_and_say_what() {
         ),
         (&["sub"], "You must specify a topic"),
         (
-            &["sub", "-t", "a", "--cafile", "x"],
-            "--cafile is not available",
+            &["sub", "-t", "a", "--psk", "00"],
+            "--psk is not available: rustls",
         ),
         (
             &["sub", "-t", "a", "-F", "%z"],

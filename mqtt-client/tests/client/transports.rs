@@ -18,14 +18,14 @@ use crate::peer::{Peer, ack, message};
 
 const V5: ProtocolVersion = ProtocolVersion::V5;
 
-async fn listen() -> (TcpListener, u16) {
+pub(crate) async fn listen() -> (TcpListener, u16) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     (listener, port)
 }
 
 /// Accepts a client, takes one message of QoS 1, and waits for the end.
-async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S) {
+pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S) {
     let mut peer = Peer::new(stream, V5);
     peer.expect(|packet| assert!(matches!(packet, Packet::Connect(_))))
         .await;
@@ -46,12 +46,12 @@ async fn speak(options: Options) -> Result<(), Error> {
 }
 
 /// An authority, with certificates for a server called `localhost` and for a client.
-struct Pki {
+pub(crate) struct Pki {
     authority: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Pki {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
@@ -59,19 +59,19 @@ impl Pki {
         Self { authority }
     }
 
-    fn root(&self) -> String {
+    pub(crate) fn root(&self) -> String {
         self.authority.pem()
     }
 
     /// Certificate and key as PEM.
-    fn issue(&self, name: &str) -> (String, String) {
+    pub(crate) fn issue(&self, name: &str) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         let certificate = params.signed_by(&key, &self.authority).unwrap();
         (certificate.pem(), key.serialize_pem())
     }
 
-    fn acceptor(&self, wants_client: bool) -> TlsAcceptor {
+    pub(crate) fn acceptor(&self, wants_client: bool) -> TlsAcceptor {
         let (certificate, key) = self.issue("localhost");
         let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
@@ -164,7 +164,7 @@ async fn a_server_that_is_not_to_be_trusted() {
 }
 
 /// A WebSocket server's end: the bytes of its frames, back and forth.
-async fn accept_websocket<S>(stream: S, path: &'static str, then_close: bool)
+pub(crate) async fn accept_websocket<S>(stream: S, path: &'static str, then_close: bool)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -290,7 +290,7 @@ async fn read_until(stream: &mut TcpStream, end: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 /// A proxy that connects whatever it is asked to one server.
-async fn socks5(mut stream: TcpStream, server: u16, status: u8) {
+pub(crate) async fn socks5(mut stream: TcpStream, server: u16, status: u8) {
     let mut greeting = [0; 4];
     stream.read_exact(&mut greeting).await.unwrap();
     assert_eq!(greeting, [5, 2, 0, 2]);

@@ -55,10 +55,13 @@ fn host_and_version_have_mosquittos_letters() {
 fn values_may_look_like_options() {
     let args = publish(&["-t", "-a", "-m", "-r", "-i", "--id"]).unwrap();
     assert_eq!(args.topic.as_deref(), Some("-a"));
-    assert_eq!(args.message, Some("-r".into()));
+    assert_eq!(args.payload.message, Some("-r".into()));
     assert_eq!(args.common.id.as_deref(), Some("--id"));
     assert!(!args.retain);
-    assert_eq!(publish(&["-m", ""]).unwrap().message, Some("".into()));
+    assert_eq!(
+        publish(&["-m", ""]).unwrap().payload.message,
+        Some("".into())
+    );
 }
 
 #[test]
@@ -133,7 +136,11 @@ fn mistakes_are_refused() {
         &["--will-payload", "x"],
         &["--will-retain"],
         &["--will-topic", "a/#"],
-        &["--cafile", "x"],
+        &["--psk", "00"],
+        &["--cert", "x"],
+        &["--key", "x"],
+        &["--tls-version", "tlsv1.1"],
+        &["--keyform", "engine", "--cert", "x", "--key", "y"],
         &["-v"],
     ] {
         assert!(publish(arguments).is_err(), "{arguments:?}");
@@ -148,8 +155,42 @@ fn mistakes_are_refused() {
         &["-r"],
         &["--retain-handling", "perhaps"],
         &["--random-filter", "0"],
+        &["-w", "--message-rate"],
     ] {
         assert!(subscribe(arguments).is_err(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn rr_has_the_options_of_both() {
+    let arguments = [
+        "rr",
+        "-t",
+        "a",
+        "-e",
+        "b",
+        "-m",
+        "x",
+        "-W",
+        "3",
+        "-F",
+        "%p",
+        "--latency",
+    ];
+    let Ok(Parsed::Command(Command::Rr(args))) = parse_all(&arguments) else {
+        panic!("not understood");
+    };
+    assert_eq!(args.response_topic.as_deref(), Some("b"));
+    assert_eq!(args.timeout, Some(3));
+    assert!(args.latency);
+    for arguments in [
+        &["rr", "-e", "a/+"][..],
+        &["rr", "-l"],
+        &["rr", "-r"],
+        &["rr", "-C", "1"],
+        &["rr", "-m", "x", "-n"],
+    ] {
+        assert!(parse_all(arguments).is_err(), "{arguments:?}");
     }
 }
 

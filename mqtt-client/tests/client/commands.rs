@@ -1,0 +1,324 @@
+//! What the options of the program do: transports, requests, options files, signals.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, Output};
+
+use mqtt_client::{ProtocolVersion, QoS, ReasonCode};
+use mqtt_codec::{ConnAck, Packet, SubAck};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::net::{TcpStream, UnixListener};
+
+use crate::peer::{Peer, ack};
+use crate::program::{finish, spawn, start, start_against, text};
+use crate::transports::{Pki, accept_websocket, listen, serve, socks5};
+
+const V5: ProtocolVersion = ProtocolVersion::V5;
+const V311: ProtocolVersion = ProtocolVersion::V3_1_1;
+
+/// Publishes `hello` at QoS 1 in MQTT 5 with these arguments besides.
+async fn publish(arguments: &[&str]) -> Output {
+    let base = ["pub", "-V", "5", "-q", "1", "-m", "hello"];
+    start(&[&base, arguments].concat(), "").await.unwrap()
+}
+
+#[track_caller]
+fn assert_done(output: &Output) {
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stderr), "");
+}
+
+fn written(folder: &tempfile::TempDir, name: &str, content: &str) -> String {
+    let path = folder.path().join(name);
+    fs::write(&path, content).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn tls_with_files() {
+    let pki = Pki::new();
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = pki.issue("sensor");
+    let root = written(&folder, "root.crt", &pki.root());
+    written(&folder, "README", "no certificate");
+    let certificate = written(&folder, "client.crt", &certificate);
+    let key = written(&folder, "client.key", &key);
+    let keys = folder.path().join("keys").display().to_string();
+    let roots = folder.path().to_str().unwrap();
+    let (listener, port) = listen().await;
+    let acceptor = pki.acceptor(true);
+    let server = async {
+        for _ in 0..3 {
+            let (stream, _) = listener.accept().await.unwrap();
+            let stream = acceptor.accept(stream).await.unwrap();
+            assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"mqtt"[..]));
+            serve(stream).await;
+        }
+    };
+    let port = port.to_string();
+    let url = format!("mqtts://127.0.0.1:{port}/t");
+    let identity = ["--cert", &certificate, "--key", &key, "--tls-alpn", "mqtt"];
+    let client = async {
+        let place = ["-h", "localhost", "-p", &port, "-t", "t"];
+        let arguments = [&place[..], &identity, &["--cafile", &root]].concat();
+        assert_done(&publish(&arguments).await);
+        let more = ["--capath", roots, "--tls-version", "tlsv1.3"];
+        let arguments = [&place[..], &identity, &more, &["--tls-keylog", &keys]].concat();
+        assert_done(&publish(&arguments).await);
+        // The certificate is not one of 127.0.0.1.
+        let more = ["-L", &url, "--cafile", &root, "--insecure"];
+        assert_done(&publish(&[&identity[..], &more].concat()).await);
+    };
+    tokio::join!(server, client);
+    let keys = fs::read_to_string(keys).unwrap();
+    assert!(keys.contains("CLIENT_TRAFFIC_SECRET_0 "), "{keys}");
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_name_is_refused() {
+    let pki = Pki::new();
+    let folder = tempfile::tempdir().unwrap();
+    let root = written(&folder, "root.crt", &pki.root());
+    let (listener, port) = listen().await;
+    let acceptor = pki.acceptor(false);
+    let server = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        assert!(acceptor.accept(stream).await.is_err());
+    };
+    let url = format!("mqtts://127.0.0.1:{port}/t");
+    let arguments = ["-L", &url, "--cafile", &root];
+    let (output, ()) = tokio::join!(publish(&arguments), server);
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = text(&output.stderr);
+    assert!(stderr.starts_with("Error: TLS: "), "{stderr}");
+}
+
+#[tokio::test]
+async fn mistakes_of_tls_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let empty = written(&folder, "empty", "");
+    let roots = folder.path().to_str().unwrap();
+    for (arguments, expected) in [
+        (&["--cafile", "/nonexistent"][..], "Unable to open --cafile"),
+        (&["--cafile", &empty], "there is none in the PEM text"),
+        (&["--capath", roots], "holds a certificate"),
+        (&["--capath", "/nonexistent"], "Unable to open --capath"),
+        (&["--insecure"], "are for TLS"),
+        (&["--cert", &empty], "--key"),
+        (&["--cert", &empty, "--key", &empty], "are for TLS"),
+        (
+            &["--tls-use-os-certs", "--tls-version", "tlsv1.1"],
+            "no TLS older than 1.2",
+        ),
+        (&["--ciphers", "x"], "--ciphers is not available: rustls"),
+        (&["--tls-engine", "x"], "OpenSSL"),
+        (&["-L", "mqtts://h/t", "--no-tls"], "--no-tls"),
+        (&["--proxy", "ftp://x"], "Invalid --proxy"),
+        (&["--unix", "/x", "-S"], "SRV"),
+    ] {
+        let output = publish(&[&["-t", "a"], arguments].concat()).await;
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let stderr = text(&output.stderr);
+        assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
+    }
+}
+
+#[tokio::test]
+async fn websocket_unix_socket_and_proxy() {
+    let (listener, port) = listen().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let local = UnixListener::bind(&path).unwrap();
+    let pki = Pki::new();
+    let root = written(&folder, "root.crt", &pki.root());
+    let acceptor = pki.acceptor(false);
+    let (target, target_port) = listen().await;
+    let server = async {
+        for path in ["/mqtt", "/mqtt", "/elsewhere"] {
+            let (stream, _) = listener.accept().await.unwrap();
+            accept_websocket(stream, path, true).await;
+        }
+        let (stream, _) = listener.accept().await.unwrap();
+        accept_websocket(acceptor.accept(stream).await.unwrap(), "/mqtt", true).await;
+        for _ in 0..2 {
+            let (stream, _) = local.accept().await.unwrap();
+            serve(stream).await;
+        }
+        let (stream, _) = listener.accept().await.unwrap();
+        let behind = async { serve(target.accept().await.unwrap().0).await };
+        tokio::join!(socks5(stream, target_port, 0), behind);
+    };
+    let port = port.to_string();
+    let client = async {
+        let url = format!("ws://127.0.0.1:{port}/t");
+        assert_done(&publish(&["-L", &url]).await);
+        let place = ["-h", "127.0.0.1", "-p", &port, "-t", "t"];
+        assert_done(&publish(&[&place[..], &["--ws"]].concat()).await);
+        let more = ["--ws-path", "/elsewhere"];
+        assert_done(&publish(&[&place[..], &more].concat()).await);
+        let url = format!("wss://localhost:{port}/t");
+        assert_done(&publish(&["-L", &url, "--cafile", &root]).await);
+        let path = path.to_str().unwrap();
+        assert_done(&publish(&["--unix", path, "-t", "t"]).await);
+        let url = format!("unix:{path}");
+        assert_done(&publish(&["-L", &url, "-t", "t"]).await);
+        let proxy = format!("socks5h://me!:pw!@127.0.0.1:{port}");
+        let arguments = ["--proxy", &proxy, "-h", "broker.example", "-t", "t"];
+        assert_done(&publish(&arguments).await);
+    };
+    tokio::join!(server, client);
+}
+
+async fn expect_subscribe(peer: &mut Peer<TcpStream>, filter: &str, reason: ReasonCode) {
+    let id = peer
+        .expect(|packet| match packet {
+            Packet::Subscribe(subscribe) => {
+                assert_eq!(subscribe.filters[0].filter.as_str(), filter);
+                subscribe.packet_id
+            }
+            packet => panic!("{packet:?}"),
+        })
+        .await;
+    peer.send(Packet::SubAck(SubAck::new(id, vec![reason])))
+        .await;
+}
+
+#[tokio::test]
+async fn rr_subscribes_asks_and_prints_the_answer() {
+    for version in [V311, V5] {
+        let arguments = [
+            "rr", "-t", "ask", "-e", "t", "-m", "question", "-q", "1", "-v", "-R",
+        ];
+        let (program, mut peer) = start_against(version, ReasonCode::SUCCESS, &arguments, "").await;
+        expect_subscribe(&mut peer, "t", ReasonCode::GRANTED_QOS_1).await;
+        let id = peer
+            .expect(|packet| match packet {
+                Packet::Publish(publish) => {
+                    assert_eq!(publish.topic.unwrap().as_str(), "ask");
+                    let response = publish.properties.response_topic;
+                    let expected = version.has_properties().then_some("t");
+                    assert_eq!(response.map(|topic| topic.as_str()), expected);
+                    publish.packet_id
+                }
+                packet => panic!("{packet:?}"),
+            })
+            .await;
+        peer.send(Packet::PubAck(ack(id.unwrap().get()))).await;
+        peer.publish(QoS::AtLeastOnce, 1, "answer").await;
+        peer.publish(QoS::AtLeastOnce, 2, "another").await;
+        peer.expect_packet(Packet::PubAck(ack(1))).await;
+        peer.expect_end(ReasonCode::SUCCESS).await;
+        drop(peer);
+        let output = program.await.unwrap();
+        assert_done(&output);
+        assert_eq!(text(&output.stdout), "t answer\n");
+    }
+}
+
+#[tokio::test]
+async fn rr_without_an_answer() {
+    let (program, mut peer) = start_against(
+        V5,
+        ReasonCode::SUCCESS,
+        &["rr", "-t", "a", "-e", "t", "-n"],
+        "",
+    )
+    .await;
+    expect_subscribe(&mut peer, "t", ReasonCode::NOT_AUTHORIZED).await;
+    peer.expect_end(ReasonCode::SUCCESS).await;
+    drop(peer);
+    let output = program.await.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("Not authorized"), "{stderr}");
+
+    let arguments = ["rr", "-t", "a", "-e", "t", "-n", "-W", "1"];
+    let (program, mut peer) = start_against(V5, ReasonCode::SUCCESS, &arguments, "").await;
+    expect_subscribe(&mut peer, "t", ReasonCode::SUCCESS).await;
+    peer.expect_publish("").await;
+    peer.expect_end(ReasonCode::DISCONNECT_WITH_WILL).await;
+    drop(peer);
+    let output = program.await.unwrap();
+    assert_eq!(output.status.code(), Some(27));
+    assert_eq!(text(&output.stderr), "Timed out\n");
+}
+
+#[tokio::test]
+async fn options_come_from_the_files_of_both_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_mqtt-client"));
+        command.args(arguments).env_clear();
+        command.env("XDG_CONFIG_HOME", folder.path());
+        let output = command.output().unwrap();
+        (output.status.code(), text(&output.stderr))
+    };
+    // Which file was read shows in its mistake.
+    written(&folder, "mosquitto_rr", "--mosquittos\n");
+    let (status, stderr) = run(&["rr"]);
+    assert_eq!(status, Some(1));
+    assert!(stderr.contains("--mosquittos"), "{stderr}");
+    fs::create_dir(folder.path().join("mqtt-client")).unwrap();
+    written(&folder, "mqtt-client/rr", "# a comment\n--ours\n");
+    let (_, stderr) = run(&["rr"]);
+    assert!(stderr.contains("--ours"), "{stderr}");
+    let given = written(&folder, "given", "--given x\n");
+    let (_, stderr) = run(&["rr", "-o", &given]);
+    assert!(stderr.contains("--given"), "{stderr}");
+    assert!(Path::new(&given).exists());
+}
+
+fn interrupt(child: &Child) {
+    let process = Pid::from_child(child);
+    kill_process(process, Signal::INT).unwrap();
+}
+
+/// Starts the program and accepts it.
+async fn spawn_against(arguments: &[&str]) -> (Child, Peer<TcpStream>) {
+    let (listener, port) = listen().await;
+    let port = port.to_string();
+    let place = ["-h", "127.0.0.1", "-p", &port, "-V", "5"];
+    let child = spawn(&[arguments, &place].concat());
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut peer = Peer::new(stream, V5);
+    peer.expect(|packet| assert!(matches!(packet, Packet::Connect(_))))
+        .await;
+    peer.send(Packet::ConnAck(Box::new(ConnAck::new(ReasonCode::SUCCESS))))
+        .await;
+    (child, peer)
+}
+
+#[tokio::test]
+async fn an_interrupted_sub_says_goodbye() {
+    let (child, mut peer) = spawn_against(&["sub", "-t", "t"]).await;
+    expect_subscribe(&mut peer, "t", ReasonCode::SUCCESS).await;
+    interrupt(&child);
+    peer.expect_end(ReasonCode::DISCONNECT_WITH_WILL).await;
+    drop(peer);
+    assert_done(&finish(child, "").await.unwrap());
+}
+
+#[tokio::test]
+async fn an_interrupted_pub_or_rr_says_goodbye_and_that_work_is_left() {
+    let (mut child, mut peer) = spawn_against(&["pub", "-t", "t", "-l"]).await;
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"first\n").unwrap();
+    peer.expect_publish("first").await;
+    interrupt(&child);
+    peer.expect_end(ReasonCode::SUCCESS).await;
+    drop(peer);
+    child.stdin = Some(input);
+    let output = finish(child, "").await.unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert_eq!(text(&output.stderr), "Interrupted\n");
+
+    let (child, mut peer) = spawn_against(&["rr", "-t", "a", "-e", "t", "-m", "x"]).await;
+    expect_subscribe(&mut peer, "t", ReasonCode::SUCCESS).await;
+    peer.expect_publish("x").await;
+    interrupt(&child);
+    peer.expect_end(ReasonCode::DISCONNECT_WITH_WILL).await;
+    drop(peer);
+    let output = finish(child, "").await.unwrap();
+    assert_eq!(output.status.code(), Some(130));
+}
