@@ -18,6 +18,7 @@ use crate::expiring::Expiring;
 use crate::frames::Frames;
 use crate::hub::cost;
 use crate::message::Layout;
+use crate::mount;
 use crate::store::{Key, Portion, Rest, SessionNumber};
 use crate::window::{Taken, Window};
 
@@ -142,7 +143,10 @@ impl Outbox {
 /// A session's face to the rest of the broker.
 pub(crate) struct Client {
     pub(crate) key: ClientKey,
+    /// What the session goes by; it begins with the mount point, if there is one.
     pub(crate) id: Arc<str>,
+    /// Bytes of the mount point.
+    mount: u16,
     /// The session's number in the store, if it outlives its connection and there is a store.
     pub(crate) stored: Option<SessionNumber>,
     /// The key of the next message that is stored for it.
@@ -169,6 +173,7 @@ impl Client {
     pub(crate) fn new(key: ClientKey, id: Arc<str>, stored: Option<SessionNumber>) -> Self {
         Self {
             key,
+            mount: mount::split(&id).0.len() as u16,
             id,
             stored,
             next_key: AtomicU64::new(1),
@@ -184,6 +189,32 @@ impl Client {
                 window: stored.map(|_| Box::new(Window::new())),
                 ..Outbox::default()
             }),
+        }
+    }
+
+    /// What the topics of this session begin with, unknown to its client.
+    pub(crate) fn mount(&self) -> Option<&str> {
+        match self.mount {
+            0 => None,
+            _ => Some(mount::split(&self.id).0),
+        }
+    }
+
+    /// How many bytes that is.
+    pub(crate) fn mount_len(&self) -> u16 {
+        self.mount
+    }
+
+    /// What the client calls itself.
+    pub(crate) fn name(&self) -> &str {
+        mount::split(&self.id).1
+    }
+
+    /// The same for whoever keeps it.
+    pub(crate) fn shared_name(&self) -> Arc<str> {
+        match self.mount {
+            0 => Arc::clone(&self.id),
+            _ => self.name().into(),
         }
     }
 

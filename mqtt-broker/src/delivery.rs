@@ -15,6 +15,8 @@ pub(crate) struct Delivery {
     pub(crate) message: Arc<Message>,
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
+    /// Bytes that the topic begins with and this receiver does not see: its mount point.
+    pub(crate) mount: u16,
     /// Identifiers of the subscriptions that matched; `None` where there are none.
     pub(crate) identifiers: Option<Arc<[SubscriptionIdentifier]>>,
     /// The shared group that chose this receiver, and may choose another; not owned, since the group knows its
@@ -42,6 +44,7 @@ impl Delivery {
             alias: how.alias,
             expiry: how.expiry,
             identifiers: self.identifiers.as_deref().unwrap_or_default(),
+            mount: self.mount,
         }
     }
 }
@@ -56,7 +59,8 @@ impl Outgoing for Delivery {
     }
 
     fn topic(&self) -> &str {
-        self.message.topic()
+        let topic = self.message.topic();
+        topic.get(usize::from(self.mount)..).unwrap_or_default()
     }
 
     fn encoded_len(&self, how: &Transmission) -> usize {

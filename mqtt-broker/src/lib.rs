@@ -18,6 +18,7 @@ mod frames;
 mod gate;
 mod hub;
 mod message;
+mod mount;
 mod policy;
 mod runtime;
 mod server;

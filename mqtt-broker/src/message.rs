@@ -5,6 +5,8 @@ use mqtt_codec::{
 };
 use mqtt_session::{Alias, Time};
 
+use crate::mount::Seen;
+
 /// Which of the two forms of PUBLISH a receiver reads: with a property section or without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Layout {
@@ -46,6 +48,8 @@ pub(crate) struct Envelope<'a> {
     /// Remaining Message Expiry Interval, seconds.
     pub(crate) expiry: Option<u32>,
     pub(crate) identifiers: &'a [SubscriptionIdentifier],
+    /// Bytes that the topic begins with and the receiver does not see: its mount point.
+    pub(crate) mount: u16,
 }
 
 impl<'a> Envelope<'a> {
@@ -59,7 +63,13 @@ impl<'a> Envelope<'a> {
             alias: Alias::None,
             expiry,
             identifiers: &[],
+            mount: 0,
         }
+    }
+
+    /// For a receiver with a mount point of so many bytes.
+    pub(crate) fn behind(self, mount: u16) -> Self {
+        Self { mount, ..self }
     }
 
     pub(crate) fn with_identifiers(self, identifiers: &'a [SubscriptionIdentifier]) -> Self {
@@ -73,7 +83,7 @@ impl<'a> Envelope<'a> {
         if matches!(self.alias, Alias::Use(_)) {
             &[]
         } else {
-            topic
+            topic.get(usize::from(self.mount)..).unwrap_or_default()
         }
     }
 
@@ -96,13 +106,19 @@ impl<'a> Envelope<'a> {
 }
 
 impl<'a> Parts<'a> {
+    /// The properties as the receiver sees them.
+    fn seen(&self, envelope: &Envelope<'a>) -> Seen<'a> {
+        let mount = self.topic.get(..usize::from(envelope.mount));
+        Seen::new(self.properties, mount.unwrap_or_default())
+    }
+
     fn remaining_len(&self, envelope: &Envelope<'a>) -> usize {
         let mut len = 2 + envelope.topic_sent(self.topic).len() + self.payload.len();
         if envelope.packet_id.is_some() {
             len += 2;
         }
         if envelope.layout == Layout::Properties {
-            let properties = self.properties.len() + envelope.own_properties_len();
+            let properties = self.seen(envelope).len() + envelope.own_properties_len();
             len += varint_len(properties) + properties;
         }
         len
@@ -135,7 +151,8 @@ impl<'a> Parts<'a> {
             out.extend_from_slice(&id.get().to_be_bytes());
         }
         if envelope.layout == Layout::Properties {
-            put_varint(self.properties.len() + envelope.own_properties_len(), out);
+            let seen = self.seen(envelope);
+            put_varint(seen.len() + envelope.own_properties_len(), out);
             if let Some(seconds) = envelope.expiry {
                 out.push(0x02);
                 out.extend_from_slice(&seconds.to_be_bytes());
@@ -148,7 +165,7 @@ impl<'a> Parts<'a> {
                 out.push(0x23);
                 out.extend_from_slice(&alias.to_be_bytes());
             }
-            out.extend_from_slice(self.properties);
+            seen.encode(out);
         }
     }
 }

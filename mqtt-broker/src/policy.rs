@@ -26,6 +26,9 @@ pub struct ListenerOptions {
     pub realm: Option<Arc<str>>,
     /// Clients that may be connected through the listener. Default: no bound of its own.
     pub max_connections: Option<usize>,
+    /// What the topics of the clients begin with, without their knowing: whole levels, ending with `/`. Client
+    /// identifiers are told apart by it. Default: nothing.
+    pub mount_point: Option<Arc<str>>,
     /// What the acknowledgement of a message waits for that a session takes which was made through this listener,
     /// where it is not [`Config::durability`].
     pub durability: Option<Durability>,
@@ -40,6 +43,7 @@ impl Default for ListenerOptions {
             allow_anonymous: true,
             realm: None,
             max_connections: None,
+            mount_point: None,
             durability: None,
         }
     }

@@ -25,6 +25,7 @@ use crate::delivery::Delivery;
 use crate::gate::Place;
 use crate::hub::{Batch, Hub, NotYours, SessionState, Stay, is_busy, packet_limit, with_worker};
 use crate::message::Layout;
+use crate::mount;
 use crate::policy::ListenerOptions;
 use crate::transport::Stream;
 use crate::will::StoredWill;
@@ -115,7 +116,7 @@ impl Driver {
         let now = hub.now();
         let connection = packet.with_connect(|connect| {
             let connection = Connection::server(session, &limits, connect, now);
-            let assigned = assigned.then_some(&*client_id);
+            let assigned = assigned.then_some(mount::split(&client_id).1);
             let mut connack = handshake::accepting(connection.negotiated(), connect, assigned);
             connack.session_present = session_present;
             if let Err(error) = output.control_with(|out| connack.encode(connect.version, out)) {
@@ -164,7 +165,12 @@ impl Driver {
     }
 
     pub(crate) fn client_id(&self) -> &str {
-        &self.client.id
+        self.client.name()
+    }
+
+    /// What the client's topics begin with, unknown to it.
+    pub(crate) fn mount(&self) -> Option<&str> {
+        self.client.mount()
     }
 
     /// The user that the session belongs to.

@@ -18,6 +18,7 @@ use crate::connection::{Arrival, login};
 use crate::counters::RefusalReason;
 use crate::gate::{self, Place};
 use crate::hub::Hub;
+use crate::mount::{self, Mounted};
 use crate::policy::ListenerOptions;
 use crate::transport::Stream;
 use crate::will::StoredWill;
@@ -31,6 +32,7 @@ const SMALLEST_CONNACK: u32 = 5;
 /// A CONNECT that may be accepted.
 #[derive(Debug)]
 pub(crate) struct Handshake {
+    /// What the session goes by, the mount point of the listener included.
     pub(crate) client_id: Arc<str>,
     /// The identifier was made by the broker.
     pub(crate) assigned: bool,
@@ -219,7 +221,7 @@ pub(crate) async fn receive_connect<S: Stream>(
         () = hub.closed() => return Err(Refusal::ShuttingDown),
     };
     let packet = read.map_err(|_| Refusal::TimedOut)??;
-    let connect = packet.connect().map_err(|error| Refusal::Malformed {
+    let mut connect = packet.connect().map_err(|error| Refusal::Malformed {
         error,
         answer: error
             .answer_version()
@@ -227,6 +229,11 @@ pub(crate) async fn receive_connect<S: Stream>(
     })?;
     let options = &*arrival.options;
     check_version(options, &connect)?;
+    let mount = options.mount_point.as_deref();
+    let mounted = mount
+        .zip(connect.will.as_ref())
+        .map(|(mount, will)| Mounted::of_will(mount, will));
+    mount_will(&mut connect, mounted.as_ref())?;
     let (client_id, assigned) = client_id(&connect)?;
     let limits = limits(&hub.limits.load(), options);
     check_will(&limits, &connect)?;
@@ -240,7 +247,10 @@ pub(crate) async fn receive_connect<S: Stream>(
         .as_ref()
         .map(|will| StoredWill::new(will, connect.version));
     Ok(Handshake {
-        client_id,
+        client_id: match mount {
+            None => client_id,
+            mount => mount::scoped(mount, &client_id).into(),
+        },
         assigned,
         clean_start,
         will,
@@ -248,6 +258,25 @@ pub(crate) async fn receive_connect<S: Stream>(
         packet,
         place,
     })
+}
+
+/// Puts the mount point of the listener before the topics of the will.
+fn mount_will<'c>(connect: &mut Connect<'c>, mounted: Option<&'c Mounted>) -> Result<(), Refusal> {
+    let Some(mounted) = mounted else {
+        return Ok(());
+    };
+    let Some((topic, response)) = mounted.names() else {
+        return Err(Refusal::of(
+            connect,
+            ReasonCode::TOPIC_NAME_INVALID,
+            "topic of the will too long behind the mount point",
+        ));
+    };
+    if let Some(will) = &mut connect.will {
+        will.topic = topic;
+        will.properties.response_topic = response;
+    }
+    Ok(())
 }
 
 /// Reads until a whole packet is there; what follows it may be there as well.

@@ -11,6 +11,7 @@ use crate::auth::{Denial, DeniedPublish};
 use crate::connection::driver::Driver;
 use crate::connection::end::End;
 use crate::hub::{Answer, Batch, Inbound, Outcome, Publisher, packet_limit};
+use crate::mount::Mounted;
 use crate::shown::Shown;
 
 impl Driver {
@@ -141,9 +142,26 @@ impl Driver {
             Verdict::Duplicate => return Ok(()),
         };
         let token = inbound.token;
+        let mounted = self
+            .client
+            .mount()
+            .map(|mount| Mounted::of_publish(mount, inbound.topic, publish));
+        let behind;
+        let (publish, topic) = match &mounted {
+            None => (publish, inbound.topic),
+            Some(mounted) => {
+                let Some((topic, response)) = mounted.names() else {
+                    return Err(End::violation(
+                        ReasonCode::TOPIC_NAME_INVALID,
+                        "PUBLISH: topic too long behind the mount point",
+                    ));
+                };
+                behind = with_response(publish, response);
+                (&behind, topic)
+            }
+        };
         let permissions = self.hub.permissions();
         if permissions != 0 {
-            let topic = inbound.topic;
             let access = || self.client.access.load_full();
             let guard = self.guard.get_or_insert_default();
             let verdict = guard.publish(topic, permissions, access);
@@ -152,15 +170,17 @@ impl Driver {
                 return self.deny_publish(now, token, publish.qos, &shown);
             }
         }
-        // A receiver can get the bytes as they came unless an alias stands for the topic.
-        let frame = publish.properties.topic_alias.is_none().then_some(place);
+        // A receiver can get the bytes as they came unless an alias stands for the topic, or a part of it is not
+        // there.
+        let is_whole = publish.properties.topic_alias.is_none() && mounted.is_none();
+        let frame = is_whole.then_some(place);
         let publisher = Publisher {
             client: Some(&self.client),
             version: self.version,
         };
         let inbound = Inbound {
             publish,
-            topic: inbound.topic,
+            topic,
             frame,
         };
         let answer = batch.publish(&self.hub, now, publisher, &inbound, bytes);
@@ -197,7 +217,7 @@ impl Driver {
     pub(crate) fn deny(&mut self, now: Time, what: Denial, about: &str) {
         self.hub.counters.count_denial(what);
         if let Some(withheld) = self.denials.pass(now) {
-            let client_id = Shown(&self.client.id);
+            let client_id = Shown(self.client.name());
             tracing::warn!(%client_id, topic = about, withheld, "{what} denied");
         }
     }
@@ -236,6 +256,13 @@ impl Driver {
         }
         End::Disconnected(disconnect.reason_code)
     }
+}
+
+/// The same message with another response topic.
+fn with_response<'p>(publish: &Publish<'p>, response: Option<TopicName<'p>>) -> Publish<'p> {
+    let mut publish = publish.clone();
+    publish.properties.response_topic = response;
+    publish
 }
 
 impl From<mqtt_codec::DecodeError> for End {

@@ -100,6 +100,7 @@ async fn begin<S: Stream>(
                 %peer,
                 client_id = %Shown(driver.client_id()),
                 user = driver.user().map(|user| Shown(&user).to_string()),
+                mount_point = driver.mount(),
                 version = driver.version().level(),
                 session_present = driver.session_present(),
                 "connected"

@@ -218,7 +218,7 @@ impl Driver {
         }
         let restricted = self.hub.permissions() != 0;
         for (key, entry) in portion.into_iter().flat_map(|portion| portion.entries) {
-            let delivery = self.hub.delivery(key, entry);
+            let delivery = self.hub.delivery(&self.client, key, entry);
             if restricted && let Some(number) = self.client.stored {
                 let topic = TopicName::assume_valid(delivery.message.topic());
                 if self.client.may_receive(topic).is_none() {
@@ -373,7 +373,8 @@ impl Driver {
                     if qos == QoS::AtMostOnce {
                         let expiry = message.remaining(now);
                         let envelope = Envelope::at_most_once(layout, true, expiry)
-                            .with_identifiers(identifiers);
+                            .with_identifiers(identifiers)
+                            .behind(client.mount_len());
                         let parts = message.parts();
                         if parts.encoded_len(&envelope) > max_packet_size as usize {
                             hub.count_drop(Some(client), DropReason::TooLarge, 1);
@@ -385,6 +386,7 @@ impl Driver {
                             message: message.clone(),
                             qos,
                             retain: true,
+                            mount: client.mount_len(),
                             identifiers: (!identifiers.is_empty()).then(|| identifiers.into()),
                             group: None,
                             key: 0,

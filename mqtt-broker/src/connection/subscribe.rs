@@ -2,7 +2,7 @@
 
 use mqtt_codec::{
     EncodeError, ProtocolVersion, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter,
-    SubscriptionIdentifier, UnsubAck, Unsubscribe,
+    SubscriptionIdentifier, TopicFilter, UnsubAck, Unsubscribe,
 };
 use mqtt_router::Subscription;
 
@@ -10,6 +10,7 @@ use crate::auth::Denial;
 use crate::connection::driver::Driver;
 use crate::connection::end::End;
 use crate::hub::{Batch, Pull, RetainedCursor};
+use crate::mount;
 use crate::shown::Shown;
 use crate::store::Op;
 
@@ -60,6 +61,11 @@ impl Driver {
         None
     }
 
+    /// The filter as everybody else would write it, where the client has a mount point.
+    fn mounted(&self, filter: TopicFilter<'_>) -> Option<String> {
+        Some(mount::filter(self.client.mount()?, filter))
+    }
+
     fn subscribe(
         &mut self,
         wanted: &SubscribeFilter<'_>,
@@ -73,6 +79,15 @@ impl Driver {
         if let Some(reason) = self.lacks(wanted, identifier) {
             return reason;
         }
+        let mounted = self.mounted(filter);
+        let filter = match &mounted {
+            None => filter,
+            Some(text) => match TopicFilter::new(text) {
+                Ok(filter) => filter,
+                // Too long with what stands before it.
+                Err(_) => return ReasonCode::TOPIC_FILTER_INVALID,
+            },
+        };
         options.qos = options.qos.min(self.connection.negotiated().maximum_qos);
         if self.hub.permissions() != 0 {
             match self.client.may_subscribe(filter) {
@@ -128,18 +143,29 @@ impl Driver {
             let codes = vec![ReasonCode::SUCCESS; unsubscribe.filters.len()];
             UnsubAck::new(unsubscribe.packet_id, codes).encoded_len(version)
         })?;
-        let Some(state) = &mut self.state else {
-            return Ok(());
-        };
-        let codes = unsubscribe.filters.iter().map(|filter| {
-            match self.hub.unsubscribe(state, *filter, &mut batch.ops) {
-                true => ReasonCode::SUCCESS,
-                false => ReasonCode::NO_SUBSCRIPTION_EXISTED,
-            }
-        });
-        let unsuback = UnsubAck::new(unsubscribe.packet_id, codes.collect());
+        let codes = unsubscribe
+            .filters
+            .iter()
+            .map(|filter| self.unsubscribe(*filter, batch))
+            .collect();
+        let unsuback = UnsubAck::new(unsubscribe.packet_id, codes);
         let version = self.version;
         self.answer(|out| unsuback.encode(version, out))
+    }
+
+    fn unsubscribe(&mut self, filter: TopicFilter<'_>, batch: &mut Batch) -> ReasonCode {
+        let mounted = self.mounted(filter);
+        let filter = match &mounted {
+            None => Ok(filter),
+            Some(text) => TopicFilter::new(text),
+        };
+        let (Ok(filter), Some(state)) = (filter, &mut self.state) else {
+            return ReasonCode::NO_SUBSCRIPTION_EXISTED;
+        };
+        match self.hub.unsubscribe(state, filter, &mut batch.ops) {
+            true => ReasonCode::SUCCESS,
+            false => ReasonCode::NO_SUBSCRIPTION_EXISTED,
+        }
     }
 
     /// [MQTT-3.1.2-24]: a request whose answer the client does not take cannot be carried out.

@@ -87,7 +87,7 @@ impl Driver {
         let blocked = throttle.blocked_until(now).is_some();
         if blocked && !throttle.paused {
             self.hub.counters.count_throttled();
-            tracing::debug!(client_id = %self.client.id, "not read for a while: sends too fast");
+            tracing::debug!(client_id = %self.client.name(), "not read for a while: sends too fast");
         }
         throttle.paused = blocked;
         blocked

@@ -151,7 +151,7 @@ impl Hub {
         let taken = client.take_portion(portion);
         let deliveries = taken.portion.into_iter().flat_map(|it| it.entries);
         let deliveries: Vec<Delivery> = deliveries
-            .map(|(key, entry)| self.delivery(key, entry))
+            .map(|(key, entry)| self.delivery(client, key, entry))
             .collect();
         let (shared, own): (Vec<_>, Vec<_>) = deliveries
             .into_iter()

@@ -32,7 +32,7 @@ impl Hub {
         loop {
             // What holds now may not be what the client was let in by.
             let policy = self.config.auth.policies();
-            let now = policy.renewed(known.as_ref(), &owner, &client.id);
+            let now = policy.renewed(known.as_ref(), &owner, &client.shared_name());
             let restricts = now.as_ref().is_some_and(|access| access.rules.is_some());
             let changed = before.as_ref().map(|access| &access.rules)
                 != now.as_ref().map(|access| &access.rules);
@@ -54,7 +54,7 @@ impl Hub {
             client.access.rcu(|old| {
                 let owner = old.as_ref().map_or(Owner::Anybody, |old| old.owner.clone());
                 policy
-                    .renewed(old.as_deref(), &owner, &client.id)
+                    .renewed(old.as_deref(), &owner, &client.shared_name())
                     .map(Arc::new)
             });
             self.kick_unless_admitted(&client);
@@ -90,7 +90,7 @@ impl Hub {
                 self.unsubscribe(state, filter, &mut ops);
                 self.counters.count_denial(Denial::Subscribe);
                 tracing::warn!(
-                    client_id = %Shown(&state.client.id),
+                    client_id = %Shown(state.client.name()),
                     filter = %Shown(&text),
                     "subscription of a resumed session denied"
                 );

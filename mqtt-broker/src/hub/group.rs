@@ -85,7 +85,9 @@ impl Candidate<'_> {
             Link::Online {
                 layout,
                 max_packet_size,
-            } if !self.fits(layout, max_packet_size, qos, subscription) => Readiness::Unavailable,
+            } if !self.fits(client, layout, max_packet_size, qos, subscription) => {
+                Readiness::Unavailable
+            }
             Link::Online { .. } if client.is_busy() => Readiness::Busy,
             Link::Online { .. } => Readiness::Ready,
             Link::Offline if self.may_wait && !at_most_once => Readiness::Offline,
@@ -108,6 +110,7 @@ impl Candidate<'_> {
     /// Whether the packet is one that the member reads (section 3.1.2.11.4).
     fn fits(
         &self,
+        client: &Client,
         layout: Layout,
         max_packet_size: u32,
         qos: QoS,
@@ -121,7 +124,10 @@ impl Candidate<'_> {
         let (parts, expiry) = match self.content {
             Content::Parts(parts) => (parts, self.expiry),
             Content::Packet(frame, version) => {
-                if identifiers.is_empty() && Layout::of(version) == layout {
+                if identifiers.is_empty()
+                    && Layout::of(version) == layout
+                    && client.mount_len() == 0
+                {
                     return frame.len() <= max_packet_size as usize;
                 }
                 match decode_again(frame, version, &mut properties) {
@@ -133,7 +139,9 @@ impl Candidate<'_> {
         let envelope = Envelope {
             qos,
             packet_id: PacketId::new(1).filter(|_| qos != QoS::AtMostOnce),
-            ..Envelope::at_most_once(layout, self.retain, expiry).with_identifiers(identifiers)
+            ..Envelope::at_most_once(layout, self.retain, expiry)
+                .with_identifiers(identifiers)
+                .behind(client.mount_len())
         };
         parts.encoded_len(&envelope) <= max_packet_size as usize
     }

@@ -435,7 +435,7 @@ impl Hub {
         };
         if self.permissions() != 0 && !client.may_publish(topic, publish.qos, publish.retain) {
             self.counters.count_denial(Denial::Will);
-            tracing::warn!(client_id = %Shown(&client.id), topic = %Shown(topic.as_str()), "will denied");
+            tracing::warn!(client_id = %Shown(client.name()), topic = %Shown(topic.as_str()), "will denied");
             return self.submit(changes);
         }
         let publisher = Publisher {

@@ -131,8 +131,8 @@ pub(crate) struct Passage<'a> {
     /// It was acknowledged before: it moves, and is not refused for want of space.
     is_ours: bool,
     payload: Option<Bytes>,
-    /// For which layout and RETAIN flag, without identifiers, the batch's scratch holds the packet.
-    encoded: Option<(Layout, bool)>,
+    /// For which layout, RETAIN flag and mount point, without identifiers, the batch's scratch holds the packet.
+    encoded: Option<(Layout, bool, u16)>,
     receivers: usize,
     taken: bool,
     refused: bool,
@@ -499,6 +499,7 @@ impl Batch {
                 message: passage.message(),
                 qos,
                 retain,
+                mount: client.mount_len(),
                 identifiers: grant.identifiers.clone(),
                 group: group.map(Arc::downgrade),
                 key: 0,
@@ -531,8 +532,9 @@ impl Batch {
         };
         let identifiers: &[SubscriptionIdentifier] =
             grant.identifiers.as_deref().unwrap_or_default();
-        let envelope =
-            Envelope::at_most_once(layout, retain, passage.expiry).with_identifiers(identifiers);
+        let envelope = Envelope::at_most_once(layout, retain, passage.expiry)
+            .with_identifiers(identifiers)
+            .behind(client.mount_len());
         let len = passage.parts.encoded_len(&envelope);
         if len > max_packet_size as usize {
             return Fate::Dropped(DropReason::TooLarge);
@@ -553,7 +555,9 @@ impl Batch {
         self.staging
             .send(client, config, copied, 1, expires_at, |frames| {
                 // The same bytes for all who read the same, except where identifiers make them differ.
-                let kind = identifiers.is_empty().then_some((layout, retain));
+                let kind = identifiers
+                    .is_empty()
+                    .then_some((layout, retain, envelope.mount));
                 if kind.is_none() || passage.encoded != kind {
                     scratch.clear();
                     if shares {

@@ -7,6 +7,7 @@ use mqtt_codec::{QoS, TopicFilter, TopicName};
 use mqtt_session::Change;
 
 use crate::amount::Amount;
+use crate::client::Client;
 use crate::delivery::Delivery;
 use crate::hub::Hub;
 use crate::hub::pulls::Pull;
@@ -142,7 +143,7 @@ impl Hub {
         };
         session.set_established();
         for (key, entry) in entries {
-            let delivery = self.delivery(key, entry);
+            let delivery = self.delivery(&state.client, key, entry);
             if let Some(stored) = &mut state.stored {
                 stored.note(&delivery);
             }
@@ -153,8 +154,8 @@ impl Hub {
         state.client.set_waiting(session.queue_size());
     }
 
-    /// A message that was read back.
-    pub(crate) fn delivery(&self, key: Key, entry: Entry) -> Delivery {
+    /// A message that was read back for a session.
+    pub(crate) fn delivery(&self, client: &Client, key: Key, entry: Entry) -> Delivery {
         let Entry {
             message,
             body,
@@ -168,6 +169,7 @@ impl Hub {
             message,
             qos,
             retain,
+            mount: client.mount_len(),
             identifiers,
             group: group
                 .and_then(|filter| self.routes.group(&filter))

@@ -86,7 +86,9 @@ impl RouteTarget {
 
     /// Whether a QoS 0 message is sent to this session as it came, whoever published it.
     fn is_plain(&self) -> bool {
-        self.grant.identifiers.is_none() && matches!(self.own, OwnGrant::Same)
+        self.grant.identifiers.is_none()
+            && matches!(self.own, OwnGrant::Same)
+            && self.client.mount_len() == 0
     }
 }
 

@@ -206,7 +206,10 @@ impl Batch {
                 Link::Online {
                     layout,
                     max_packet_size,
-                } if layout == own_layout && grant.identifiers.is_none() => {
+                } if layout == own_layout
+                    && grant.identifiers.is_none()
+                    && client.mount_len() == 0 =>
+                {
                     if frame.len() <= max_packet_size as usize {
                         self.staging.extend_frames(&client, &hub.config, frame, 1)
                     } else {

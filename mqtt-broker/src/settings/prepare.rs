@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::mount;
 use crate::policy::ListenerOptions;
 use crate::settings::certificate;
 use crate::settings::problem::Step;
@@ -158,8 +159,19 @@ impl Loaded {
             allow_anonymous: settings.allow_anonymous.unwrap_or(true),
             realm: self.realm(place.number),
             max_connections: settings.max_connections,
+            mount_point: settings.mount_point.as_deref().map(Into::into),
             durability: settings.durability,
         };
+        if options
+            .mount_point
+            .as_ref()
+            .is_some_and(|mount| !mount::is_valid(mount))
+        {
+            return Err(self.error(
+                &place.key(&["mount_point"]),
+                "not whole levels of a topic: it ends with / and has no wildcard",
+            ));
+        }
         if options.versions.is_empty() {
             return Err(self.error(&place.key(&["versions"]), "no version at all"));
         }

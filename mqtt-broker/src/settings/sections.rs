@@ -80,6 +80,9 @@ section! {
         max_packet_size: Option<Size> = None, "\"256 KiB\"";
         /// Clients that may be connected through this listener.
         max_connections: Option<usize> = None, "1000";
+        /// What the topics of its clients begin with, without their knowing: whole levels, ending with `/`.
+        /// Client identifiers are told apart by it. Files of permissions name whole topics, with it.
+        mount_point: Option<String> = None, "\"tenant/\"";
         /// As in the section `store`, for the sessions of this listener.
         durability: Option<Durability> = None, "\"os\"";
         /// Who the clients of this listener are, and what they may do: a section [listener.auth] holds in place

@@ -20,6 +20,7 @@ mod limits;
 mod listener_options;
 mod login;
 mod malformed;
+mod mount_point;
 mod options;
 mod panics;
 mod permissions;

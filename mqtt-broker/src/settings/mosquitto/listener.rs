@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use crate::mount;
+
 /// A listener as it is described there.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Listener {
@@ -12,6 +14,7 @@ pub(super) struct Listener {
     pub(super) origins: Vec<String>,
     pub(super) versions: Vec<&'static str>,
     pub(super) max_connections: Option<u64>,
+    pub(super) mount_point: Option<String>,
     pub(super) max_qos: Option<u64>,
     pub(super) allow_anonymous: Option<bool>,
     pub(super) certificate: Option<String>,
@@ -97,6 +100,13 @@ impl Listener {
                     .collect();
                 None
             }
+            "mount_point" if mount::is_valid(value) => {
+                self.mount_point = text();
+                None
+            }
+            "mount_point" => {
+                Some("not carried over: it must be whole levels that end with / and no wildcard")
+            }
             "max_connections" => {
                 // -1: no bound.
                 self.max_connections = value.parse().ok();
@@ -145,7 +155,6 @@ impl Listener {
             "tls_engine" | "tls_engine_kpass_sha1" | "tls_keyform" => {
                 Some("the key is a file in PEM here")
             }
-            "mount_point" => Some("topics are not moved below a prefix"),
             "max_topic_alias_broker" => Some("the broker uses up to 16"),
             "http_dir" => Some("files are not served"),
             "socket_domain" | "bind_interface" => Some("bind to an address instead"),

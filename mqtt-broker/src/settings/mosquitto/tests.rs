@@ -56,6 +56,7 @@ listener 1883 127.0.0.1
 accept_protocol_versions 4, 5
 max_qos 1
 max_connections 50
+mount_point a/b/
 password_file /etc/passwords
 acl_file /etc/acl
 listener 8883
@@ -99,6 +100,7 @@ topic # out
     );
     assert_eq!(first.versions.len(), 2);
     assert_eq!(first.max_connections, Some(50));
+    assert_eq!(first.mount_point.as_deref(), Some("a/b/"));
     assert_eq!(tls.address.as_ref().unwrap().to_string(), "[::]:8883");
     let files = tls.tls.as_ref().unwrap();
     assert!(files.require_client_certificate);
@@ -111,9 +113,9 @@ topic # out
     let notes = imported.notes.join("\n");
     for expected in [
         "mosquitto.conf:2: persistence_location: ",
-        "mosquitto.conf:24: protocol: ",
-        "mosquitto.conf:27: enable_proxy_protocol: ",
-        "mosquitto.conf:28: connection: bridges are not carried over",
+        "mosquitto.conf:25: protocol: ",
+        "mosquitto.conf:28: enable_proxy_protocol: ",
+        "mosquitto.conf:29: connection: bridges are not carried over",
     ] {
         assert!(notes.contains(expected), "{expected} in {notes}");
     }
@@ -196,7 +198,7 @@ fn nothing_is_lost_in_silence() {
     for option in [
         "plugin x.so",
         "psk_file f",
-        "mount_point a/",
+        "mount_point a",
         "memory_limit 5",
         "sys_interval 10",
         "clientid_prefixes x",

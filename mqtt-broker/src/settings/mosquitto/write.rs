@@ -68,6 +68,9 @@ impl Import {
         ];
         let numbers = numbers.into_iter();
         entries.extend(numbers.filter_map(|(key, value)| Some((key, value?.to_string()))));
+        if let Some(mount) = &listener.mount_point {
+            entries.push(("mount_point", quoted(Path::new(mount))));
+        }
         _ = write!(out, "\n[[listener]]\n{}", lines(&entries));
 
         let path = |path: &String| quoted(&self.relative(path));
