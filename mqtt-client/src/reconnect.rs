@@ -90,10 +90,7 @@ impl EventLoop {
                 self.pause(&session).await;
             }
             if let Some(leaving) = &self.leaving {
-                let is_drained = is_drained(&session)
-                    && self.unwritten.is_empty()
-                    && self.inputs.publishes.is_empty();
-                if is_drained {
+                if self.has_nothing_to_send(&session) {
                     return Err((Ok(()), session));
                 }
                 if leaving.deadline <= Instant::now() {
@@ -120,6 +117,11 @@ impl EventLoop {
         }
     }
 
+    /// Whether a connection would be of no use to a client that is to end.
+    fn has_nothing_to_send(&self, session: &Session<Outbound>) -> bool {
+        is_drained(session) && self.unwritten.is_empty() && self.inputs.publishes.is_empty()
+    }
+
     fn set_offline(&self) {
         self.outputs
             .state
@@ -135,7 +137,7 @@ impl EventLoop {
         let random = RandomState::new().hash_one(0_u8) % 1024;
         let part = wait / 2 * u32::try_from(random).unwrap_or(0) / 1024;
         let stop = Notify::new();
-        if self.leaving.is_some() && is_drained(session) {
+        if self.leaving.is_some() && self.has_nothing_to_send(session) {
             return;
         }
         let waiting = async {

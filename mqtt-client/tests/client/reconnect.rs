@@ -1,9 +1,14 @@
 //! Connections that are lost and made again, over TCP on a port the system chooses.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use mqtt_client::{Backoff, Client, Event, Filter, Options, ProtocolVersion, QoS, ReasonCode};
+use mqtt_client::{
+    Backoff, Client, Event, Filter, Options, ProtocolVersion, QoS, ReasonCode, Target,
+};
 use mqtt_codec::{ConnAck, Packet, SubAck};
+use tokio::io::DuplexStream;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::peer::{Peer, ack, message};
@@ -121,4 +126,27 @@ async fn a_lost_session_is_told_and_subscribed_again() {
     assert!(matches!(events.next().await, Some(Event::Disconnected(_))));
     assert!(matches!(events.next().await, Some(Event::Connected(_))));
     assert!(matches!(events.next().await, Some(Event::SessionLost)));
+}
+
+/// A client that is to end and has messages, but no connection, waits between its attempts.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_without_a_connection_does_not_spin() {
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&attempts);
+    let open = move |_target: Target| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        std::future::ready(Err::<DuplexStream, _>(
+            std::io::ErrorKind::ConnectionRefused.into(),
+        ))
+    };
+    let options = crate::peer::options(ProtocolVersion::V5).reconnect(Backoff::default());
+    let client = Client::start_through(open, options);
+    let receipt = client
+        .publish(message(QoS::AtLeastOnce, "x"))
+        .await
+        .unwrap();
+    assert!(client.disconnect().await.is_err());
+    assert!(receipt.await.is_err());
+    // Five seconds with waits that begin with one.
+    assert!(attempts.load(Ordering::Relaxed) < 10);
 }
