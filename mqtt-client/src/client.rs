@@ -15,7 +15,7 @@ use crate::control::{Control, Handle, HandleId, Reply};
 use crate::event_loop::{self, EventLoop, Inputs, Outputs, Phase, Start, State};
 use crate::mailbox::{Mailbox, Post};
 use crate::outbound::{self, Outbound};
-use crate::reconnect::new_session;
+use crate::outbox::{Desk, Keeper};
 use crate::registry::Registry;
 use crate::requester::Requester;
 use crate::transport::{Connect, Custom, Network, Once};
@@ -59,6 +59,8 @@ struct Shared {
     next_handle: AtomicU64,
     response_topic: Option<String>,
     requester: Requester,
+    /// Where messages are stored.
+    desk: Option<Desk>,
 }
 
 /// The events of a connection.
@@ -124,7 +126,7 @@ impl Client {
 
     async fn connect_by(connector: Arc<dyn Connect>, options: Options) -> Result<Self, Error> {
         let (client, mut event_loop) = Self::new(connector, options);
-        let link = event_loop.first(new_session()).await?;
+        let link = event_loop.first().await?;
         tokio::spawn(event_loop.run(Start::Connected(Box::new(link))));
         Ok(client)
     }
@@ -149,7 +151,7 @@ impl Client {
 
     fn start_by(connector: Arc<dyn Connect>, options: Options) -> Self {
         let (client, event_loop) = Self::new(connector, options);
-        tokio::spawn(event_loop.run(Start::Offline(Box::new(new_session()))));
+        tokio::spawn(event_loop.run(Start::Offline));
         client
     }
 
@@ -166,6 +168,7 @@ impl Client {
         });
         let post = Arc::new(Post::default());
         let held = Mailbox::new(options.unreliable_capacity);
+        let (keeper, desk) = Keeper::new(&options, &post);
         let shared = Shared {
             dropped,
             state,
@@ -180,6 +183,7 @@ impl Client {
             next_handle: AtomicU64::new(0),
             response_topic: options.response_topic.clone(),
             requester: Requester::default(),
+            desk,
         };
         let inputs = Inputs {
             publishes: publish_receiver,
@@ -192,7 +196,7 @@ impl Client {
             state: state_sender,
             events,
         };
-        let event_loop = EventLoop::new(options, origin, connector, inputs, outputs);
+        let event_loop = EventLoop::new(options, origin, connector, inputs, outputs, keeper);
         let client = Self {
             publishes,
             control,
@@ -222,14 +226,23 @@ impl Client {
         }
     }
 
-    /// Queues a message, waiting for room, and returns the receipt that tells what became of it.
+    /// Queues a message, waiting for room, and returns the receipt that tells what became of it. With an
+    /// [outbox](Options::outbox) a message of QoS 1 or 2 is on the disk when this returns; if the future is
+    /// dropped while the disk is written, it may be stored all the same.
     ///
     /// # Errors
     ///
-    /// If the message cannot be a packet, or the client has disconnected.
+    /// If the message cannot be a packet or cannot be stored, or the client has disconnected.
     pub async fn publish(&self, message: Message) -> Result<Receipt, Error> {
         self.check(&message)?;
         let (outbound, receipt) = Outbound::new(message, || self.now());
+        if let Some(desk) = self.desk(&outbound.message) {
+            let stored = desk.publish(&self.publishes, outbound, receipt).await;
+            return stored.map_err(|error| match error {
+                Error::Closed => self.end(),
+                error => error,
+            });
+        }
         match self.publishes.send(outbound).await {
             Ok(()) => Ok(receipt),
             Err(_) => Err(self.end()),
@@ -249,6 +262,9 @@ impl Client {
             outbound.resolve(Err(error));
             return Ok(receipt);
         }
+        if let Some(desk) = self.desk(&outbound.message) {
+            return desk.try_publish(&self.publishes, outbound, receipt);
+        }
         match self.publishes.try_send(outbound) {
             Ok(()) => Ok(receipt),
             Err(mpsc::error::TrySendError::Full(outbound)) => {
@@ -258,6 +274,12 @@ impl Client {
                 Err(TryPublishError::Closed(outbound.message))
             }
         }
+    }
+
+    /// Where a message is stored, if it is.
+    fn desk(&self, message: &Message) -> Option<&Desk> {
+        let desk = self.shared.desk.as_ref();
+        desk.filter(|desk| desk.takes(message))
     }
 
     fn check(&self, message: &Message) -> Result<(), Error> {

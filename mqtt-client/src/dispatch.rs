@@ -169,14 +169,19 @@ impl Dispatch<'_> {
 }
 
 /// Tells the receipts of messages that ended without a packet of the server, and queues again what
-/// the server lost with the session.
-pub(crate) fn events(link: &mut Link, when_uncertain: Uncertain) {
+/// the server lost with the session. Returns the keys of the stored messages that ended with the session.
+pub(crate) fn events(link: &mut Link, when_uncertain: Uncertain) -> Vec<u64> {
     let mut anew = Vec::new();
+    let mut ended = Vec::new();
     while let Some(event) = link.connection.poll_event() {
         match event {
             Event::Sent(message) => link.output.sent(message),
             Event::Dropped(message, DropReason::SessionLost(state)) => {
-                match fate(&message, state, when_uncertain) {
+                let fate = fate(&message, state, when_uncertain);
+                if message.is_stored() && !matches!(fate, Fate::Anew) {
+                    ended.push(message.key);
+                }
+                match fate {
                     Fate::Anew => anew.push(message),
                     Fate::Complete => message.resolve(Ok(ReasonCode::SUCCESS)),
                     Fate::Uncertain => message.resolve(Err(Error::SessionLost.uncertain())),
@@ -192,6 +197,7 @@ pub(crate) fn events(link: &mut Link, when_uncertain: Uncertain) {
         }
     }
     queue_first(link, anew);
+    ended
 }
 
 /// Queues messages before all others.
@@ -207,7 +213,7 @@ pub(crate) fn queue_first(link: &mut Link, mut messages: Vec<Outbound>) {
 }
 
 /// What becomes of a message in flight when the server has lost the session.
-enum Fate {
+pub(crate) enum Fate {
     /// It is published again, as a new message.
     Anew,
     /// The server had taken it over.
@@ -216,7 +222,7 @@ enum Fate {
     Uncertain,
 }
 
-fn fate(message: &Outbound, state: InFlightState, when_uncertain: Uncertain) -> Fate {
+pub(crate) fn fate(message: &Outbound, state: InFlightState, when_uncertain: Uncertain) -> Fate {
     match state {
         InFlightState::Released => Fate::Complete,
         InFlightState::Published

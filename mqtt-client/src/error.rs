@@ -82,6 +82,14 @@ pub enum Error {
     /// A message may or may not have arrived: it was sent, and then this kept the answer away.
     #[error("the message may or may not have arrived: {0}")]
     Uncertain(#[source] Arc<Self>),
+    /// The client has ended for this reason; the message is in its outbox, and will be sent when that is used
+    /// again. It may have arrived already.
+    #[error("the message is kept in the outbox: {0}")]
+    Kept(#[source] Arc<Self>),
+    /// The outbox on disk cannot be opened or written.
+    #[cfg(feature = "outbox")]
+    #[error("outbox: {0}")]
+    Outbox(#[source] crate::OutboxError),
     /// The server lost the session.
     #[error("the server lost the session")]
     SessionLost,
@@ -133,7 +141,9 @@ impl Error {
     /// Whose fault it is.
     pub fn blame(&self) -> Blame {
         match self {
-            Self::Uncertain(cause) => cause.blame(),
+            Self::Uncertain(cause) | Self::Kept(cause) => cause.blame(),
+            #[cfg(feature = "outbox")]
+            Self::Outbox(_) => Blame::Caller,
             Self::Io(_) | Self::ConnectionLost | Self::TimedOut => Blame::Network,
             #[cfg(feature = "proxy")]
             Self::Proxy(_) => Blame::Network,
@@ -162,17 +172,22 @@ impl Error {
         }
     }
 
-    /// Whether a message may have arrived all the same: see [`Uncertain`](Self::Uncertain).
+    /// Whether a message may have arrived all the same: see [`Uncertain`](Self::Uncertain) and [`Kept`](Self::Kept).
     pub fn is_uncertain(&self) -> bool {
-        matches!(self, Self::Uncertain(_))
+        matches!(self, Self::Uncertain(_) | Self::Kept(_))
     }
 
     /// The error of a message that was sent before this happened.
     pub(crate) fn uncertain(self) -> Self {
         match self {
-            Self::Uncertain(_) => self,
+            Self::Uncertain(_) | Self::Kept(_) => self,
             cause => Self::Uncertain(Arc::new(cause)),
         }
+    }
+
+    /// The error of a message that stays in the outbox when this has ended the client.
+    pub(crate) fn kept(self) -> Self {
+        Self::Kept(Arc::new(self))
     }
 
     /// The server that is to be used instead, and whether for good.

@@ -15,6 +15,8 @@ use crate::dispatch::{self, Dispatch};
 use crate::link::{Link, Progress, Remains};
 use crate::mailbox::Post;
 use crate::outbound::Outbound;
+use crate::outbox::Keeper;
+use crate::reconnect::new_session;
 use crate::registry::Registry;
 use crate::transport::{Connect, Target};
 use crate::{DisconnectOptions, Ended, Error, Event, Options, ServerInfo, message, request};
@@ -74,7 +76,7 @@ pub(crate) enum Start {
     /// A connection.
     Connected(Box<Link>),
     /// None yet.
-    Offline(Box<Session<Outbound>>),
+    Offline,
 }
 
 /// The task's ends of the channels from the handles.
@@ -113,6 +115,7 @@ pub(crate) struct EventLoop {
     /// Before the next attempt to connect.
     pub(crate) wait: Duration,
     pub(crate) has_connected: bool,
+    pub(crate) keeper: Keeper,
     tokens: Vec<Token>,
     /// Messages on their way from the channel to the session.
     batch: Vec<Outbound>,
@@ -126,6 +129,7 @@ impl EventLoop {
         connector: Arc<dyn Connect>,
         inputs: Inputs,
         outputs: Outputs,
+        keeper: Keeper,
     ) -> Self {
         let home = Target {
             host: options.host.clone(),
@@ -145,6 +149,7 @@ impl EventLoop {
             redirections: 0,
             wait: options.reconnect.unwrap_or_default().first,
             has_connected: false,
+            keeper,
             tokens: Vec::new(),
             batch: Vec::new(),
             options,
@@ -159,7 +164,10 @@ impl EventLoop {
     pub(crate) async fn run(mut self, start: Start) {
         let mut next = match start {
             Start::Connected(link) => Ok(link),
-            Start::Offline(session) => self.reconnect(session, None).await,
+            Start::Offline => match self.keeper.restore(&self.options, self.now()).await {
+                Ok(session) => self.reconnect(Box::new(session), None).await,
+                Err(error) => Err((Err(error), Box::new(new_session()))),
+            },
         };
         let (ended, session) = loop {
             let mut link = match next {
@@ -186,16 +194,17 @@ impl EventLoop {
             }
             next = self.reconnect(session, Some(error)).await;
         };
-        self.finish(*session, ended);
+        self.finish(*session, ended).await;
     }
 
     /// Takes what is left of a connection.
     fn part(&mut self, link: Link, comes_again: bool) -> Box<Session<Outbound>> {
         let Remains {
-            session,
+            mut session,
             unwritten,
             requests,
         } = link.leave();
+        self.keeper.keep(&mut session);
         self.unwritten = unwritten;
         if comes_again {
             let requests: Vec<_> = requests
@@ -210,15 +219,24 @@ impl EventLoop {
     }
 
     /// Gives up what was not completed.
-    fn finish(mut self, mut session: Session<Outbound>, ended: Ended) {
+    async fn finish(mut self, mut session: Session<Outbound>, ended: Ended) {
         let error = ended.clone().err().unwrap_or(Error::Closed);
+        // What this says of the session is not for the outbox, which keeps it.
+        let given_up = |message: &Outbound, error: Error| {
+            if message.is_stored() {
+                error.kept()
+            } else {
+                error
+            }
+        };
         for (message, state) in session.discard() {
-            message.resolve(match state {
-                InFlightState::Assigned => Err(error.clone()),
-                InFlightState::Published => Err(error.clone().uncertain()),
+            let outcome = match state {
+                InFlightState::Assigned => Err(given_up(&message, error.clone())),
+                InFlightState::Published => Err(given_up(&message, error.clone()).uncertain()),
                 // The server has taken it over.
                 InFlightState::Released => Ok(ReasonCode::SUCCESS),
-            });
+            };
+            message.resolve(outcome);
         }
         let mut rest = std::mem::take(&mut self.unwritten);
         rest.extend(session.take_queued(|_| true));
@@ -227,11 +245,14 @@ impl EventLoop {
             rest.push(message);
         }
         for message in rest {
-            message.resolve(Err(error.clone()));
+            let outcome = Err(given_up(&message, error.clone()));
+            message.resolve(outcome);
         }
         for request in self.waiting.drain(..) {
             request.refuse(error.clone());
         }
+        self.keeper.close().await;
+        self.options.release_outbox();
         self.outputs.state.send_modify(|state| {
             state.phase = Phase::Ended(ended);
         });
@@ -257,7 +278,11 @@ impl EventLoop {
             self.acknowledge(link);
             self.take_publishes(link);
             self.take_requests(link);
+            if let Err(error) = self.keeper.release(link.connection.session_mut()) {
+                return Exit::Lost(error);
+            }
             link.fill(self.now());
+            self.keeper.keep(link.connection.session_mut());
             dispatch::events(link, self.options.when_uncertain);
             if let Some(options) = self.is_done(link) {
                 return Exit::Left(options);
@@ -266,6 +291,7 @@ impl EventLoop {
             let alarm = alarm.map(|time| self.origin + Duration::from_micros(time.as_micros()));
             let room = link.connection.session().wanted();
             let deadline = self.leaving.as_ref().map(|leaving| leaving.deadline);
+            let retry = self.keeper.retry_at();
             let step = tokio::select! {
                 biased;
                 progress = link.progress() => self.progressed(link, progress),
@@ -296,6 +322,10 @@ impl EventLoop {
                     _ => Ok(()),
                 },
                 () = alarmed(deadline) => Ok(()),
+                () = alarmed(retry) => {
+                    self.keeper.retry();
+                    Ok(())
+                }
             };
             if let Err(error) = step {
                 return Exit::Lost(error);
@@ -412,7 +442,8 @@ impl EventLoop {
         let leaving = self.leaving.as_ref()?;
         let is_idle = link.output.is_empty()
             && self.inputs.publishes.is_empty()
-            && is_drained(link.connection.session());
+            && is_drained(link.connection.session())
+            && self.keeper.is_settled();
         let is_done = is_idle || leaving.deadline <= Instant::now();
         is_done.then(|| leaving.options.clone())
     }

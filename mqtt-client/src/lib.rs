@@ -17,6 +17,11 @@ mod mailbox;
 mod message;
 mod options;
 mod outbound;
+#[cfg(feature = "outbox")]
+mod outbox;
+#[cfg(not(feature = "outbox"))]
+#[path = "no_outbox.rs"]
+mod outbox;
 mod output;
 mod received;
 mod reconnect;
@@ -40,6 +45,8 @@ pub use mqtt_codec::{
 };
 pub use options::{Acknowledge, Backoff, DisconnectOptions, Options, Uncertain};
 pub use outbound::{Receipt, TryPublishError};
+#[cfg(feature = "outbox")]
+pub use outbox::{Damage, Outbox, OutboxError, OutboxOptions, Unfinished};
 pub use received::Received;
 pub use server::{Event, ServerInfo};
 pub use subscription::Subscription;

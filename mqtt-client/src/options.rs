@@ -10,6 +10,8 @@ use mqtt_codec::{Connect, ConnectProperties, ProtocolVersion, TopicName, Will, W
 use mqtt_session::{ClientConfig, Connection, Negotiated, Time};
 
 use crate::authentication::Authentication;
+#[cfg(feature = "outbox")]
+use crate::outbox::Outbox;
 use crate::reconnect::new_session;
 #[cfg(feature = "proxy")]
 use crate::transport::proxy::Proxy;
@@ -75,6 +77,8 @@ pub struct Options {
     pub(crate) redirections: u32,
     pub(crate) authentication: Option<Authentication>,
     pub(crate) response_topic: Option<String>,
+    #[cfg(feature = "outbox")]
+    pub(crate) outbox: Option<Outbox>,
 }
 
 /// What becomes of a message of QoS 2 that was sent, but not taken over (PUBREC), when the server loses
@@ -163,6 +167,8 @@ impl Options {
             redirections: 0,
             authentication: None,
             response_topic: None,
+            #[cfg(feature = "outbox")]
+            outbox: None,
         }
     }
 
@@ -536,6 +542,26 @@ impl Options {
     pub fn response_topic(mut self, prefix: impl Into<String>) -> Self {
         self.response_topic = Some(prefix.into());
         self
+    }
+
+    /// Keeps the messages of QoS 1 and 2 on disk until they are complete. The Client Identifier must not be
+    /// empty, and the session should outlive the connection
+    /// ([`session_expiry_interval`](Self::session_expiry_interval); in MQTT 3 no
+    /// [`clean_start`](Self::clean_start)). In MQTT 5 a clean start is asked for only when the outbox has not been
+    /// used with this Client Identifier. Default: none.
+    #[cfg(feature = "outbox")]
+    #[must_use]
+    pub fn outbox(mut self, outbox: Outbox) -> Self {
+        self.outbox = Some(outbox);
+        self
+    }
+
+    /// Lets go of the outbox.
+    pub(crate) fn release_outbox(&mut self) {
+        #[cfg(feature = "outbox")]
+        {
+            self.outbox = None;
+        }
     }
 
     /// The CONNECT packet.

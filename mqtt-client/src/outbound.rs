@@ -24,20 +24,88 @@ use crate::{Error, Message, message};
 /// arrived, any other if the server has surely not got it. A connection that is lost and made again is
 /// no reason: the message goes on. If the server has lost the session, a message of QoS 1 is published
 /// anew; one of QoS 2 is complete if the server had taken it over (PUBREC), else
-/// [uncertain](crate::Uncertain).
+/// [uncertain](crate::Uncertain). A message in an [outbox](crate::Options::outbox) is not given up when the
+/// client ends: [`Error::Kept`].
 ///
 /// Dropping the receipt does not withdraw the message.
 #[derive(Debug)]
 #[must_use = "without the receipt nothing tells whether the message arrived"]
-pub struct Receipt(oneshot::Receiver<Result<ReasonCode, Error>>);
+pub struct Receipt {
+    outcome: oneshot::Receiver<Result<ReasonCode, Error>>,
+    #[cfg(feature = "outbox")]
+    storage: Storage,
+}
+
+/// Whether a message is in an outbox.
+#[cfg(feature = "outbox")]
+#[derive(Debug)]
+enum Storage {
+    /// It does not go there.
+    None,
+    /// It will be told.
+    Waiting(oneshot::Receiver<Result<(), Error>>),
+    Stored,
+}
+
+#[cfg(feature = "outbox")]
+impl Receipt {
+    /// The receipt of a message that an earlier run left.
+    pub(crate) fn of_stored(outcome: oneshot::Receiver<Result<ReasonCode, Error>>) -> Self {
+        Self {
+            outcome,
+            storage: Storage::Stored,
+        }
+    }
+
+    /// The receipt of a message that is being stored.
+    pub(crate) fn with_storage(mut self, stored: oneshot::Receiver<Result<(), Error>>) -> Self {
+        self.storage = Storage::Waiting(stored);
+        self
+    }
+
+    /// Waits until the message is on the disk of the [outbox](crate::Outbox); without one, and at QoS 0, there
+    /// is nothing to wait for. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be stored. The receipt itself resolves to the same error.
+    pub async fn stored(&mut self) -> Result<(), Error> {
+        let Storage::Waiting(stored) = &mut self.storage else {
+            return Ok(());
+        };
+        stored.await.unwrap_or(Err(Error::Closed))?;
+        self.storage = Storage::Stored;
+        Ok(())
+    }
+
+    /// Nobody can tell any more what becomes of the message.
+    fn abandoned(&mut self) -> Error {
+        let is_stored = match &mut self.storage {
+            Storage::None => false,
+            Storage::Waiting(stored) => matches!(stored.try_recv(), Ok(Ok(()))),
+            Storage::Stored => true,
+        };
+        if is_stored {
+            Error::Closed.kept()
+        } else {
+            Error::Closed
+        }
+    }
+}
+
+#[cfg(not(feature = "outbox"))]
+impl Receipt {
+    fn abandoned(&mut self) -> Error {
+        Error::Closed
+    }
+}
 
 impl Future for Receipt {
     type Output = Result<ReasonCode, Error>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0)
-            .poll(context)
-            .map(|outcome| outcome.unwrap_or(Err(Error::Closed)))
+        let outcome = Pin::new(&mut self.outcome).poll(context);
+        outcome.map(|outcome| outcome.unwrap_or_else(|_| Err(self.abandoned())))
     }
 }
 
@@ -65,6 +133,8 @@ impl std::error::Error for TryPublishError {}
 /// A message in the hands of the session, with its receipt's other end.
 pub(crate) struct Outbound {
     pub(crate) message: Box<Message>,
+    /// What the outbox calls it; 0: it is not there.
+    pub(crate) key: u64,
     expires_at: Option<Time>,
     receipt: oneshot::Sender<Result<ReasonCode, Error>>,
 }
@@ -78,11 +148,37 @@ impl Outbound {
         (
             Self {
                 message: Box::new(message),
+                key: 0,
                 expires_at,
                 receipt: sender,
             },
-            Receipt(receiver),
+            Receipt {
+                outcome: receiver,
+                #[cfg(feature = "outbox")]
+                storage: Storage::None,
+            },
         )
+    }
+
+    /// A message that the outbox has.
+    #[cfg(feature = "outbox")]
+    pub(crate) fn stored(
+        message: Message,
+        expires_at: Option<Time>,
+        key: u64,
+        receipt: oneshot::Sender<Result<ReasonCode, Error>>,
+    ) -> Self {
+        Self {
+            message: Box::new(message),
+            key,
+            expires_at,
+            receipt,
+        }
+    }
+
+    /// Whether the outbox has it.
+    pub(crate) fn is_stored(&self) -> bool {
+        self.key != 0
     }
 
     /// Tells the receipt; nobody may be listening.
@@ -92,7 +188,7 @@ impl Outbound {
 }
 
 /// The packet, but for what each transmission adds.
-fn view(message: &Message) -> Publish<'_> {
+pub(crate) fn view(message: &Message) -> Publish<'_> {
     let properties = message.property();
     Publish {
         dup: false,
@@ -153,6 +249,10 @@ impl Outgoing for Outbound {
 
     fn size(&self) -> usize {
         self.message.payload().len() + self.message.topic().len()
+    }
+
+    fn key(&self) -> u64 {
+        self.key
     }
 }
 

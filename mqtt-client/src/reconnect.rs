@@ -17,7 +17,7 @@ use crate::transport::Target;
 use crate::{DisconnectOptions, Ended, Error, Event, dispatch, request};
 
 /// How many messages the session holds before the rest waits in the channel.
-const WINDOW: u32 = 1024;
+pub(crate) const WINDOW: u32 = 1024;
 
 /// A session that no server knows yet.
 pub(crate) fn new_session() -> Session<Outbound> {
@@ -28,10 +28,11 @@ pub(crate) fn new_session() -> Session<Outbound> {
 
 impl EventLoop {
     /// Makes the first connection, before the task begins.
-    pub(crate) async fn first(&mut self, session: Session<Outbound>) -> Result<Link, Error> {
+    pub(crate) async fn first(&mut self) -> Result<Link, Error> {
+        let session = self.keeper.restore(&self.options, self.now()).await?;
         let mut session = Box::new(session);
         loop {
-            let clean_start = self.options.clean_start;
+            let clean_start = self.is_to_begin_anew();
             match self.attempt(session, clean_start, &Notify::new()).await {
                 Ok(mut link) => {
                     self.connected(&mut link);
@@ -97,10 +98,7 @@ impl EventLoop {
                     return Err((Err(lost.unwrap_or(Error::ConnectionLost)), session));
                 }
             }
-            let clean_start = match self.has_connected {
-                true => self.options.clean_start && !self.options.outlives_connection(),
-                false => self.options.clean_start,
-            };
+            let clean_start = self.is_to_begin_anew();
             let stop = Notify::new();
             let attempt = self.attempt(session, clean_start, &stop);
             match self.meanwhile(attempt, &stop).await {
@@ -115,6 +113,13 @@ impl EventLoop {
                 }
             }
         }
+    }
+
+    /// Whether the next connection is not to go on with the session of an earlier one, be it of an earlier
+    /// run of the program.
+    fn is_to_begin_anew(&self) -> bool {
+        let has_session = self.has_connected || self.keeper.is_continued();
+        self.options.clean_start && !(has_session && self.options.outlives_connection())
     }
 
     /// Whether a connection would be of no use to a client that is to end.
@@ -215,7 +220,10 @@ impl EventLoop {
             state.phase = Phase::Connected;
         });
         let _ = self.outputs.events.send(Event::Connected(server));
-        dispatch::events(link, self.options.when_uncertain);
+        let ended = dispatch::events(link, self.options.when_uncertain);
+        if !link.server.session_present {
+            self.keeper.lost(link.connection.session_mut(), &ended);
+        }
         dispatch::queue_first(link, std::mem::take(&mut self.unwritten));
         if link.server.session_present {
             self.inputs.post.resumed();

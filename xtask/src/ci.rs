@@ -14,9 +14,9 @@ use crate::{
 /// The crates that build without the standard library.
 const NO_STD: [&str; 3] = ["ternmq-codec", "ternmq-router", "ternmq-session"];
 /// What every step of the whole workspace turns on besides the defaults.
-const FEATURES: [&str; 2] = ["--features", "ternmq-client/blocking"];
+const FEATURES: [&str; 2] = ["--features", "ternmq-client/blocking,ternmq-client/outbox"];
 /// The features of the client library, each of which is built alone as well.
-const CLIENT_FEATURES: [&str; 5] = ["", "tls", "websocket", "proxy", "blocking"];
+const CLIENT_FEATURES: [&str; 6] = ["", "tls", "websocket", "proxy", "blocking", "outbox"];
 /// The version of cargo-nextest that is installed where there is none.
 const NEXTEST: &str = "^0.9";
 /// How often `--full` runs the whole test suite.

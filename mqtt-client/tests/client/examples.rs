@@ -14,6 +14,7 @@ mod bridge;
 #[allow(dead_code, unreachable_pub, reason = "an example is a program")]
 #[path = "../../examples/dashboard.rs"]
 mod dashboard;
+#[cfg(feature = "outbox")]
 #[allow(dead_code, unreachable_pub, reason = "an example is a program")]
 #[path = "../../examples/sensor.rs"]
 mod sensor;
@@ -85,10 +86,12 @@ async fn a_bridge_passes_on() {
     }
 }
 
+#[cfg(feature = "outbox")]
 /// Writes to a screen that the test can look at.
 #[derive(Clone, Default)]
 struct Screen(Arc<Mutex<Vec<u8>>>);
 
+#[cfg(feature = "outbox")]
 impl Write for Screen {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
@@ -100,12 +103,15 @@ impl Write for Screen {
     }
 }
 
+#[cfg(feature = "outbox")]
 #[tokio::test]
 async fn a_dashboard_shows_a_sensor() {
     let url = broker().await;
     let screen = Screen::default();
     let mut out = screen.clone();
-    let client = sensor::start(&url).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let outbox = mqtt_client::Outbox::open(folder.path()).unwrap();
+    let client = sensor::start(&url, outbox).unwrap();
     let shown = async {
         loop {
             tokio::task::yield_now().await;

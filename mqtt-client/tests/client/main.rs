@@ -10,12 +10,18 @@ mod examples;
 mod handshake;
 mod handshakes;
 mod incoming;
+#[cfg(all(unix, feature = "outbox"))]
+mod killed;
 mod lifetime;
+#[cfg(feature = "outbox")]
+mod outbox;
 mod peer;
 #[cfg(feature = "cli")]
 mod program;
 mod publish;
 mod reconnect;
+#[cfg(feature = "outbox")]
+mod restarts;
 mod simulation;
 mod subscribe;
 mod subscriptions;

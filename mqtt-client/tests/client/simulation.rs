@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 
 const EVERY_QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
 
-fn broker() -> Broker {
+pub(crate) fn broker() -> Broker {
     let broker = Broker::new(Config::default());
     tokio::spawn(broker.clone().run(Vec::new(), std::future::pending()));
     broker
@@ -26,11 +26,29 @@ fn broker() -> Broker {
 
 /// How many bytes may pass, both ways together, before the link is cut, once.
 #[derive(Clone)]
-struct Fuse(Arc<AtomicUsize>);
+pub(crate) struct Fuse(Arc<AtomicUsize>);
 
 impl Fuse {
-    fn new(bytes: usize) -> Self {
+    pub(crate) fn new(bytes: usize) -> Self {
         Self(Arc::new(AtomicUsize::new(bytes)))
+    }
+
+    /// Cuts the link that there is.
+    #[cfg(feature = "outbox")]
+    pub(crate) fn cut(&self) {
+        self.burn(0);
+    }
+
+    /// Cuts the link after so many bytes.
+    #[cfg(feature = "outbox")]
+    pub(crate) fn burn(&self, bytes: usize) {
+        self.0.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Cuts nothing any more.
+    #[cfg(feature = "outbox")]
+    pub(crate) fn heal(&self) {
+        self.0.store(usize::MAX, Ordering::Relaxed);
     }
 
     /// Takes as many of `wanted` bytes as may pass; zero: the link breaks, and the next one holds.
@@ -49,7 +67,7 @@ impl Fuse {
 }
 
 /// The client's end of a link, a byte at a time where it matters.
-struct Cut {
+pub(crate) struct Cut {
     stream: DuplexStream,
     fuse: Fuse,
     is_broken: bool,
@@ -113,7 +131,7 @@ impl AsyncWrite for Cut {
 }
 
 /// Links to whatever broker is in the place, each with the same fuse.
-fn opener(
+pub(crate) fn opener(
     broker: &Arc<Mutex<Broker>>,
     fuse: &Fuse,
 ) -> impl Fn(Target) -> std::future::Ready<io::Result<Cut>> + Send + Sync + 'static {
@@ -129,7 +147,7 @@ fn opener(
     }
 }
 
-fn options(version: ProtocolVersion, id: &str) -> Options {
+pub(crate) fn options(version: ProtocolVersion, id: &str) -> Options {
     let backoff = Backoff {
         first: Duration::from_millis(10),
         longest: Duration::from_millis(100),
@@ -270,13 +288,13 @@ async fn forgetful(
 }
 
 /// What a broker passes on.
-struct Watcher(
+pub(crate) struct Watcher(
     Arc<Mutex<Vec<String>>>,
     #[allow(dead_code, reason = "kept connected")] Client,
 );
 
 impl Watcher {
-    fn count(&self, payload: &str) -> usize {
+    pub(crate) fn count(&self, payload: &str) -> usize {
         let messages = self.0.lock().unwrap();
         messages
             .iter()
@@ -285,7 +303,7 @@ impl Watcher {
     }
 }
 
-async fn watcher(broker: &Broker) -> Watcher {
+pub(crate) async fn watcher(broker: &Broker) -> Watcher {
     let (near, far) = duplex(1 << 16);
     broker.serve(far, "watcher");
     let options = Options::new("", 0).client_id("watcher").keep_alive(0);
