@@ -15,6 +15,8 @@ use super::{
 
 /// How long a client waits after a connection that failed, and at most after one that it ended.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Session taken over.
+const TAKEN_OVER: u8 = 0x8e;
 /// How long a connection of a restless client lives.
 const LIFE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
 
@@ -37,6 +39,9 @@ pub(super) struct Client {
     receive_maximum: u16,
     link: Option<Link>,
     accepted: bool,
+    /// Connections that were left before their CONNACK came: the broker may hear of one only after the next, to
+    /// which that is a takeover.
+    left_early: usize,
     /// A CONNACK has come once: the session exists from then on.
     established: bool,
     next_try: Instant,
@@ -58,6 +63,7 @@ impl Client {
             receive_maximum,
             link: None,
             accepted: false,
+            left_early: 0,
             established: false,
             next_try: Instant::now(),
             ends_at: None,
@@ -91,8 +97,12 @@ impl Client {
         }
         let mut events = Vec::new();
         if let Err(error) = self.receive(&mut events, false, journal) {
-            let text = format!("{}: the broker ended the connection: {error}", self.name);
-            journal.fail(Promise::Connection, text);
+            if self.left_early > 0 {
+                self.left_early -= 1;
+            } else {
+                let text = format!("{}: the broker ended the connection: {error}", self.name);
+                journal.fail(Promise::Connection, text);
+            }
             self.drop_link(now + PAUSE);
         } else if restless && self.ends_at.is_some_and(|end| end <= now) {
             self.leave(now);
@@ -109,6 +119,8 @@ impl Client {
                 self.drop_link(now);
             }
         }
+        // The broker is gone, and with it what it has not heard of.
+        self.left_early = 0;
         events
     }
 
@@ -122,6 +134,7 @@ impl Client {
             _ = link.flush();
         }
         let pause = self.random.between(Duration::ZERO, PAUSE);
+        self.left_early += usize::from(!self.accepted);
         self.drop_link(now + pause);
     }
 
@@ -229,6 +242,8 @@ impl Client {
                 journal.fail(Promise::Connection, text);
                 None
             }
+            // The end of the connection follows.
+            Packet::Disconnect { reason: TAKEN_OVER } if self.left_early > 0 => None,
             Packet::Disconnect { reason } => {
                 let text = format!("{}: DISCONNECT {reason:#04x}", self.name);
                 journal.fail(Promise::Connection, text);

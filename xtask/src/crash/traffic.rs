@@ -43,7 +43,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Draining has failed when nothing has come for so long.
 const STALLED: Duration = Duration::from_secs(5);
 /// Draining has failed after so long.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(600);
 /// How long repeats that should not come are waited for in the end.
 const REPEATS: Duration = Duration::from_millis(300);
 /// What is missing is counted after a silence of this length.
