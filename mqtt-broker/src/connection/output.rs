@@ -308,8 +308,10 @@ impl Driver {
             .state
             .as_ref()
             .is_some_and(|state| !state.pulls.is_empty());
-        // The same while they wait for acknowledgements.
-        full || (pulls && !is_on_disk && self.connection.session().queue_len() == 0)
+        // The same while they wait for acknowledgements, or for the store, which wakes the task: without a pause this
+        // would be asked again and again as long as its disk fails.
+        let waits = is_on_disk || self.waits.len() > 0 || self.connection.session().queue_len() > 0;
+        full || (pulls && !waits)
     }
 
     /// Counts the messages that the session dropped.

@@ -1,9 +1,15 @@
 //! Retained messages across a crash: whose they are, and to whom they are owed.
 
 use core::num::NonZeroU16;
+use core::pin::Pin;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use core::task::{Context, Poll};
 use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
 
-use mqtt_codec::{Packet, QoS};
+use mqtt_codec::{Packet, PacketId, QoS, Subscribe};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
 use super::harness::{Peer, V5, filter, lasting, message, name, settle};
 use super::scene::Scene;
@@ -116,4 +122,68 @@ async fn unsubscribe_ends_what_is_owed() {
     let (mut client, _) = Peer::resumed(&scene.broker, &connect).await;
     let topics = topics(&mut client).await;
     assert!(topics.len() < TOPICS, "{}", topics.len());
+}
+
+/// A stream that counts how often it is asked for bytes.
+struct Counted(DuplexStream, Arc<AtomicUsize>);
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// While a SUBACK waits for the disk, and retained messages for the SUBACK, the connection waits as well and does not
+/// look again and again: a disk may fail for long.
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_waits_for_the_disk_takes_no_turns() {
+    let scene = Scene::new().await;
+    let mut sender = scene.fleeting(V5, "sender").await;
+    let mut kept = message("t", "kept", QoS::AtLeastOnce);
+    kept.retain = true;
+    sender.publish(&kept).await;
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let turns = Arc::new(AtomicUsize::new(0));
+    scene.broker.serve(Counted(far, Arc::clone(&turns)), "test");
+    let mut peer = Peer::over(near, V5);
+    peer.send(&Packet::Connect(Box::new(lasting(V5, "subscriber"))))
+        .await;
+    peer.receive().await;
+    scene.hold().await;
+    let id = PacketId::new(1).unwrap();
+    let filters = vec![filter("t", QoS::AtLeastOnce)];
+    peer.send(&Packet::Subscribe(Subscribe::new(id, filters)))
+        .await;
+    scene.held().await;
+    let before = turns.load(Ordering::Relaxed);
+    for _ in 0..20 {
+        settle().await;
+    }
+    assert_eq!(turns.load(Ordering::Relaxed), before);
+    scene.release().await;
+    assert!(matches!(peer.receive().await.packet(), Packet::SubAck(_)));
+    peer.expect_message("t", "kept", QoS::AtLeastOnce).await;
 }
