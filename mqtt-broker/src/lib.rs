@@ -24,6 +24,8 @@ mod runtime;
 mod server;
 pub mod settings;
 mod shown;
+#[cfg(test)]
+mod simulation;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -19,8 +19,8 @@ use crate::doorkeeper::Doorkeeper;
 use crate::hub::Hub;
 use crate::policy::{ListenerOptions, Peer};
 use crate::store::{
-    Engine, EngineError, FjallEngine, Limits, MemoryStore, Open, Space, Store, StoredSession,
-    Synced, WallTime,
+    Contents, Engine, EngineError, FjallEngine, Limits, MemoryStore, Open, Space, Store,
+    StoredSession, Synced, WallTime,
 };
 use crate::transport::{Listener, Opened, Transport};
 
@@ -128,9 +128,20 @@ impl Broker {
             retained: contents.retained.len(),
             skipped: contents.skipped,
         };
+        let broker = Self::restored(config, counters, store, contents);
+        Ok((broker, found))
+    }
+
+    /// The broker of a store that was just opened.
+    pub(crate) fn restored(
+        config: Config,
+        counters: Arc<Counters>,
+        store: Store,
+        contents: Contents,
+    ) -> Self {
         let broker = Self::with_store(config, counters, Some(store));
         broker.hub.restore(contents);
-        Ok((broker, found))
+        broker
     }
 
     fn with_store(config: Config, counters: Arc<Counters>, store: Option<Store>) -> Self {

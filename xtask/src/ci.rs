@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Result, bail, ensure};
 
 use crate::{
-    conformance, crash, fuzz, install, interop,
+    conformance, crash, fuzz, install, interop, simulate,
     step::{Steps, Verdict, execute},
     tidy,
     workspace::{cargo, fuzz_manifest},
@@ -28,12 +28,13 @@ const CRASH_ROUNDS: (u32, u32) = (10, 50);
 const FORGETFUL_ROUNDS: u32 = 2;
 /// Points of a recorded run at which the power is cut; with `--full` all of them.
 const POWER_CUTS: usize = 500;
-const STEPS: [&str; 13] = [
+const STEPS: [&str; 14] = [
     "format",
     "tidy",
     "clippy",
     "doc",
     "test",
+    "simulate",
     "conformance",
     "no-std",
     "fuzz",
@@ -104,6 +105,7 @@ fn step(name: &str, full: bool) -> Result<Verdict> {
             let all = ["test", "--workspace", "--locked"];
             execute(cargo().args(all).args(FEATURES)).map(Verdict::from)
         }
+        "simulate" => simulate::run(&simulate::Args::fixed(full)),
         "conformance" => conformance::run(&conformance::Args::missing()),
         "no-std" => no_std().map(Verdict::from),
         "fuzz" => {

@@ -14,6 +14,7 @@ mod fuzz;
 mod install;
 mod interop;
 mod process;
+mod simulate;
 mod step;
 mod tidy;
 mod workspace;
@@ -46,6 +47,8 @@ enum Chore {
     Crash(crash::Args),
     /// Let the disk of the broker fail or fill up, cut its power, and look for what it lost
     Disk(crash::disk::Args),
+    /// Run whole brokers in a simulated world, one for each seed, and hold what comes against a model
+    Simulate(simulate::Args),
     /// List the tests of each normative statement, and run them
     Conformance(conformance::Args),
     /// Run the fuzz targets
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Chore::Abuse(args) => abuse::run(&args),
         Chore::Crash(args) => crash::run(&args),
         Chore::Disk(args) => crash::disk::run(&args),
+        Chore::Simulate(args) => simulate::run(&args),
         Chore::Conformance(args) => conformance::run(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
     };

@@ -216,6 +216,8 @@ pub(crate) async fn receive_connect<S: Stream>(
     stream: &mut S,
 ) -> Result<Handshake, Refusal> {
     let read = tokio::select! {
+        // Not by chance, so that a simulated run can be repeated.
+        biased;
         read = timeout_at(arrival.deadline, read_connect(hub, stream)) => read,
         () = arrival.entrant.pushed_out() => return Err(Refusal::PushedOut),
         () = hub.closed() => return Err(Refusal::ShuttingDown),

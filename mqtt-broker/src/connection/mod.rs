@@ -117,6 +117,7 @@ async fn begin<S: Stream>(
             }
             tracing::info!(%peer, client_id = %Shown(refusal.client_id()), reason = %refusal, "refused");
             tokio::select! {
+                biased;
                 () = say_refusal(&refusal, &mut stream) => {}
                 () = entrant.pushed_out() => {}
             }

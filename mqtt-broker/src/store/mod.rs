@@ -17,6 +17,8 @@ mod reading;
 mod record;
 mod records;
 mod space;
+#[cfg(test)]
+mod stepper;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -28,7 +30,8 @@ use core::task::{Poll, Waker};
 use core::time::Duration;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use crate::config::Durability;
 use crate::counters::Counters;
@@ -50,6 +53,8 @@ pub(crate) use crate::store::record::{
 };
 use crate::store::space::Full;
 pub(crate) use crate::store::space::{Limits, Space, size as size_on_disk};
+#[cfg(test)]
+pub(crate) use crate::store::stepper::{Step, Stepper};
 
 /// Bytes of changes that may wait to be committed before those who cause them are no longer read.
 const PENDING_BYTES: usize = 16 << 20;
@@ -114,6 +119,19 @@ impl Shared {
         self.refused.store(number, Ordering::Relaxed);
     }
 
+    /// Takes what has gathered; from now on the next batch does.
+    fn take(&self, gathering: &mut Gathering, ops: &mut Vec<Op>) -> Taken {
+        core::mem::swap(&mut gathering.ops, ops);
+        Taken {
+            ticket: Ticket(self.current.fetch_add(1, Ordering::Relaxed)),
+            bytes: core::mem::take(&mut gathering.bytes),
+            durability: match core::mem::take(&mut gathering.sync) {
+                true => Durability::Disk,
+                false => Durability::Os,
+            },
+        }
+    }
+
     fn gathering(&self) -> MutexGuard<'_, Gathering> {
         self.gathering
             .lock()
@@ -137,13 +155,35 @@ impl Store {
     /// retained messages; sessions have their own. `now` is the wall clock; one
     /// that runs behind the last commit counts as if no time had passed.
     pub(crate) fn open(
+        open: Open,
+        space: Space,
+        counters: Arc<Counters>,
+        durability: Durability,
+        now: WallTime,
+        window: usize,
+    ) -> Result<(Self, Contents), EngineError> {
+        let (store, contents, committer) =
+            Self::prepare(open, space, counters, durability, now, window)?;
+        let commits = thread::Builder::new()
+            .name("store".into())
+            .spawn(move || committer.run())?;
+        let (shared, clock) = (Arc::clone(&store.shared), store.clock);
+        let reads = thread::Builder::new()
+            .name("store reads".into())
+            .spawn(move || shared.reading.run(&shared.durable, clock))?;
+        store.threads().extend([commits, reads]);
+        Ok((store, contents))
+    }
+
+    /// A store without the threads that work for it.
+    fn prepare(
         mut open: Open,
         mut space: Space,
         counters: Arc<Counters>,
         durability: Durability,
         now: WallTime,
         window: usize,
-    ) -> Result<(Self, Contents), EngineError> {
+    ) -> Result<(Self, Contents, Committer), EngineError> {
         let mut engine = open()?;
         let origin = engine.last_commit_at().map_or(now, |last| last.max(now));
         let clock = Clock { origin };
@@ -169,22 +209,19 @@ impl Store {
             clock,
             started: Instant::now(),
         };
-        let commits = thread::Builder::new()
-            .name("store".into())
-            .spawn(move || committer.run())?;
-        let reads = Arc::clone(&shared);
-        let reads = thread::Builder::new()
-            .name("store reads".into())
-            .spawn(move || reads.reading.run(&reads.durable, clock))?;
         let store = Self {
             shared,
-            threads: Mutex::new(vec![commits, reads]),
+            threads: Mutex::default(),
             clock,
             next_session: AtomicU64::new(contents.next_session),
             next_body: AtomicU64::new(contents.next_body),
             syncs_retained: durability == Durability::Disk,
         };
-        Ok((store, contents))
+        Ok((store, contents, committer))
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn clock(&self) -> Clock {
@@ -292,10 +329,7 @@ impl Store {
         self.shared.gathering().closing = true;
         self.shared.changed.notify_one();
         self.shared.reading.close();
-        let threads = {
-            let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-            core::mem::take(&mut *threads)
-        };
+        let threads = core::mem::take(&mut *self.threads());
         for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("a thread of the store panicked");
@@ -354,20 +388,29 @@ impl Committer {
     fn run(mut self) {
         let mut ops = Vec::new();
         while let Some(taken) = self.take(&mut ops) {
-            while let Err(error) = self.commit(&ops, taken.durability) {
-                tracing::error!(%error, "the store failed; nothing is acknowledged that depends on it");
-                // Never written again in the state that it is in now.
-                self.shared.reading.set_reader(None);
-                self.engine = None;
-                self.shared.refuse(self.space.failed());
+            while !self.try_commit(&ops, &taken) {
                 if self.rest() {
                     return;
                 }
             }
             ops.clear();
-            self.announce(taken.ticket, taken.bytes);
-            self.shared.refuse(self.space.look(taken.bytes));
         }
+    }
+
+    /// Commits what was taken and tells everybody; false if the store has failed, and is to be opened again after a
+    /// rest.
+    fn try_commit(&mut self, ops: &[Op], taken: &Taken) -> bool {
+        if let Err(error) = self.commit(ops, taken.durability) {
+            tracing::error!(%error, "the store failed; nothing is acknowledged that depends on it");
+            // Never written again in the state that it is in now.
+            self.shared.reading.set_reader(None);
+            self.engine = None;
+            self.shared.refuse(self.space.failed());
+            return false;
+        }
+        self.announce(taken.ticket, taken.bytes);
+        self.shared.refuse(self.space.look(taken.bytes));
+        true
     }
 
     /// Waits for changes and takes all there are; `None` when there will be none.
@@ -402,15 +445,7 @@ impl Committer {
                 gathering
             };
         }
-        core::mem::swap(&mut gathering.ops, ops);
-        Waited::Changes(Taken {
-            ticket: Ticket(self.shared.current.fetch_add(1, Ordering::Relaxed)),
-            bytes: core::mem::take(&mut gathering.bytes),
-            durability: match core::mem::take(&mut gathering.sync) {
-                true => Durability::Disk,
-                false => Durability::Os,
-            },
-        })
+        Waited::Changes(self.shared.take(&mut gathering, ops))
     }
 
     /// While new messages are refused and there is nothing to commit: sees whether there is room again, and has the

@@ -4,7 +4,8 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use crate::store::engine::{EngineError, Reader};
 use crate::store::record::{Clock, Portion, Span};
@@ -28,6 +29,17 @@ struct Wishes {
     /// One for each session at most: who asks waits for the answer.
     queue: VecDeque<Wish>,
     closing: bool,
+}
+
+impl Wishes {
+    /// The first that can be met.
+    fn next(&mut self, durable: Ticket, now: Instant) -> Option<Wish> {
+        let next = self
+            .queue
+            .iter()
+            .position(|wish| wish.after <= durable && wish.again.is_none_or(|again| again <= now));
+        next.and_then(|next| self.queue.remove(next))
+    }
 }
 
 /// What is to be read, and how.
@@ -75,17 +87,33 @@ impl Reading {
 
     /// Reads until the store is closed; `durable` is the last ticket that is.
     pub(super) fn run(&self, durable: &AtomicU64, clock: Clock) {
-        while let Some(mut wish) = self.take(durable) {
-            match self.read(&wish.span, clock) {
-                Some(Ok(portion)) => (wish.done)(portion),
-                failed => {
-                    if let Some(Err(error)) = failed {
-                        let session = wish.span.session;
-                        tracing::error!(session, %error, "the queue of a session cannot be read");
-                    }
-                    wish.again = Some(Instant::now() + RETRY);
-                    self.wishes().queue.push_back(wish);
+        while let Some(wish) = self.take(durable) {
+            self.meet(wish, clock);
+        }
+    }
+
+    /// Reads what can be read now, without waiting.
+    #[cfg(test)]
+    pub(super) fn step(&self, durable: &AtomicU64, clock: Clock) {
+        let durable = Ticket(durable.load(Ordering::Acquire));
+        loop {
+            let next = self.wishes().next(durable, Instant::now());
+            let Some(wish) = next else { return };
+            self.meet(wish, clock);
+        }
+    }
+
+    /// Reads what is wished; what cannot be read is wished again.
+    fn meet(&self, mut wish: Wish, clock: Clock) {
+        match self.read(&wish.span, clock) {
+            Some(Ok(portion)) => (wish.done)(portion),
+            failed => {
+                if let Some(Err(error)) = failed {
+                    let session = wish.span.session;
+                    tracing::error!(session, %error, "the queue of a session cannot be read");
                 }
+                wish.again = Some(Instant::now() + RETRY);
+                self.wishes().queue.push_back(wish);
             }
         }
     }
@@ -105,10 +133,7 @@ impl Reading {
             }
             let now = Instant::now();
             let durable = Ticket(durable.load(Ordering::Acquire));
-            let next = wishes.queue.iter().position(|wish| {
-                wish.after <= durable && wish.again.is_none_or(|again| again <= now)
-            });
-            if let Some(wish) = next.and_then(|next| wishes.queue.remove(next)) {
+            if let Some(wish) = wishes.next(durable, now) {
                 return Some(wish);
             }
             let again = wishes.queue.iter().filter_map(|wish| wish.again).min();

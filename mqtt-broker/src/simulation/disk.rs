@@ -1,0 +1,210 @@
+//! A disk that fails when it is told to and loses its power, behind the trait of engines; and mistakes planted there,
+//! which the model must find.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::config::Durability;
+use crate::store::{
+    Clock, Contents, Engine, EngineError, MemoryStore, Op, Open, Portion, Reader, Span, WallTime,
+};
+
+/// A mistake of a broker or its store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Plant {
+    /// A commit counts as durable before it is made.
+    AckFirst,
+    /// What is to be synced is only written.
+    NoSync,
+    /// Identifiers of received QoS 2 messages are not stored.
+    ForgetReceived,
+    /// Nor is that PUBREC came for a message that was sent.
+    ForgetReleased,
+    /// Nor are subscriptions.
+    ForgetSubscriptions,
+    /// Messages that were acknowledged stay.
+    KeepAcknowledged,
+    /// Of what was retained, nothing is stored.
+    ForgetRetained,
+    /// The units of a commit are stored in two commits.
+    TornUnits,
+}
+
+impl Plant {
+    pub(super) const ALL: [Self; 8] = [
+        Self::AckFirst,
+        Self::NoSync,
+        Self::ForgetReceived,
+        Self::ForgetReleased,
+        Self::ForgetSubscriptions,
+        Self::KeepAcknowledged,
+        Self::ForgetRetained,
+        Self::TornUnits,
+    ];
+
+    /// Whether this change is kept from the store.
+    fn drops(self, op: &Op) -> bool {
+        match self {
+            Self::AckFirst | Self::NoSync | Self::TornUnits => false,
+            Self::ForgetReceived => matches!(op, Op::Received(..)),
+            Self::ForgetReleased => matches!(op, Op::Released(..)),
+            Self::ForgetSubscriptions => matches!(op, Op::Subscribed(..)),
+            Self::KeepAcknowledged => matches!(op, Op::Dequeued(..)),
+            Self::ForgetRetained => matches!(op, Op::Retained(..)),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    /// How many of the next commits fail, and whether they were made all the same.
+    pub(super) commits: usize,
+    pub(super) kept: bool,
+    /// How many of the next attempts to open fail.
+    pub(super) opens: usize,
+    /// How many of the next reads fail.
+    pub(super) reads: usize,
+    /// The next commit is torn, where that is planted.
+    pub(super) tears: bool,
+}
+
+/// Outlives brokers.
+#[derive(Debug)]
+pub(super) struct Disk {
+    pub(super) store: MemoryStore,
+    faults: Mutex<Faults>,
+    plant: Option<Plant>,
+}
+
+impl Disk {
+    pub(super) fn new(plant: Option<Plant>) -> Arc<Self> {
+        Arc::new(Self {
+            store: MemoryStore::with_power_cuts(),
+            faults: Mutex::default(),
+            plant,
+        })
+    }
+
+    pub(super) fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap()
+    }
+
+    /// Lets the next commit be torn, where that is planted; false where it is not.
+    pub(super) fn tears(&self) -> bool {
+        let planted = self.plant == Some(Plant::TornUnits);
+        self.faults().tears = planted;
+        planted
+    }
+
+    pub(super) fn open(self: &Arc<Self>) -> Open {
+        let disk = Arc::clone(self);
+        Box::new(move || {
+            if take(&mut disk.faults().opens) {
+                return Err("the disk is not there".into());
+            }
+            Ok(Box::new(Simulated {
+                engine: Box::new(disk.store.open()?),
+                disk: Arc::clone(&disk),
+                held: Vec::new(),
+            }))
+        })
+    }
+}
+
+fn take(count: &mut usize) -> bool {
+    let some = *count > 0;
+    *count = count.saturating_sub(1);
+    some
+}
+
+#[derive(Debug)]
+struct Simulated {
+    engine: Box<dyn Engine>,
+    disk: Arc<Disk>,
+    /// What counts as committed and is not.
+    held: Vec<Op>,
+}
+
+impl Simulated {
+    fn commit_planted(
+        &mut self,
+        plant: Plant,
+        ops: &[Op],
+        at: WallTime,
+        durability: Durability,
+    ) -> Result<usize, EngineError> {
+        match plant {
+            Plant::AckFirst => {
+                let before = core::mem::replace(&mut self.held, ops.to_vec());
+                self.engine.commit(&before, at, durability)
+            }
+            Plant::NoSync => self.engine.commit(ops, at, Durability::Os),
+            Plant::TornUnits => {
+                let (first, second) = ops.split_at(ops.len() / 2);
+                self.engine.commit(first, at, durability)?;
+                if core::mem::take(&mut self.disk.faults().tears) {
+                    return Err("the power fails within a commit".into());
+                }
+                self.engine.commit(second, at, durability)
+            }
+            _ => {
+                let kept: Vec<Op> = ops.iter().filter(|op| !plant.drops(op)).cloned().collect();
+                self.engine.commit(&kept, at, durability)
+            }
+        }
+    }
+}
+
+impl Engine for Simulated {
+    fn last_commit_at(&self) -> Option<WallTime> {
+        self.engine.last_commit_at()
+    }
+
+    fn load(&mut self, clock: Clock, window: usize) -> Result<Contents, EngineError> {
+        self.engine.load(clock, window)
+    }
+
+    fn reader(&self) -> Box<dyn Reader> {
+        Box::new(SimulatedReader {
+            reader: self.engine.reader(),
+            disk: Arc::clone(&self.disk),
+        })
+    }
+
+    fn commit(
+        &mut self,
+        ops: &[Op],
+        at: WallTime,
+        durability: Durability,
+    ) -> Result<usize, EngineError> {
+        let (fails, kept) = {
+            let mut faults = self.disk.faults();
+            (take(&mut faults.commits), faults.kept)
+        };
+        let mut records = 0;
+        if !fails || kept {
+            records = match self.disk.plant {
+                Some(plant) => self.commit_planted(plant, ops, at, durability)?,
+                None => self.engine.commit(ops, at, durability)?,
+            };
+        }
+        if fails {
+            return Err("the disk fails".into());
+        }
+        Ok(records)
+    }
+}
+
+#[derive(Debug)]
+struct SimulatedReader {
+    reader: Box<dyn Reader>,
+    disk: Arc<Disk>,
+}
+
+impl Reader for SimulatedReader {
+    fn read(&self, range: &Span, clock: Clock) -> Result<Portion, EngineError> {
+        if take(&mut self.disk.faults().reads) {
+            return Err("the disk cannot be read".into());
+        }
+        self.reader.read(range, clock)
+    }
+}

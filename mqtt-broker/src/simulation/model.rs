@@ -1,0 +1,260 @@
+//! What was promised to each session, and what came: the naive account that a run is held against.
+
+use std::collections::HashMap;
+
+use mqtt_codec::QoS;
+
+/// Failures that are told; a run that goes wrong goes wrong at many places.
+const TOLD: usize = 8;
+
+/// Counts events: what is before what.
+pub(super) type Tick = u64;
+
+/// A message, as its publisher knows it.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) topic: String,
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    sent: Tick,
+    acknowledged: Option<Tick>,
+}
+
+/// A subscription, from SUBACK on.
+#[derive(Debug)]
+struct Interest {
+    filter: String,
+    qos: QoS,
+    from: Tick,
+    /// UNSUBSCRIBE was sent.
+    until: Option<Tick>,
+    /// The broker was allowed to forget it, with all that it brought.
+    void: bool,
+}
+
+#[derive(Debug, Default)]
+struct Session {
+    interests: Vec<Interest>,
+    /// Filters that were asked for, whether or not that was answered.
+    asked: Vec<String>,
+    /// How often each message came.
+    came: HashMap<usize, usize>,
+    /// The same at QoS 2: what came at QoS 0 before may come when its publisher repeats it.
+    came_once: HashMap<usize, usize>,
+    /// The last message that came for the first time, by topic and QoS: each QoS has an order of its own.
+    last: HashMap<(String, u8), usize>,
+    /// What was completed may come again: the session was lost, or the end of it.
+    forgetful: bool,
+}
+
+/// The account of one run.
+#[derive(Debug, Default)]
+pub(super) struct Model {
+    tick: Tick,
+    messages: Vec<Message>,
+    sessions: Vec<Session>,
+    pub(super) failures: Vec<String>,
+    pub(super) delivered: usize,
+}
+
+impl Model {
+    pub(super) fn new(sessions: usize) -> Self {
+        Self {
+            sessions: (0..sessions).map(|_| Session::default()).collect(),
+            ..Self::default()
+        }
+    }
+
+    fn tick(&mut self) -> Tick {
+        self.tick += 1;
+        self.tick
+    }
+
+    pub(super) fn fail(&mut self, text: String) {
+        if self.failures.len() < TOLD {
+            self.failures.push(text);
+        }
+    }
+
+    /// A message is about to be sent for the first time; its number.
+    pub(super) fn send(&mut self, topic: &str, qos: QoS, retain: bool) -> usize {
+        let sent = self.tick();
+        self.messages.push(Message {
+            topic: topic.to_owned(),
+            qos,
+            retain,
+            sent,
+            acknowledged: None,
+        });
+        self.messages.len() - 1
+    }
+
+    pub(super) fn message(&self, number: usize) -> &Message {
+        &self.messages[number]
+    }
+
+    /// PUBACK or PUBREC has come.
+    pub(super) fn acknowledge(&mut self, number: usize) {
+        let tick = self.tick();
+        self.messages[number].acknowledged.get_or_insert(tick);
+    }
+
+    pub(super) fn acknowledged(&self) -> usize {
+        let messages = self.messages.iter();
+        messages.filter(|it| it.acknowledged.is_some()).count()
+    }
+
+    pub(super) fn asks(&mut self, session: usize, filter: &str) {
+        self.sessions[session].asked.push(filter.to_owned());
+    }
+
+    /// SUBACK has come.
+    pub(super) fn subscribe(&mut self, session: usize, filter: &str, qos: QoS) {
+        let from = self.tick();
+        self.unsubscribe(session, filter);
+        self.sessions[session].interests.push(Interest {
+            filter: filter.to_owned(),
+            qos,
+            from,
+            until: None,
+            void: false,
+        });
+    }
+
+    /// UNSUBSCRIBE or another SUBSCRIBE is about to be sent.
+    pub(super) fn unsubscribe(&mut self, session: usize, filter: &str) {
+        let tick = self.tick();
+        for interest in &mut self.sessions[session].interests {
+            if interest.filter == filter {
+                interest.until.get_or_insert(tick);
+            }
+        }
+    }
+
+    /// The session may be gone, or any part of it.
+    pub(super) fn void(&mut self, session: usize, forgetful: bool) {
+        let session = &mut self.sessions[session];
+        session.forgetful |= forgetful;
+        for interest in &mut session.interests {
+            interest.void = true;
+        }
+    }
+
+    /// A message has come that is not known to be a repetition.
+    pub(super) fn deliver(&mut self, session: usize, number: usize, topic: &str, qos: QoS) {
+        self.delivered += 1;
+        let Some(message) = self.messages.get(number) else {
+            return self.fail(format!(
+                "session {session}: message {number} was never sent"
+            ));
+        };
+        let kept = &mut self.sessions[session];
+        let told = |what: &str| {
+            format!(
+                "session {session}: message {number} ({topic}, {:?} as {qos:?}) {what}",
+                message.qos
+            )
+        };
+        let mut failures = Vec::new();
+        if message.topic != topic {
+            failures.push(told("has another topic"));
+        }
+        if !kept.asked.iter().any(|filter| matches(filter, topic)) {
+            failures.push(told("was not asked for"));
+        }
+        if qos > message.qos {
+            failures.push(told("has a higher QoS than it was published with"));
+        }
+        let times = kept.came.entry(number).or_default();
+        *times += 1;
+        if *times > 1 && message.qos == QoS::AtMostOnce {
+            failures.push(told("came again"));
+        }
+        let exactly = kept.came_once.entry(number).or_default();
+        *exactly += usize::from(qos == QoS::ExactlyOnce);
+        if qos == QoS::ExactlyOnce && *exactly > 1 && !kept.forgetful {
+            failures.push(told("came again"));
+        }
+        if *times == 1 {
+            let last = kept.last.insert((topic.to_owned(), qos as u8), number);
+            // One from before the subscription, or at QoS 0, may have been passed over, and comes when its publisher
+            // repeats it.
+            let stood = |it: &Interest| it.until.is_none() && it.qos >= qos;
+            let passed_over = qos == QoS::AtMostOnce || !kept.interests(message).any(stood);
+            if !passed_over && last.is_some_and(|last| last > number) {
+                failures.push(told(&format!("came behind {}", last.unwrap_or_default())));
+            }
+        }
+        failures.into_iter().for_each(|text| self.fail(text));
+    }
+
+    /// Messages that are promised to sessions and have not come: the first, and how many.
+    pub(super) fn missing(&self) -> (Option<(usize, usize)>, usize) {
+        let mut first = None;
+        let mut count = 0;
+        for (index, session) in self.sessions.iter().enumerate() {
+            for (number, message) in self.messages.iter().enumerate() {
+                if session.is_owed(message) && !session.came.contains_key(&number) {
+                    first.get_or_insert((index, number));
+                    count += 1;
+                }
+            }
+        }
+        (first, count)
+    }
+
+    /// Whether something is still to come, and nothing has gone wrong.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.failures.is_empty() && self.missing().1 > 0
+    }
+
+    /// Compares the retained message of a topic with what must be there.
+    pub(super) fn retained(&mut self, topic: &str, found: Option<usize>) {
+        let of_topic = self.messages.iter().enumerate();
+        let mut of_topic = of_topic.filter(|(_, it)| it.retain && it.topic == topic);
+        let owed = of_topic.rfind(|(_, it)| it.acknowledged.is_some());
+        let Some((owed, _)) = owed else { return };
+        match found {
+            Some(found) if found >= owed => {}
+            other => self.fail(format!(
+                "{topic}: {other:?} is retained, and {owed} was acknowledged"
+            )),
+        }
+    }
+}
+
+impl Session {
+    fn is_owed(&self, message: &Message) -> bool {
+        let Some(acknowledged) = message.acknowledged else {
+            return false;
+        };
+        message.qos != QoS::AtMostOnce
+            && self.interests(message).any(|interest| {
+                interest.qos != QoS::AtMostOnce
+                    && interest.until.is_none_or(|until| acknowledged < until)
+            })
+    }
+
+    /// Those that stood before a message was sent.
+    fn interests<'s>(&'s self, message: &'s Message) -> impl Iterator<Item = &'s Interest> {
+        self.interests.iter().filter(|interest| {
+            !interest.void
+                && interest.from < message.sent
+                && matches(&interest.filter, &message.topic)
+        })
+    }
+}
+
+/// Whether a filter matches a topic, level by level.
+fn matches(filter: &str, topic: &str) -> bool {
+    let mut topic = topic.split('/');
+    for level in filter.split('/') {
+        match (level, topic.next()) {
+            ("#", _) => return true,
+            ("+", Some(_)) => {}
+            (level, Some(other)) if level == other => {}
+            _ => return false,
+        }
+    }
+    topic.next().is_none()
+}
