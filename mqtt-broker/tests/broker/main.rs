@@ -29,6 +29,7 @@ mod publish;
 mod pulls;
 mod qos;
 mod realms;
+mod reload;
 mod retained;
 mod room;
 mod session;
