@@ -63,6 +63,10 @@ pub struct Config {
     /// and 128 for each level of the filter. Default 96 MiB, which is about 180,000 of three
     /// levels.
     pub subscription_bytes: usize,
+    /// Subscriptions that one session may have; one beyond it is refused with 0x97. Default: no bound of its own.
+    pub subscriptions: usize,
+    /// Levels that a topic or a filter may have; one with more is refused with 0x90 or 0x8F. Default: no bound.
+    pub topic_levels: usize,
     /// Topics that may have a retained message. Default: no bound of its own.
     pub retained_messages: usize,
     /// Bytes of all retained messages. Default 256 MiB.
@@ -152,6 +156,8 @@ impl Default for Config {
             data_directory_bytes: u64::MAX,
             disk_reserve_bytes: 32 * 1024 * 1024,
             subscription_bytes: 96 * 1024 * 1024,
+            subscriptions: usize::MAX,
+            topic_levels: usize::MAX,
             retained_messages: usize::MAX,
             retained_bytes: 256 * 1024 * 1024,
             retained_message_bytes: usize::MAX,

@@ -34,6 +34,8 @@ pub enum DropReason {
     RetainedFull,
     /// It is not retained: it is larger than a retained message may be.
     RetainedTooLarge,
+    /// Its topic has more levels than a topic may have.
+    TooManyLevels,
     /// It waited for a client that may not receive it any more, or is retained and this client may not
     /// receive it.
     NotAuthorized,
@@ -45,7 +47,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order in which counters are printed.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::OutboxFull,
         Self::QueueFull,
         Self::Expired,
@@ -58,6 +60,7 @@ impl DropReason {
         Self::Unsendable,
         Self::RetainedFull,
         Self::RetainedTooLarge,
+        Self::TooManyLevels,
         Self::NotAuthorized,
         Self::DirectoryFull,
         Self::DiskFull,
@@ -78,6 +81,7 @@ impl DropReason {
             Self::Unsendable => "unsendable",
             Self::RetainedFull => "retained full",
             Self::RetainedTooLarge => "retained too large",
+            Self::TooManyLevels => "too many levels",
             Self::NotAuthorized => "not authorized",
             Self::DirectoryFull => "directory full",
             Self::DiskFull => "disk full",
@@ -115,13 +119,15 @@ pub enum RefusalReason {
     Tls,
     /// It opened no WebSocket.
     WebSocket,
+    /// The topic of its will has more levels than a topic may have.
+    WillTooDeep,
     /// Its first packet was no CONNECT, or a malformed one.
     NoConnect,
 }
 
 impl RefusalReason {
     /// Every reason, in the order in which counters are printed.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::TooManyConnections,
         Self::ListenerFull,
         Self::AddressFull,
@@ -132,6 +138,7 @@ impl RefusalReason {
         Self::Proxy,
         Self::Tls,
         Self::WebSocket,
+        Self::WillTooDeep,
         Self::NoConnect,
     ];
 
@@ -153,6 +160,7 @@ impl RefusalReason {
             Self::Proxy => "no PROXY header",
             Self::Tls => "TLS handshake failed",
             Self::WebSocket => "WebSocket handshake failed",
+            Self::WillTooDeep => "topic of the will has too many levels",
             Self::NoConnect => "no CONNECT",
         }
     }
@@ -170,6 +178,7 @@ pub struct Counters {
     dropped: [AtomicU64; DropReason::ALL.len()],
     refused: [AtomicU64; RefusalReason::ALL.len()],
     throttled: AtomicU64,
+    subscriptions_refused: AtomicU64,
     denials: Denials,
     commits: [Commits; SIZES],
     records: AtomicU64,
@@ -196,6 +205,12 @@ impl Counters {
         self.refused[reason as usize].load(Ordering::Relaxed)
     }
 
+    /// How many subscriptions were refused since they were beyond a limit: of their number, their bytes or the
+    /// levels of their filter.
+    pub fn subscriptions_refused(&self) -> u64 {
+        self.subscriptions_refused.load(Ordering::Relaxed)
+    }
+
     /// How often a client was not read for a while because it sent faster than it may.
     pub fn throttled(&self) -> u64 {
         self.throttled.load(Ordering::Relaxed)
@@ -212,7 +227,13 @@ impl Counters {
         let refused = RefusalReason::ALL
             .iter()
             .map(|&reason| (format!("refused, {reason}"), self.refused(reason)));
-        let throttled = [("paused, sends too fast".to_owned(), self.throttled())];
+        let throttled = [
+            ("paused, sends too fast".to_owned(), self.throttled()),
+            (
+                "subscriptions beyond a limit".to_owned(),
+                self.subscriptions_refused(),
+            ),
+        ];
         let others = refused
             .chain(throttled)
             .filter(|&(_, count)| count > 0)
@@ -259,6 +280,10 @@ impl Counters {
 
     pub(crate) fn count_refusal(&self, reason: RefusalReason) {
         self.refused[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_subscription_refused(&self) {
+        self.subscriptions_refused.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_throttled(&self) {

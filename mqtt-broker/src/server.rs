@@ -254,6 +254,7 @@ impl Broker {
             connected,
             entrant,
             deadline: Instant::now() + hub.limits.load().connect_timeout,
+            is_counted: false,
             too_fast: false,
         }
     }
@@ -265,7 +266,9 @@ impl Broker {
     {
         let hub = Arc::clone(&self.hub);
         let presence = hub.presence.enter();
-        arrival.too_fast |= hub.gate.is_too_fast(arrival.peer.ip(), &hub.limits.load());
+        if !arrival.is_counted {
+            arrival.too_fast |= hub.gate.is_too_fast(arrival.peer.ip(), &hub.limits.load());
+        }
         let serving = connection::serve(hub, stream, arrival);
         runtime.spawn(async move {
             serving.await;
@@ -287,11 +290,18 @@ impl Broker {
             peer,
             entrant,
             deadline,
+            is_counted,
             ..
         } = &mut arrival;
         let origin = peer.clone();
+        // A handshake of TLS costs too much for who is refused afterwards.
+        let hub = &self.hub;
+        let admits = |peer: &Peer| {
+            *is_counted = true;
+            !hub.gate.is_too_fast(peer.ip(), &hub.limits.load())
+        };
         let opened = tokio::select! {
-            opened = timeout_at(*deadline, transport.open(stream, peer)) => match opened {
+            opened = timeout_at(*deadline, transport.open(stream, peer, admits)) => match opened {
                 Ok(Ok(opened)) => Ok(opened),
                 Ok(Err(error)) => Err((error.reason(), error.to_string())),
                 Err(_) => Err(RefusalReason::TimedOut.in_words()),

@@ -68,6 +68,8 @@ pub(crate) struct Driver {
     trickles: bool,
     /// Where the client counts among others.
     _place: Place,
+    /// Levels that its topics and filters may have.
+    pub(crate) topic_levels: usize,
     /// How fast it may send; most may as fast as they can.
     pub(crate) throttle: Option<Box<Throttle>>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -131,6 +133,7 @@ impl Driver {
         let client = Arc::clone(&state.client);
         let rest = packet.into_rest();
         let throttle = Throttle::new(&hub.limits.load()).map(Box::new);
+        let topic_levels = hub.limits.load().topic_levels;
         hub.open_link(
             &client,
             Link::Online {
@@ -156,6 +159,7 @@ impl Driver {
             deferred: false,
             trickles: false,
             _place: place,
+            topic_levels,
             throttle,
             timer: None,
             armed: Time::ZERO,

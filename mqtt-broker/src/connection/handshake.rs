@@ -14,6 +14,7 @@ use tokio::time::timeout_at;
 
 use crate::auth::{Access, Owner};
 use crate::config::Config;
+use crate::connection::input::has_more_levels;
 use crate::connection::{Arrival, login};
 use crate::counters::RefusalReason;
 use crate::gate::{self, Place};
@@ -146,6 +147,16 @@ impl Refusal {
         refusal
     }
 
+    /// A will to a topic with too many levels.
+    fn beyond_levels(connect: &Connect<'_>) -> Self {
+        let exceeded = RefusalReason::WillTooDeep;
+        let mut refusal = Self::of(connect, ReasonCode::TOPIC_NAME_INVALID, exceeded.name());
+        if let Self::Refused { limit, .. } = &mut refusal {
+            *limit = Some(exceeded);
+        }
+        refusal
+    }
+
     /// Under what it is counted.
     pub(crate) fn counted_as(&self) -> Option<RefusalReason> {
         match self {
@@ -231,6 +242,7 @@ pub(crate) async fn receive_connect<S: Stream>(
     })?;
     let options = &*arrival.options;
     check_version(options, &connect)?;
+    check_levels(&hub.limits.load(), &connect)?;
     let mount = options.mount_point.as_deref();
     let mounted = mount
         .zip(connect.will.as_ref())
@@ -445,6 +457,16 @@ fn check_will(limits: &ServerLimits, connect: &Connect<'_>) -> Result<(), Refusa
         ));
     }
     Ok(())
+}
+
+/// A will whose topic has too many levels.
+fn check_levels(config: &Config, connect: &Connect<'_>) -> Result<(), Refusal> {
+    match &connect.will {
+        Some(will) if has_more_levels(will.topic.as_str(), config.topic_levels) => {
+            Err(Refusal::beyond_levels(connect))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// An identifier that no other client can have by accident.

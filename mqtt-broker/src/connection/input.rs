@@ -10,6 +10,7 @@ use mqtt_session::{Role, Time, Token, Verdict};
 use crate::auth::{Denial, DeniedPublish};
 use crate::connection::driver::Driver;
 use crate::connection::end::End;
+use crate::counters::DropReason;
 use crate::hub::{Answer, Batch, Inbound, Outcome, Publisher, packet_limit};
 use crate::mount::Mounted;
 use crate::shown::Shown;
@@ -142,6 +143,11 @@ impl Driver {
             Verdict::Duplicate => return Ok(()),
         };
         let token = inbound.token;
+        if has_more_levels(inbound.topic.as_str(), self.topic_levels) {
+            let shown = Shown(inbound.topic.as_str()).to_string();
+            self.refuse_topic(now, token, publish.qos, &shown);
+            return Ok(());
+        }
         let mounted = self
             .client
             .mount()
@@ -190,6 +196,24 @@ impl Driver {
             self.drain_changes(&mut batch.ops);
         }
         Ok(())
+    }
+
+    /// Drops a message whose topic has too many levels, and tells the client so where its version can.
+    fn refuse_topic(&mut self, now: Time, token: Token, qos: QoS, topic: &str) {
+        self.hub.count_drop(None, DropReason::TooManyLevels, 1);
+        self.log_beyond(now, topic, "message dropped: its topic has too many levels");
+        if qos != QoS::AtMostOnce {
+            self.connection
+                .reject(token, ReasonCode::TOPIC_NAME_INVALID);
+        }
+    }
+
+    /// Logs what is beyond a limit, from time to time.
+    pub(crate) fn log_beyond(&mut self, now: Time, about: &str, what: &str) {
+        if let Some(withheld) = self.denials.pass(now) {
+            let client_id = Shown(self.client.name());
+            tracing::warn!(%client_id, topic = about, withheld, "{what}");
+        }
     }
 
     /// Drops a message that the client may not publish, and tells it so where its version can.
@@ -256,6 +280,11 @@ impl Driver {
         }
         End::Disconnected(disconnect.reason_code)
     }
+}
+
+/// Whether a topic or a filter has more than so many levels.
+pub(crate) fn has_more_levels(text: &str, most: usize) -> bool {
+    most != usize::MAX && text.bytes().filter(|byte| *byte == b'/').count() >= most
 }
 
 /// The same message with another response topic.

@@ -43,6 +43,8 @@ pub(crate) struct Arrival {
     pub(crate) entrant: Entrant,
     /// When CONNECT must be there.
     pub(crate) deadline: Instant,
+    /// The rate of its address was looked at already.
+    pub(crate) is_counted: bool,
     /// The address connects faster than it may.
     pub(crate) too_fast: bool,
 }

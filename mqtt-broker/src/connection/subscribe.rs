@@ -9,6 +9,7 @@ use mqtt_router::Subscription;
 use crate::auth::Denial;
 use crate::connection::driver::Driver;
 use crate::connection::end::End;
+use crate::connection::input::has_more_levels;
 use crate::hub::{Batch, Pull, RetainedCursor};
 use crate::mount;
 use crate::shown::Shown;
@@ -61,6 +62,17 @@ impl Driver {
         None
     }
 
+    /// Counts and logs a subscription that is refused for a limit.
+    fn count_beyond(&mut self, filter: TopicFilter<'_>) {
+        self.hub.counters.count_subscription_refused();
+        let shown = Shown(filter.as_str()).to_string();
+        self.log_beyond(
+            self.hub.now(),
+            &shown,
+            "subscription beyond a limit refused",
+        );
+    }
+
     /// The filter as everybody else would write it, where the client has a mount point.
     fn mounted(&self, filter: TopicFilter<'_>) -> Option<String> {
         Some(mount::filter(self.client.mount()?, filter))
@@ -78,6 +90,11 @@ impl Driver {
         } = *wanted;
         if let Some(reason) = self.lacks(wanted, identifier) {
             return reason;
+        }
+        let own = filter.shared().map_or(filter, |shared| shared.filter);
+        if has_more_levels(own.as_str(), self.topic_levels) {
+            self.count_beyond(filter);
+            return ReasonCode::TOPIC_FILTER_INVALID;
         }
         let mounted = self.mounted(filter);
         let filter = match &mounted {
@@ -108,6 +125,7 @@ impl Driver {
         };
         let ops = &mut batch.ops;
         let Some(is_new) = self.hub.subscribe(state, filter, subscription, ops) else {
+            self.count_beyond(filter);
             return ReasonCode::QUOTA_EXCEEDED;
         };
         let sends_retained = match options.retain_handling {

@@ -463,9 +463,11 @@ impl Hub {
         subscription: Subscription,
         ops: &mut Vec<Op>,
     ) -> Option<bool> {
-        let fits = state
-            .subscriptions
-            .insert(filter.as_str(), self.config.subscription_bytes);
+        let fits = state.subscriptions.insert(
+            filter.as_str(),
+            self.config.subscription_bytes,
+            self.limits.load().subscriptions,
+        );
         if !fits {
             return None;
         }

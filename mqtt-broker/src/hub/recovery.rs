@@ -81,7 +81,7 @@ impl Hub {
         self.grant(&state.client, record.owner, None);
         for (text, subscription) in subscriptions {
             if let Ok(filter) = TopicFilter::new(&text)
-                && state.subscriptions.insert(&text, usize::MAX)
+                && state.subscriptions.insert(&text, usize::MAX, usize::MAX)
             {
                 if owed.contains(&text) {
                     // From the beginning: how far it was, nobody knows.

@@ -31,14 +31,14 @@ impl Subscriptions {
         FILTER + 2 * filter.len() + LEVEL * levels
     }
 
-    /// Adds a filter; false if it is new and would make more than `bound` bytes.
+    /// Adds a filter; false if it is new and would make more than `bound` bytes, or more than `most`.
     #[must_use]
-    pub(crate) fn insert(&mut self, filter: &str, bound: usize) -> bool {
+    pub(crate) fn insert(&mut self, filter: &str, bound: usize, most: usize) -> bool {
         if self.filters.contains(filter) {
             return true;
         }
         let bytes = self.bytes + Self::cost(filter);
-        if bytes > bound {
+        if bytes > bound || self.filters.len() >= most {
             return false;
         }
         self.bytes = bytes;

@@ -47,6 +47,11 @@ section! {
         disk_reserve_bytes: Size = Size(32 << 20), "\"32 MiB\"";
         /// Bytes that the subscriptions of one session may take, by a rough count.
         subscription_bytes: Size = Size(96 << 20), "\"96 MiB\"";
+        /// Subscriptions that one session may have; one beyond it is refused with 0x97. Without it: as many as fit.
+        subscriptions: Option<usize> = None, "1000";
+        /// Levels that a topic or a filter may have; one with more is refused with 0x90 or 0x8F. Without it: as
+        /// many as fit.
+        topic_levels: Option<usize> = None, "32";
         /// Topics that may have a retained message. Without it: as many as fit.
         retained_messages: Option<usize> = None, "100000";
         /// Bytes of all retained messages.
@@ -152,6 +157,8 @@ impl LimitSettings {
             data_directory_bytes: self.data_directory_bytes.map_or(u64::MAX, |size| size.0),
             disk_reserve_bytes: self.disk_reserve_bytes.0,
             subscription_bytes: bytes(self.subscription_bytes),
+            subscriptions: self.subscriptions.unwrap_or(usize::MAX),
+            topic_levels: self.topic_levels.unwrap_or(usize::MAX),
             retained_messages: self.retained_messages.unwrap_or(usize::MAX),
             retained_bytes: bytes(self.retained_bytes),
             retained_message_bytes: self.retained_message_bytes.map_or(usize::MAX, bytes),

@@ -61,6 +61,8 @@ pub(crate) struct Wrapped(Box<dyn Stream>);
 pub(crate) enum TransportError {
     #[error("PROXY: {0}")]
     Proxy(#[from] ProxyError),
+    #[error("{}", RefusalReason::TooFast.name())]
+    TooFast,
     #[error("TLS handshake: {0}")]
     Tls(io::Error),
     #[error("WebSocket handshake: {0}")]
@@ -73,6 +75,7 @@ impl TransportError {
         match self {
             Self::Proxy(ProxyError::Untrusted) => RefusalReason::UntrustedProxy,
             Self::Proxy(_) => RefusalReason::Proxy,
+            Self::TooFast => RefusalReason::TooFast,
             Self::Tls(_) => RefusalReason::Tls,
             Self::WebSocket(_) => RefusalReason::WebSocket,
         }
@@ -85,11 +88,13 @@ impl Transport {
         self.proxy.is_none() && self.tls.is_none() && self.websocket.is_none()
     }
 
-    /// Goes through all of it. What it learns of the client is put into `peer`.
+    /// Goes through all of it. What it learns of the client is put into `peer`. `admits` is asked before a
+    /// handshake of TLS, when the address is known.
     pub(crate) async fn open<S: Stream + 'static>(
         &self,
         mut stream: S,
         peer: &mut Peer,
+        admits: impl FnOnce(&Peer) -> bool,
     ) -> Result<Opened<S>, TransportError> {
         if let Some(proxy) = &self.proxy {
             if !proxy.trusts(peer.ip()) {
@@ -108,6 +113,9 @@ impl Transport {
                 }
             };
         };
+        if !admits(peer) {
+            return Err(TransportError::TooFast);
+        }
         let (mut stream, certificate) = tls.accept(stream).await.map_err(TransportError::Tls)?;
         peer.certificate = certificate;
         match &self.websocket {

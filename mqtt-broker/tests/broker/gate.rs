@@ -4,12 +4,12 @@ use core::num::NonZeroU32;
 use core::time::Duration;
 use std::sync::Arc;
 
-use mqtt_broker::{Broker, Config, ListenerOptions, Peer as Address, RefusalReason};
-use mqtt_codec::{Connect, Packet, ProtocolVersion, QoS, ReasonCode};
+use mqtt_broker::{Broker, Config, DropReason, ListenerOptions, Peer as Address, RefusalReason};
+use mqtt_codec::{Connect, Packet, PacketType, ProtocolVersion, QoS, ReasonCode, Will};
 use tokio::io::duplex;
 use tokio::time::Instant;
 
-use crate::harness::{Peer, V3_1_1, V5, broker_with, hello, message, settle};
+use crate::harness::{Peer, V3_1_1, V5, broker_with, filter, hello, message, name, settle};
 
 fn config(change: impl FnOnce(&mut Config)) -> Config {
     let mut config = Config::default();
@@ -80,6 +80,88 @@ async fn an_address_connects_no_faster_than_it_may() {
         ReasonCode::SUCCESS
     );
     assert_eq!(broker.counters().refused(RefusalReason::TooFast), 1);
+}
+
+/// Topics and filters with too many levels are refused, each with its code and counter; what is published before and
+/// after is not.
+#[tokio::test(start_paused = true)]
+async fn levels_are_limited() {
+    for version in [V3_1_1, V5] {
+        let broker = broker_with(config(|config| config.topic_levels = 3));
+        let (mut peer, _) = knock(&broker, &hello(version, "client")).await;
+        let codes = [
+            ("a/b/c", ReasonCode(1)),
+            ("$share/g/a/b/c", ReasonCode(1)),
+            ("a/b/c/d", ReasonCode::TOPIC_FILTER_INVALID),
+            ("$share/g/a/b/c/#", ReasonCode::TOPIC_FILTER_INVALID),
+        ];
+        for (text, expected) in codes {
+            let found = peer
+                .subscribe_with(vec![filter(text, QoS::AtLeastOnce)], None)
+                .await;
+            let expected = match expected.is_error() && !version.has_reason_codes() {
+                true => ReasonCode::UNSPECIFIED_ERROR,
+                false => expected,
+            };
+            assert_eq!(found, [expected], "{text}");
+        }
+        assert_eq!(broker.counters().subscriptions_refused(), 2);
+        let (mut publisher, _) = knock(&broker, &hello(version, "publisher")).await;
+        publisher
+            .publish(&message("a/b/c", "text", QoS::AtLeastOnce))
+            .await;
+        publisher
+            .publish(&message("a/b/c/d", "deep", QoS::AtMostOnce))
+            .await;
+        let deep = message("a/b/c/d", "deep", QoS::AtLeastOnce);
+        let number = publisher.send_publish(&deep).await.unwrap();
+        let reason = match version.has_reason_codes() {
+            true => ReasonCode::TOPIC_NAME_INVALID,
+            false => ReasonCode::SUCCESS,
+        };
+        publisher
+            .expect_ack(PacketType::PubAck, number, reason)
+            .await;
+        let dropped = broker.counters().dropped(DropReason::TooManyLevels);
+        assert_eq!(dropped, 2);
+        for _ in 0..2 {
+            peer.expect_message("a/b/c", "text", QoS::AtLeastOnce).await;
+        }
+        peer.expect_nothing().await;
+
+        let mut connect = hello(version, "another");
+        connect.will = Some(Will::new(name("a/b/c/d"), b"gone"));
+        let (near, far) = duplex(1 << 16);
+        broker.serve(far, "test");
+        let mut another = Peer::over(near, version);
+        another.send(&Packet::Connect(Box::new(connect))).await;
+        if let Some(received) = another.next().await {
+            assert!(received.connack().reason_code.is_error());
+        }
+        assert_eq!(broker.counters().refused(RefusalReason::WillTooDeep), 1);
+    }
+}
+
+/// A session has no more subscriptions than it may; what it has may be replaced, and made again when one has ended.
+#[tokio::test(start_paused = true)]
+async fn subscriptions_are_limited() {
+    let broker = broker_with(config(|config| config.subscriptions = 2));
+    let (mut peer, _) = knock(&broker, &hello(V5, "client")).await;
+    peer.subscribe("a", QoS::AtLeastOnce).await;
+    peer.subscribe("b", QoS::AtLeastOnce).await;
+    let codes = peer
+        .subscribe_with(vec![filter("c", QoS::AtMostOnce)], None)
+        .await;
+    assert_eq!(codes, [ReasonCode::QUOTA_EXCEEDED]);
+    assert_eq!(broker.counters().subscriptions_refused(), 1);
+    peer.subscribe("b", QoS::ExactlyOnce).await;
+    peer.unsubscribe("a").await;
+    peer.subscribe("c", QoS::AtMostOnce).await;
+    let report = broker.counters().report();
+    assert!(
+        report.contains("subscriptions beyond a limit: 1\n"),
+        "{report}"
+    );
 }
 
 /// However many connections say nothing, a new one gets in.

@@ -291,3 +291,35 @@ async fn garbage_and_silence_are_refused() {
     assert_eq!(counters.refused(RefusalReason::Tls), 1);
     assert_eq!(counters.refused(RefusalReason::TimedOut), 1);
 }
+
+/// An address that connects too fast is refused before the handshake: that would be the work.
+#[tokio::test(start_paused = true)]
+async fn the_rate_of_an_address_is_looked_at_before_the_handshake() {
+    let authority = Authority::new();
+    authority.sign("server", 1);
+    let transport = through(&authority.options());
+    let mut config = mqtt_broker::Config::default();
+    config.connect_rate_per_address = core::num::NonZeroU32::new(2);
+    let broker = crate::harness::broker_with(config);
+    let mut outcomes = Vec::new();
+    for _ in 0..4 {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let address: core::net::SocketAddr = "192.0.2.1:1000".parse().unwrap();
+        broker.serve_through(far, address.into(), Arc::default(), transport.clone());
+        let name = ServerName::try_from("localhost").unwrap();
+        let connector = TlsConnector::from(Arc::new(authority.client(None)));
+        let Ok(stream) = connector.connect(name, near).await else {
+            outcomes.push(None);
+            continue;
+        };
+        let mut peer = Peer::over(stream, V5);
+        let connect = crate::harness::hello(V5, "client");
+        peer.send(&Packet::Connect(Box::new(connect))).await;
+        outcomes.push(Some(peer.receive().await.connack().reason_code));
+    }
+    // Those who were let in are counted once.
+    let success = Some(mqtt_codec::ReasonCode::SUCCESS);
+    assert_eq!(outcomes, [success, success, None, None]);
+    assert_eq!(broker.counters().refused(RefusalReason::TooFast), 2);
+    assert_eq!(broker.counters().refused(RefusalReason::Tls), 0);
+}
