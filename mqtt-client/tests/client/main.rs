@@ -3,6 +3,7 @@
 
 #[cfg(feature = "blocking")]
 mod blocking;
+mod cancel;
 #[cfg(all(unix, feature = "cli"))]
 mod commands;
 mod echo;
