@@ -41,6 +41,11 @@ impl Program {
         }
     }
 
+    /// The program that publishes.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.publish.first().map(Path::new)
+    }
+
     /// Sees to it that the program is there.
     pub(super) fn prepare(&self) -> Result<(), NotInstalled> {
         match self.package {

@@ -7,6 +7,7 @@ mod browser;
 mod haproxy;
 mod libraries;
 mod mosquitto;
+mod ours;
 mod stage;
 mod systemd;
 
@@ -29,6 +30,10 @@ enum Tool {
     Library(&'static str),
     Haproxy,
     Systemd,
+    Microsocks,
+    Tinyproxy,
+    /// The broker.
+    MosquittoBroker,
     Chromium,
 }
 
@@ -44,10 +49,12 @@ enum Check {
     Origins,
     Haproxy,
     Systemd,
+    Proxy(ours::Kind),
+    ToMosquitto,
     Browser,
 }
 
-const CHECKS: [(&str, Tool, Check); 14] = [
+const CHECKS: [(&str, Tool, Check); 17] = [
     ("mosquitto over TLS", Tool::Mosquitto, Check::MosquittoTls),
     (
         "mosquitto with a certificate",
@@ -97,6 +104,21 @@ const CHECKS: [(&str, Tool, Check); 14] = [
         Tool::Systemd,
         Check::Systemd,
     ),
+    (
+        "mqtt-client through SOCKS5 (microsocks)",
+        Tool::Microsocks,
+        Check::Proxy(ours::Kind::Socks),
+    ),
+    (
+        "mqtt-client through HTTP CONNECT (tinyproxy)",
+        Tool::Tinyproxy,
+        Check::Proxy(ours::Kind::Http),
+    ),
+    (
+        "mqtt-client to Mosquitto over TLS and WebSocket",
+        Tool::MosquittoBroker,
+        Check::ToMosquitto,
+    ),
     ("mqtt.js in Chromium", Tool::Chromium, Check::Browser),
 ];
 
@@ -145,6 +167,10 @@ impl Tool {
             // It is not on everybody's path.
             Self::Haproxy if Path::new(haproxy::PROGRAM).exists() => Ok(()),
             Self::Haproxy => install::debian_package("haproxy", "haproxy"),
+            Self::Microsocks => install::apt("microsocks", "microsocks"),
+            Self::Tinyproxy => install::apt("tinyproxy", "tinyproxy"),
+            Self::MosquittoBroker if Path::new(ours::MOSQUITTO).exists() => Ok(()),
+            Self::MosquittoBroker => install::debian_package("mosquitto", "mosquitto"),
             Self::Systemd => install::apt("systemd-socket-activate", "systemd"),
             Self::Chromium => {
                 prepare_library("mqtt.js", peers)?;
@@ -217,6 +243,10 @@ fn run_one(tool: Tool, check: Check, stage: &mut Stage, peers: &'static [Peer]) 
         Tool::Library(name) => named(name).map(Library::new),
         _ => None,
     };
+    let program = || match named("mqtt-client").map(|peer| &peer.kind) {
+        Some(Kind::Program(program)) => program.path().context("no program"),
+        _ => bail!("no mqtt-client"),
+    };
     let library = || library.as_ref().context("no library");
     match check {
         Check::MosquittoTls => mosquitto::over_tls(stage),
@@ -228,6 +258,8 @@ fn run_one(tool: Tool, check: Check, stage: &mut Stage, peers: &'static [Peer]) 
         Check::Origins => library()?.origins(stage),
         Check::Haproxy => haproxy::check(stage),
         Check::Systemd => systemd::check(stage),
+        Check::Proxy(kind) => ours::through_proxy(stage, program()?, kind),
+        Check::ToMosquitto => ours::to_mosquitto(stage, program()?),
         Check::Browser => match named("mqtt.js").map(|peer| &peer.kind) {
             Some(Kind::Library(library)) => browser::check(stage, &library.script()),
             _ => bail!("no MQTT.js"),
