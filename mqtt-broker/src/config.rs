@@ -6,6 +6,7 @@ use core::time::Duration;
 use mqtt_codec::QoS;
 
 use crate::auth::Authority;
+use crate::bans::BanRules;
 
 /// When what was acknowledged is safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
@@ -112,6 +113,8 @@ pub struct Config {
     /// Connections that may be on their way in, without an accepted CONNECT; beyond it the oldest is closed.
     /// Default 2,000.
     pub max_entering: usize,
+    /// Who is not let in.
+    pub bans: BanRules,
     /// Messages that one client may publish per second on average, a second's worth at once; beyond it the
     /// client is not read for a while. Default: no bound.
     pub message_rate: Option<NonZeroU32>,
@@ -176,6 +179,7 @@ impl Default for Config {
             max_connections_per_address: usize::MAX,
             connect_rate_per_address: None,
             max_entering: 2_000,
+            bans: BanRules::default(),
             message_rate: None,
             byte_rate: None,
             auth: Authority::default(),

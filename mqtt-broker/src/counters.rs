@@ -121,13 +121,15 @@ pub enum RefusalReason {
     WebSocket,
     /// The topic of its will has more levels than a topic may have.
     WillTooDeep,
+    /// Its address, its client identifier or its user name is banned.
+    Banned,
     /// Its first packet was no CONNECT, or a malformed one.
     NoConnect,
 }
 
 impl RefusalReason {
     /// Every reason, in the order in which counters are printed.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::TooManyConnections,
         Self::ListenerFull,
         Self::AddressFull,
@@ -139,6 +141,7 @@ impl RefusalReason {
         Self::Tls,
         Self::WebSocket,
         Self::WillTooDeep,
+        Self::Banned,
         Self::NoConnect,
     ];
 
@@ -161,6 +164,7 @@ impl RefusalReason {
             Self::Tls => "TLS handshake failed",
             Self::WebSocket => "WebSocket handshake failed",
             Self::WillTooDeep => "topic of the will has too many levels",
+            Self::Banned => "banned",
             Self::NoConnect => "no CONNECT",
         }
     }
@@ -179,6 +183,7 @@ pub struct Counters {
     refused: [AtomicU64; RefusalReason::ALL.len()],
     throttled: AtomicU64,
     subscriptions_refused: AtomicU64,
+    banned: AtomicU64,
     denials: Denials,
     commits: [Commits; SIZES],
     records: AtomicU64,
@@ -203,6 +208,11 @@ impl Counters {
     /// Connections that were not served for `reason` since the start.
     pub fn refused(&self, reason: RefusalReason) -> u64 {
         self.refused[reason as usize].load(Ordering::Relaxed)
+    }
+
+    /// How many addresses were banned for their failures.
+    pub fn banned(&self) -> u64 {
+        self.banned.load(Ordering::Relaxed)
     }
 
     /// How many subscriptions were refused since they were beyond a limit: of their number, their bytes or the
@@ -233,6 +243,7 @@ impl Counters {
                 "subscriptions beyond a limit".to_owned(),
                 self.subscriptions_refused(),
             ),
+            ("addresses banned".to_owned(), self.banned()),
         ];
         let others = refused
             .chain(throttled)
@@ -284,6 +295,10 @@ impl Counters {
 
     pub(crate) fn count_subscription_refused(&self) {
         self.subscriptions_refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_ban(&self) {
+        self.banned.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_throttled(&self) {

@@ -115,6 +115,10 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let setup = listener.setup.load();
+    // Before it takes a place that somebody else could need; behind a proxy the address is not known yet.
+    if setup.transport.proxy.is_none() && broker.bans(&peer) {
+        return Ok(());
+    }
     let options = Arc::clone(&setup.options);
     let arrival = broker.arrival(peer, options, Arc::clone(&listener.connected));
     let runtime = Handle::current();

@@ -12,6 +12,7 @@ use mqtt_codec::ReasonCode;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::bans::Bans;
 use crate::config::Config;
 use crate::counters::RefusalReason;
 use crate::policy::ListenerOptions;
@@ -25,6 +26,7 @@ pub(crate) struct Gate {
     total: AtomicUsize,
     addresses: Mutex<HashMap<IpAddr, Visits, RandomState>>,
     entering: Mutex<Entering>,
+    pub(crate) bans: Bans,
 }
 
 /// Connections of one address.
@@ -192,6 +194,7 @@ fn take_one(count: &AtomicUsize, limit: usize) -> Result<(), ()> {
 /// What CONNACK says to those who are refused for a limit.
 pub(crate) fn refusal_code(reason: RefusalReason) -> ReasonCode {
     match reason {
+        RefusalReason::Banned => ReasonCode::BANNED,
         RefusalReason::TooFast => ReasonCode::CONNECTION_RATE_EXCEEDED,
         RefusalReason::TooManyConnections | RefusalReason::ListenerFull => ReasonCode::SERVER_BUSY,
         _ => ReasonCode::QUOTA_EXCEEDED,

@@ -7,6 +7,7 @@ extern crate self as mqtt_broker;
 
 mod amount;
 pub mod auth;
+mod bans;
 mod client;
 mod config;
 mod connection;
@@ -34,6 +35,7 @@ mod transport;
 mod will;
 mod window;
 
+pub use bans::BanRules;
 pub use config::{Config, Durability};
 pub use counters::{Counters, DropReason, RefusalReason};
 pub use policy::{ListenerOptions, Peer, PeerAddress};

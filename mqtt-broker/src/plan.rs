@@ -73,6 +73,7 @@ impl Plan {
         let (auth, authority) = loaded.authority().map_err(|problem| anyhow!("{problem}"))?;
         let settings = loaded.settings.clone();
         let mut config = settings.limits.config();
+        config.bans = settings.bans.rules();
         config.durability = settings.store.durability;
         config.auth = authority;
         if let Some(bytes) = args.stored_window {

@@ -259,12 +259,27 @@ impl Broker {
         }
     }
 
+    /// Whether connections from there are closed without an answer; counts and logs it.
+    pub(crate) fn bans(&self, peer: &Peer) -> bool {
+        let hub = &self.hub;
+        let bans = hub.gate.bans.bans(peer.ip(), &hub.limits.load().bans);
+        if bans {
+            let reason = RefusalReason::Banned;
+            self.counters.count_refusal(reason);
+            tracing::info!(%peer, %reason, "refused");
+        }
+        bans
+    }
+
     /// Serves a client whose stream carries packets, in a task of its own of this runtime.
     pub(crate) fn serve_arrival<S>(&self, runtime: &Handle, stream: S, mut arrival: Arrival)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let hub = Arc::clone(&self.hub);
+        if self.bans(&arrival.peer) {
+            return;
+        }
         let presence = hub.presence.enter();
         if !arrival.is_counted {
             arrival.too_fast |= hub.gate.is_too_fast(arrival.peer.ip(), &hub.limits.load());
@@ -297,8 +312,15 @@ impl Broker {
         // A handshake of TLS costs too much for who is refused afterwards.
         let hub = &self.hub;
         let admits = |peer: &Peer| {
+            let limits = hub.limits.load();
+            if hub.gate.bans.bans(peer.ip(), &limits.bans) {
+                return Err(RefusalReason::Banned);
+            }
             *is_counted = true;
-            !hub.gate.is_too_fast(peer.ip(), &hub.limits.load())
+            match hub.gate.is_too_fast(peer.ip(), &limits) {
+                true => Err(RefusalReason::TooFast),
+                false => Ok(()),
+            }
         };
         let opened = tokio::select! {
             opened = timeout_at(*deadline, transport.open(stream, peer, admits)) => match opened {
@@ -314,6 +336,9 @@ impl Broker {
             Ok(Opened::Wrapped(stream)) => self.serve_arrival(&runtime, stream, arrival),
             Err((reason, detail)) => {
                 self.counters.count_refusal(reason);
+                if matches!(reason, RefusalReason::Tls | RefusalReason::WebSocket) {
+                    self.hub.note_failure(&arrival.peer);
+                }
                 tracing::info!(peer = %origin, reason = %detail, "refused");
             }
         }

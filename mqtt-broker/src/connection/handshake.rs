@@ -157,6 +157,15 @@ impl Refusal {
         refusal
     }
 
+    /// Whether it counts for a ban of the address: who comes in earnest seldom does it.
+    pub(crate) fn is_failure(&self) -> bool {
+        match self {
+            Self::NotConnect(_) | Self::Malformed { .. } => true,
+            Self::Refused { reason, .. } => *reason == ReasonCode::BAD_USER_NAME_OR_PASSWORD,
+            Self::Gone(_) | Self::TimedOut | Self::PushedOut | Self::ShuttingDown => false,
+        }
+    }
+
     /// Under what it is counted.
     pub(crate) fn counted_as(&self) -> Option<RefusalReason> {
         match self {
@@ -251,9 +260,13 @@ pub(crate) async fn receive_connect<S: Stream>(
     let (client_id, assigned) = client_id(&connect)?;
     let limits = limits(&hub.limits.load(), options);
     check_will(&limits, &connect)?;
+    check_bans(hub, &connect, &client_id, connect.username)?;
     check_connack(&limits, &connect, assigned.then_some(&client_id))?;
     let place = admit(hub, arrival, &connect)?;
     let access = login::admit(hub, arrival, &connect, &client_id).await?;
+    // A certificate may have said who it is.
+    let user = access.as_ref().and_then(|access| access.owner.user());
+    check_bans(hub, &connect, &client_id, user.map(|user| &**user))?;
     check_identity(arrival, &connect, access.as_ref())?;
     let clean_start = connect.clean_start;
     let will = connect
@@ -457,6 +470,19 @@ fn check_will(limits: &ServerLimits, connect: &Connect<'_>) -> Result<(), Refusa
         ));
     }
     Ok(())
+}
+
+/// A client identifier or a user that is banned by name.
+fn check_bans(
+    hub: &Hub,
+    connect: &Connect<'_>,
+    client_id: &str,
+    user: Option<&str>,
+) -> Result<(), Refusal> {
+    match hub.limits.load().bans.names_client(client_id, user) {
+        true => Err(Refusal::beyond(connect, RefusalReason::Banned)),
+        false => Ok(()),
+    }
 }
 
 /// A will whose topic has too many levels.

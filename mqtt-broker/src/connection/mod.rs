@@ -117,6 +117,9 @@ async fn begin<S: Stream>(
             if let Some(reason) = refusal.counted_as() {
                 hub.counters.count_refusal(reason);
             }
+            if refusal.is_failure() {
+                hub.note_failure(&peer);
+            }
             tracing::info!(%peer, client_id = %Shown(refusal.client_id()), reason = %refusal, "refused");
             tokio::select! {
                 biased;

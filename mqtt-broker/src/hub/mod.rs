@@ -44,6 +44,7 @@ use crate::hub::presence::Presence;
 use crate::hub::registry::Registry;
 use crate::hub::retained::Retained;
 use crate::hub::routes::Routes;
+use crate::policy::Peer;
 use crate::shown::Shown;
 use crate::store::{Op, SessionRecord, Store, Ticket, WallTime};
 use crate::will::StoredWill;
@@ -404,6 +405,16 @@ impl Hub {
         self.counters.count_drop(reason, messages);
         if let Some(client) = client {
             client.count_drop(reason, messages);
+        }
+    }
+
+    /// Takes note that a client has failed to get in, which may ban its address.
+    pub(crate) fn note_failure(&self, peer: &Peer) {
+        let limits = self.limits.load();
+        if self.gate.bans.note_failure(peer.ip(), &limits.bans) {
+            self.counters.count_ban();
+            let seconds = limits.bans.duration.as_secs();
+            tracing::warn!(%peer, seconds, "address banned: it has failed too often");
         }
     }
 

@@ -6,8 +6,8 @@ use crate::auth::AuthSettings;
 use crate::settings::describe::Described;
 use crate::settings::limits::LimitSettings;
 use crate::settings::sections::{
-    ListenerSettings, LogSettings, ProxySettings, ReloadSettings, StoreSettings, TlsSettings,
-    WebSocketSettings,
+    BanSettings, ListenerSettings, LogSettings, ProxySettings, ReloadSettings, StoreSettings,
+    TlsSettings, WebSocketSettings,
 };
 
 const HEAD: &str = "\
@@ -43,6 +43,11 @@ pub fn example() -> String {
         &mut out,
         "[limits]",
         "What clients may make the broker do and keep.",
+    );
+    section::<BanSettings>(
+        &mut out,
+        "[bans]",
+        "Who is not let in. It holds for those who come; who is connected stays.",
     );
     section::<AuthSettings>(
         &mut out,

@@ -26,8 +26,8 @@ pub use crate::settings::mosquitto::{Imported, import_mosquitto};
 pub use crate::settings::prepare::Prepared;
 pub use crate::settings::problem::Problem;
 pub use crate::settings::sections::{
-    ListenerSettings, LogForm, LogLevel, LogSettings, ProxySettings, ReloadSettings, Settings,
-    StoreSettings, TlsMinimum, TlsSettings, WebSocketSettings,
+    BanSettings, ListenerSettings, LogForm, LogLevel, LogSettings, ProxySettings, ReloadSettings,
+    Settings, StoreSettings, TlsMinimum, TlsSettings, WebSocketSettings,
 };
 pub use crate::settings::value::{Quality, Size, Span, Version};
 

@@ -61,8 +61,8 @@ pub(crate) struct Wrapped(Box<dyn Stream>);
 pub(crate) enum TransportError {
     #[error("PROXY: {0}")]
     Proxy(#[from] ProxyError),
-    #[error("{}", RefusalReason::TooFast.name())]
-    TooFast,
+    #[error("{0}")]
+    Refused(RefusalReason),
     #[error("TLS handshake: {0}")]
     Tls(io::Error),
     #[error("WebSocket handshake: {0}")]
@@ -75,7 +75,7 @@ impl TransportError {
         match self {
             Self::Proxy(ProxyError::Untrusted) => RefusalReason::UntrustedProxy,
             Self::Proxy(_) => RefusalReason::Proxy,
-            Self::TooFast => RefusalReason::TooFast,
+            Self::Refused(reason) => *reason,
             Self::Tls(_) => RefusalReason::Tls,
             Self::WebSocket(_) => RefusalReason::WebSocket,
         }
@@ -94,7 +94,7 @@ impl Transport {
         &self,
         mut stream: S,
         peer: &mut Peer,
-        admits: impl FnOnce(&Peer) -> bool,
+        admits: impl FnOnce(&Peer) -> Result<(), RefusalReason>,
     ) -> Result<Opened<S>, TransportError> {
         if let Some(proxy) = &self.proxy {
             if !proxy.trusts(peer.ip()) {
@@ -113,9 +113,7 @@ impl Transport {
                 }
             };
         };
-        if !admits(peer) {
-            return Err(TransportError::TooFast);
-        }
+        admits(peer).map_err(TransportError::Refused)?;
         let (mut stream, certificate) = tls.accept(stream).await.map_err(TransportError::Tls)?;
         peer.certificate = certificate;
         match &self.websocket {

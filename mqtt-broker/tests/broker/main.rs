@@ -3,6 +3,7 @@
 mod aliases;
 mod auth_commands;
 mod backlog;
+mod bans;
 mod batches;
 mod connack;
 mod connect;
