@@ -108,6 +108,16 @@ pub(crate) enum Command {
         #[command(subcommand)]
         from: ImportCommand,
     },
+    /// Print the completions of a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a directory.
+    Man {
+        /// The directory, made if it does not exist.
+        directory: PathBuf,
+    },
     /// See, copy or compact a data directory while no broker uses it.
     Store {
         #[command(subcommand)]

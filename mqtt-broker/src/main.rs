@@ -3,6 +3,7 @@
 
 mod args;
 mod auth_commands;
+mod manual;
 mod plan;
 mod serve;
 mod store_command;
@@ -54,6 +55,8 @@ fn main() -> ExitCode {
             let _writer = log_to_standard_error(LevelFilter::WARN, LogFormat::Text);
             command.run().map(|()| ExitCode::SUCCESS)
         }
+        Some(Command::Completions { shell }) => manual::completions(*shell),
+        Some(Command::Man { directory }) => manual::pages(directory),
         Some(Command::Passwd(command)) => command.run(),
         Some(Command::Acl { command }) => command.run(),
         None => run(args).map(|()| ExitCode::SUCCESS),

@@ -1,4 +1,4 @@
-//! The program `mqtt-client`: `pub`, `sub`, `rr` and `bench` on the command line.
+//! The program `mqtt-client`: `pub`, `sub`, `rr`, `doctor` and `bench` on the command line.
 
 #![forbid(unsafe_code)]
 

@@ -1,5 +1,6 @@
 //! The commands and their options: mosquitto's letters and names, declared for clap.
 
+mod chores;
 mod exchange;
 mod server;
 
@@ -8,6 +9,7 @@ use std::ffi::OsString;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 use mqtt_client::{ProtocolVersion, QoS, RetainHandling, TopicFilter, TopicName};
 
+pub(crate) use self::chores::{CompletionArgs, DoctorArgs, ManArgs};
 pub(crate) use self::exchange::{OutputArgs, PayloadArgs, PubArgs, RequestArgs, SubArgs};
 pub(crate) use self::server::{CommonArgs, TlsArgs, TlsVersion};
 
@@ -46,8 +48,14 @@ pub(crate) enum Command {
     Sub(Box<SubArgs>),
     /// Publish a request and print the answer, with the options of mosquitto_rr.
     Rr(Box<RequestArgs>),
+    /// Try the way to a broker step by step, and say what is wrong.
+    Doctor(Box<DoctorArgs>),
     /// Put a load on a broker, and account for every message.
     Bench(Box<BenchArgs>),
+    /// Print the completions of a shell.
+    Completions(CompletionArgs),
+    /// Write the manual pages into a directory.
+    Man(ManArgs),
 }
 
 /// What the arguments ask for.
@@ -64,8 +72,12 @@ pub(crate) fn parse(mut arguments: Vec<OsString>) -> Result<Parsed, UsageError> 
     let definition = definition();
     let tool = arguments
         .first()
-        // It is no tool of mosquitto's, and has neither its file of options nor its letters.
-        .filter(|name| *name != "bench")
+        // The others have neither a file of options nor mosquitto's letters.
+        .filter(|name| {
+            ["pub", "sub", "rr", "doctor"]
+                .iter()
+                .any(|tool| *name == *tool)
+        })
         .and_then(|name| definition.find_subcommand(name))
         .cloned();
     if let Some(tool) = tool {
@@ -98,7 +110,7 @@ fn mistake(text: &str) -> String {
 
 /// clap's view of the program: a later option replaces an earlier one, and the argument after an
 /// option that takes a value is its value whatever it looks like.
-fn definition() -> clap::Command {
+pub(crate) fn definition() -> clap::Command {
     let lax = |command: clap::Command| {
         command
             .args_override_self(true)
@@ -116,6 +128,7 @@ fn definition() -> clap::Command {
         .mut_subcommand("pub", lax)
         .mut_subcommand("sub", lax)
         .mut_subcommand("rr", lax)
+        .mut_subcommand("doctor", lax)
         .mut_subcommand("bench", |command| {
             command.version(env!("CARGO_PKG_VERSION"))
         })

@@ -1,7 +1,9 @@
 //! From the common options to a connection.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::path::PathBuf;
 
 use mqtt_client::{
     Client, Error, Incoming, Message, Options, ProtocolVersion, Proxy, QoS, Tls, TopicName,
@@ -30,6 +32,32 @@ pub(crate) struct Setup {
     pub(crate) url_topic: Option<String>,
     /// The name whose SRV records say where to connect.
     pub(crate) service: Option<String>,
+    /// Where the options lead.
+    pub(crate) destination: Destination,
+}
+
+/// Where to connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Destination {
+    /// Over TCP.
+    Host {
+        host: String,
+        port: u16,
+        /// With TLS, for the certificate of which name.
+        tls: Option<String>,
+    },
+    /// On this machine.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host { host, port, .. } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Host { host, port, .. } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
 }
 
 impl Setup {
@@ -49,6 +77,7 @@ impl Setup {
             username,
             password,
             topic: url_topic,
+            destination,
         } = server(common)?;
         let mut options = options
             .version(version)
@@ -118,6 +147,7 @@ impl Setup {
             version,
             url_topic,
             service,
+            destination,
         })
     }
 
@@ -158,6 +188,7 @@ struct Server {
     username: Option<String>,
     password: Option<String>,
     topic: Option<String>,
+    destination: Destination,
 }
 
 /// What the options of host, port, URL and transport say together.
@@ -198,6 +229,14 @@ fn server(common: &CommonArgs) -> Result<Server, UsageError> {
     };
     let mut options = Options::new(&host, port);
     let local = socket.is_some();
+    let destination = match &socket {
+        Some(path) => Destination::Unix(path.clone()),
+        None => Destination::Host {
+            host: host.clone(),
+            port,
+            tls: with_tls.then(|| host.clone()),
+        },
+    };
     if let Some(path) = socket {
         options = options.unix_path(path);
     }
@@ -234,6 +273,7 @@ fn server(common: &CommonArgs) -> Result<Server, UsageError> {
         username: place.username,
         password: place.password,
         topic,
+        destination,
     })
 }
 

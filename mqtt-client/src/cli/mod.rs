@@ -5,8 +5,10 @@ mod argv;
 mod bench;
 mod clock;
 mod connection;
+mod doctor;
 mod format;
 mod json;
+mod manual;
 mod output;
 mod payload;
 mod property;
@@ -48,6 +50,8 @@ pub(crate) enum Failure {
     TimedOut,
     /// A signal ended it with work undone; the exit status of a shell.
     Interrupted(u8),
+    /// What the command has printed itself, and the exit status.
+    Told(u8),
 }
 
 impl From<UsageError> for Failure {
@@ -65,7 +69,7 @@ impl Failure {
             }
             Self::Usage(_) | Self::Message(_) | Self::Connection(..) => 1,
             Self::TimedOut => TIMED_OUT,
-            Self::Interrupted(status) => *status,
+            Self::Interrupted(status) | Self::Told(status) => *status,
         }
     }
 
@@ -104,6 +108,7 @@ impl Failure {
             }
             Self::TimedOut => "Timed out".to_owned(),
             Self::Interrupted(_) => "Interrupted".to_owned(),
+            Self::Told(_) => String::new(),
         }
     }
 }
@@ -154,6 +159,13 @@ pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
             let quiet = args.common.quiet;
             finish(in_runtime(request::run(*args)), &tool, quiet)
         }
+        Command::Doctor(args) => {
+            log_to_stderr(&args.common);
+            let quiet = args.common.quiet;
+            finish(in_runtime(doctor::run(*args)), &tool, quiet)
+        }
+        Command::Completions(args) => finish(manual::completions(&args), &tool, false),
+        Command::Man(args) => finish(manual::pages(&args), &tool, false),
         // It has a loop of its own.
         Command::Bench(args) => finish(bench::run(*args), &tool, false),
     }
@@ -176,7 +188,12 @@ fn finish(outcome: Result<(), Failure>, tool: &str, quiet: bool) -> ExitCode {
     let Err(failure) = outcome else {
         return ExitCode::SUCCESS;
     };
-    if !quiet || matches!(failure, Failure::Usage(_)) {
+    let wanted = match failure {
+        Failure::Usage(_) => true,
+        Failure::Told(_) => false,
+        _ => !quiet,
+    };
+    if wanted {
         complain(&failure.text(tool));
     }
     ExitCode::from(failure.status())

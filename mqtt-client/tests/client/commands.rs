@@ -322,3 +322,25 @@ async fn an_interrupted_pub_or_rr_says_goodbye_and_that_work_is_left() {
     let output = finish(child, "").await.unwrap();
     assert_eq!(output.status.code(), Some(130));
 }
+
+#[tokio::test]
+async fn completions_and_manual_pages() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = start(&["completions", shell], "").await.unwrap();
+        assert_done(&output);
+        let script = text(&output.stdout);
+        assert!(script.contains("retain-handling"), "{shell}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("pages");
+    let output = start(&["man", pages.to_str().unwrap()], "").await.unwrap();
+    assert_done(&output);
+    for (page, option) in [
+        ("mqtt-client.1", "doctor"),
+        ("mqtt-client-sub.1", "filter\\-out"),
+        ("mqtt-client-rr.1", "latency"),
+    ] {
+        let text = fs::read_to_string(pages.join(page)).unwrap();
+        assert!(text.contains(option), "{page}");
+    }
+}

@@ -6,6 +6,8 @@ mod blocking;
 mod cancel;
 #[cfg(all(unix, feature = "cli"))]
 mod commands;
+#[cfg(all(unix, feature = "cli"))]
+mod doctor;
 mod echo;
 mod examples;
 mod handshake;

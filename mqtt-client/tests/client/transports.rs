@@ -72,9 +72,25 @@ impl Pki {
     }
 
     pub(crate) fn acceptor(&self, wants_client: bool) -> TlsAcceptor {
-        let (certificate, key) = self.issue("localhost");
-        let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        self.acceptor_of(&params, &key, wants_client)
+    }
+
+    /// A server with a certificate of one's own making.
+    pub(crate) fn acceptor_with(&self, params: &CertificateParams, key: &KeyPair) -> TlsAcceptor {
+        self.acceptor_of(params, key, false)
+    }
+
+    fn acceptor_of(
+        &self,
+        params: &CertificateParams,
+        key: &KeyPair,
+        wants_client: bool,
+    ) -> TlsAcceptor {
+        let certificate = params.signed_by(key, &self.authority).unwrap();
+        let chain = vec![certificate.der().clone()];
+        let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
         let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
