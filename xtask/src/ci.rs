@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Result, bail, ensure};
 
 use crate::{
-    conformance, crash, fuzz, install, interop, simulate,
+    conformance, crash, dist, fuzz, install, interop, simulate,
     step::{Steps, Verdict, execute},
     tidy,
     workspace::{cargo, fuzz_manifest},
@@ -28,7 +28,7 @@ const CRASH_ROUNDS: (u32, u32) = (10, 50);
 const FORGETFUL_ROUNDS: u32 = 2;
 /// Points of a recorded run at which the power is cut; with `--full` all of them.
 const POWER_CUTS: usize = 500;
-const STEPS: [&str; 14] = [
+const STEPS: [&str; 15] = [
     "format",
     "tidy",
     "clippy",
@@ -43,9 +43,10 @@ const STEPS: [&str; 14] = [
     "disk",
     "breaks",
     "stress",
+    "dist",
 ];
 /// Steps that run with `--full`, or when they are named.
-const FULL: [&str; 2] = ["breaks", "stress"];
+const FULL: [&str; 3] = ["breaks", "stress", "dist"];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -119,6 +120,7 @@ fn step(name: &str, full: bool) -> Result<Verdict> {
             Ok(caught.max(crash::run(&crash::Args::rounds(rounds))?))
         }
         "disk" => crash::disk::run(&crash::disk::Args::all(POWER_CUTS, full)),
+        "dist" => dist::run(&dist::Args::for_ci()),
         "breaks" => conformance::run(&conformance::Args::breaks()),
         "stress" => stress().map(Verdict::from),
         _ => bail!("no step {name}"),

@@ -10,6 +10,7 @@ mod bench;
 mod ci;
 mod conformance;
 mod crash;
+mod dist;
 mod fuzz;
 mod install;
 mod interop;
@@ -51,6 +52,8 @@ enum Chore {
     Simulate(simulate::Args),
     /// List the tests of each normative statement, and run them
     Conformance(conformance::Args),
+    /// Build the programs with all that belongs to them, as an archive and as Debian packages
+    Dist(dist::Args),
     /// Run the fuzz targets
     Fuzz(fuzz::Args),
 }
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Chore::Disk(args) => crash::disk::run(&args),
         Chore::Simulate(args) => simulate::run(&args),
         Chore::Conformance(args) => conformance::run(&args),
+        Chore::Dist(args) => dist::run(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
     };
     match outcome {
