@@ -7,6 +7,7 @@ use mqtt_codec::{QoS, TopicFilter, TopicName};
 
 use crate::auth::pattern::Names;
 use crate::auth::rule::{Action, RuleSet, Target, Verdict};
+use crate::auth::scram::Proven;
 
 /// Whom a session belongs to. It is resumed, replaced and taken over by nobody else.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,6 +72,14 @@ impl Access {
             proof: Proof::None,
             claims: None,
             rules: None,
+        }
+    }
+
+    /// The same after it was shown again who it is.
+    pub(crate) fn with_entry(&self, proven: &Proven) -> Self {
+        Self {
+            proof: Proof::Password(Arc::clone(&proven.entry)),
+            ..self.clone()
         }
     }
 

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::auth::access::{Access, Owner};
+use crate::auth::access::{Access, Owner, Proof};
 use crate::auth::acl::AclError;
 use crate::auth::login::{Login, LoginError};
 use crate::auth::password::file::PasswordFileError;
 use crate::auth::password::pool::HashPool;
 use crate::auth::policy::Policy;
+use crate::auth::scram::{self, Proven, ScramExchange};
 use crate::auth::settings::{AuthSettings, DeniedPublish};
 
 /// Why a configuration of authentication cannot be used.
@@ -192,6 +193,37 @@ impl Authority {
     /// Whether nobody is asked anything.
     pub(crate) fn is_open(&self) -> bool {
         self.policies.load().is_open
+    }
+
+    /// Whether clients of a realm may authenticate by this method.
+    pub(crate) fn has_method(&self, realm: Option<&Arc<str>>, method: &str) -> bool {
+        method == scram::METHOD && self.policies.load().of(realm).scram().is_some()
+    }
+
+    /// Begins an exchange with the client's first message; returns ours as well.
+    pub(crate) fn begin(
+        &self,
+        realm: Option<&Arc<str>>,
+        client_first: &[u8],
+    ) -> Option<(ScramExchange, String)> {
+        let policies = self.policies();
+        ScramExchange::begin(policies.of(realm).scram()?, client_first)
+    }
+
+    /// The access of a client that came through an exchange.
+    pub(crate) fn proven(
+        &self,
+        proven: &Proven,
+        client_id: Arc<str>,
+        realm: Option<Arc<str>>,
+    ) -> Access {
+        let policies = self.policies();
+        let owner = Owner::User(Arc::clone(&proven.user));
+        policies.of(realm.as_ref()).access(Access {
+            proof: Proof::Password(Arc::clone(&proven.entry)),
+            realm: realm.clone(),
+            ..Access::new(owner, client_id)
+        })
     }
 
     /// Lets a client in, or says why not.

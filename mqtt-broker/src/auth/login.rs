@@ -27,6 +27,8 @@ pub(crate) enum LoginError {
     Certificate,
     /// It did not say who it is.
     Anonymous,
+    /// The exchange of enhanced authentication did not come to its end: nobody is told why.
+    Proof,
     /// Too many logins wait.
     Busy,
 }
@@ -35,7 +37,7 @@ impl LoginError {
     pub(crate) fn reason(self) -> ReasonCode {
         match self {
             Self::Credentials => ReasonCode::BAD_USER_NAME_OR_PASSWORD,
-            Self::Anonymous | Self::Certificate => ReasonCode::NOT_AUTHORIZED,
+            Self::Anonymous | Self::Certificate | Self::Proof => ReasonCode::NOT_AUTHORIZED,
             Self::Busy => ReasonCode::QUOTA_EXCEEDED,
         }
     }
@@ -45,6 +47,7 @@ impl LoginError {
             Self::Credentials => "wrong user name or password",
             Self::Certificate => "the certificate names no user",
             Self::Anonymous => "clients without a user name are not let in",
+            Self::Proof => "no such user, or no proof of the password",
             Self::Busy => "too many logins wait",
         }
     }

@@ -12,6 +12,7 @@ mod pattern;
 mod permissions;
 mod policy;
 mod rule;
+mod scram;
 mod secret;
 mod settings;
 
@@ -31,4 +32,5 @@ pub(crate) use crate::auth::denials::{Denials, LogLimit};
 pub(crate) use crate::auth::guard::Guard;
 pub(crate) use crate::auth::login::{Login, LoginError};
 pub(crate) use crate::auth::password::file::Passwords;
+pub(crate) use crate::auth::scram::{Proven, SERVER_FINAL, ScramExchange};
 pub(crate) use crate::auth::secret::Secret;

@@ -61,6 +61,13 @@ impl Policy {
         self.allow_anonymous
     }
 
+    /// Where enhanced authentication finds its users; none: there is none.
+    pub(crate) fn scram(&self) -> Option<&Passwords> {
+        self.passwords
+            .as_ref()
+            .filter(|passwords| passwords.has_scram())
+    }
+
     /// Lets a client in, or says why not.
     pub(crate) async fn admit(&self, login: Login, pool: &HashPool) -> Result<Access, LoginError> {
         let Login {

@@ -17,6 +17,7 @@ use crate::auth::{Guard, LogLimit};
 use crate::client::{Client, Link};
 use crate::connection::durable::Waits;
 use crate::connection::end::End;
+use crate::connection::enhanced::Enhanced;
 use crate::connection::handshake::{self, Handshake, Refusal};
 use crate::connection::login;
 use crate::connection::output::Output;
@@ -78,6 +79,8 @@ pub(crate) struct Driver {
     /// What was allowed lately, where not everything is.
     pub(crate) guard: Option<Box<Guard>>,
     pub(crate) denials: LogLimit,
+    /// How the client has shown who it is, if by an exchange, and may do so again.
+    pub(crate) enhanced: Option<Box<Enhanced>>,
 }
 
 impl Driver {
@@ -93,7 +96,9 @@ impl Driver {
             clean_start,
             will,
             access,
+            enhanced,
             packet,
+            rest,
             place,
         } = handshake;
         let limits = handshake::limits(&hub.limits.load(), &options);
@@ -121,6 +126,10 @@ impl Driver {
             let assigned = assigned.then_some(mount::split(&client_id).1);
             let mut connack = handshake::accepting(connection.negotiated(), connect, assigned);
             connack.session_present = session_present;
+            if let Some(enhanced) = &enhanced {
+                connack.properties.authentication_method = Some(&enhanced.method);
+                connack.properties.authentication_data = Some(&enhanced.last_words);
+            }
             if let Err(error) = output.control_with(|out| connack.encode(connect.version, out)) {
                 tracing::error!(%error, "CONNACK cannot be encoded");
             }
@@ -131,7 +140,6 @@ impl Driver {
         let version = negotiated.version;
         let max_packet_size = packet_limit(negotiated.outbound.maximum_packet_size);
         let client = Arc::clone(&state.client);
-        let rest = packet.into_rest();
         let throttle = Throttle::new(&hub.limits.load()).map(Box::new);
         let topic_levels = hub.limits.load().topic_levels;
         hub.open_link(
@@ -164,6 +172,7 @@ impl Driver {
             timer: None,
             armed: Time::ZERO,
             guard: None,
+            enhanced: enhanced.map(Box::new),
             denials: LogLimit::default(),
         })
     }

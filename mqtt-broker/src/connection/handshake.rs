@@ -12,8 +12,9 @@ use mqtt_session::{Negotiated, ServerLimits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout_at;
 
-use crate::auth::{Access, Owner};
+use crate::auth::{Access, Owner, SERVER_FINAL};
 use crate::config::Config;
+use crate::connection::enhanced::{self, Enhanced};
 use crate::connection::input::has_more_levels;
 use crate::connection::{Arrival, login};
 use crate::counters::RefusalReason;
@@ -41,11 +42,15 @@ pub(crate) struct Handshake {
     pub(crate) will: Option<StoredWill>,
     /// Who it is; none where nobody was asked.
     pub(crate) access: Option<Access>,
+    /// The exchange by which it has shown who it is, if it was one.
+    pub(crate) enhanced: Option<Enhanced>,
     pub(crate) packet: ConnectPacket,
+    /// What was read after it.
+    pub(crate) rest: Vec<u8>,
     pub(crate) place: Place,
 }
 
-/// The bytes of a whole CONNECT, and what was read after it.
+/// The bytes of a whole CONNECT.
 #[derive(Debug)]
 pub(crate) struct ConnectPacket {
     bytes: Vec<u8>,
@@ -74,12 +79,6 @@ impl ConnectPacket {
             Ok(connect) => use_it(&connect),
             Err(_) => use_it(&Connect::new(ProtocolVersion::V3_1_1, "")),
         }
-    }
-
-    /// What was read after it.
-    pub(crate) fn into_rest(mut self) -> Vec<u8> {
-        self.bytes.drain(..self.header.frame_len());
-        self.bytes
     }
 }
 
@@ -235,14 +234,11 @@ pub(crate) async fn receive_connect<S: Stream>(
     arrival: &Arrival,
     stream: &mut S,
 ) -> Result<Handshake, Refusal> {
-    let read = tokio::select! {
-        // Not by chance, so that a simulated run can be repeated.
-        biased;
-        read = timeout_at(arrival.deadline, read_connect(hub, stream)) => read,
-        () = arrival.entrant.pushed_out() => return Err(Refusal::PushedOut),
-        () = hub.closed() => return Err(Refusal::ShuttingDown),
-    };
-    let packet = read.map_err(|_| Refusal::TimedOut)??;
+    let mut bytes = Vec::with_capacity(READ);
+    let read = read_packet(hub, stream, &mut bytes, PacketType::Connect);
+    let header = in_time(hub, arrival, read).await??;
+    let mut rest = bytes.split_off(header.frame_len());
+    let packet = ConnectPacket { bytes, header };
     let mut connect = packet.connect().map_err(|error| Refusal::Malformed {
         error,
         answer: error
@@ -252,6 +248,7 @@ pub(crate) async fn receive_connect<S: Stream>(
     let options = &*arrival.options;
     check_version(options, &connect)?;
     check_levels(&hub.limits.load(), &connect)?;
+    enhanced::check_method(hub, arrival, &connect)?;
     let mount = options.mount_point.as_deref();
     let mounted = mount
         .zip(connect.will.as_ref())
@@ -263,8 +260,22 @@ pub(crate) async fn receive_connect<S: Stream>(
     check_bans(hub, &connect, &client_id, connect.username)?;
     check_connack(&limits, &connect, assigned.then_some(&client_id))?;
     let place = admit(hub, arrival, &connect)?;
-    let access = login::admit(hub, arrival, &connect, &client_id).await?;
-    // A certificate may have said who it is.
+    let (access, enhanced) = match connect.properties.authentication_method {
+        None => (
+            login::admit(hub, arrival, &connect, &client_id).await?,
+            None,
+        ),
+        Some(method) => {
+            let exchange = enhanced::exchange(hub, arrival, &connect, method, stream, &mut rest);
+            let (proven, enhanced) = in_time(hub, arrival, exchange).await??;
+            let realm = enhanced.realm.clone();
+            let auth = &hub.config.auth;
+            let access = auth.proven(&proven, Arc::clone(&client_id), realm);
+            login::check_will(hub, &connect, &access)?;
+            (Some(access), Some(enhanced))
+        }
+    };
+    // A certificate may have said who it is, or an exchange.
     let user = access.as_ref().and_then(|access| access.owner.user());
     check_bans(hub, &connect, &client_id, user.map(|user| &**user))?;
     check_identity(arrival, &connect, access.as_ref())?;
@@ -282,7 +293,9 @@ pub(crate) async fn receive_connect<S: Stream>(
         clean_start,
         will,
         access,
+        enhanced,
         packet,
+        rest,
         place,
     })
 }
@@ -306,21 +319,40 @@ fn mount_will<'c>(connect: &mut Connect<'c>, mounted: Option<&'c Mounted>) -> Re
     Ok(())
 }
 
-/// Reads until a whole packet is there; what follows it may be there as well.
-async fn read_connect<S: Stream>(hub: &Hub, stream: &mut S) -> Result<ConnectPacket, Refusal> {
-    let mut bytes = Vec::with_capacity(READ);
+/// What a client has until its CONNECT is accepted: so much time, and its place.
+async fn in_time<T>(
+    hub: &Hub,
+    arrival: &Arrival,
+    work: impl Future<Output = T>,
+) -> Result<T, Refusal> {
+    tokio::select! {
+        // Not by chance, so that a simulated run can be repeated.
+        biased;
+        done = timeout_at(arrival.deadline, work) => done.map_err(|_| Refusal::TimedOut),
+        () = arrival.entrant.pushed_out() => Err(Refusal::PushedOut),
+        () = hub.closed() => Err(Refusal::ShuttingDown),
+    }
+}
+
+/// Reads until a whole packet of this type is there; what follows it may be there as well.
+pub(super) async fn read_packet<S: Stream>(
+    hub: &Hub,
+    stream: &mut S,
+    bytes: &mut Vec<u8>,
+    wanted: PacketType,
+) -> Result<FixedHeader, Refusal> {
     loop {
-        if let Some(header) = FixedHeader::parse(&bytes)? {
-            if header.packet_type != PacketType::Connect {
+        if let Some(header) = FixedHeader::parse(bytes)? {
+            if header.packet_type != wanted {
                 return Err(Refusal::NotConnect(header.packet_type));
             }
             header.check_size(hub.limits.load().max_connect_size)?;
             if bytes.len() >= header.frame_len() {
-                return Ok(ConnectPacket { bytes, header });
+                return Ok(header);
             }
         }
         bytes.reserve(READ);
-        match stream.read_buf(&mut bytes).await {
+        match stream.read_buf(bytes).await {
             Ok(0) => return Err(Refusal::Gone(io::ErrorKind::UnexpectedEof.into())),
             Ok(_) => {}
             Err(error) => return Err(Refusal::Gone(error)),
@@ -395,14 +427,6 @@ fn check_version(options: &ListenerOptions, connect: &Connect<'_>) -> Result<(),
 /// The identifier that the session goes by, and whether the client must be told about it.
 fn client_id(connect: &Connect<'_>) -> Result<(Arc<str>, bool), Refusal> {
     let version = connect.version;
-    if connect.properties.authentication_method.is_some() {
-        // [MQTT-4.12.0-1]
-        return Err(Refusal::of(
-            connect,
-            ReasonCode::BAD_AUTHENTICATION_METHOD,
-            "authentication method not supported",
-        ));
-    }
     if !connect.client_id.is_empty() {
         return Ok((connect.client_id.into(), false));
     }
@@ -439,7 +463,11 @@ fn check_connack(
         return Ok(());
     };
     let negotiated = Negotiated::server(limits, connect);
-    let connack = accepting(&negotiated, connect, assigned.map(|id| &**id));
+    let mut connack = accepting(&negotiated, connect, assigned.map(|id| &**id));
+    if let Some(method) = connect.properties.authentication_method {
+        connack.properties.authentication_method = Some(method);
+        connack.properties.authentication_data = Some(&[0; SERVER_FINAL]);
+    }
     match connack.encoded_len(connect.version) {
         Ok(len) if len <= maximum.get() as usize => Ok(()),
         _ => Err(Refusal::of(

@@ -113,10 +113,7 @@ impl Driver {
                 ReasonCode::PROTOCOL_ERROR,
                 "CONNECT: a second one [MQTT-3.1.0-2]",
             )),
-            Packet::Auth(_) => Err(End::violation(
-                ReasonCode::PROTOCOL_ERROR,
-                "AUTH: CONNECT named no authentication method [MQTT-4.12.0-7]",
-            )),
+            Packet::Auth(auth) => self.handle_auth(now, &auth),
             // Excluded above.
             Packet::Publish(_)
             | Packet::PubAck(_)

@@ -30,12 +30,16 @@ pub(crate) async fn admit(
     let access = authority.admit(login).await.map_err(|error| {
         hub.counters.count_denial(match error {
             LoginError::Busy => Denial::LoginQueue,
-            LoginError::Credentials | LoginError::Certificate | LoginError::Anonymous => {
-                Denial::Login
-            }
+            _ => Denial::Login,
         });
         Refusal::of(connect, error.reason(), error.detail())
     })?;
+    check_will(hub, connect, &access)?;
+    Ok(Some(access))
+}
+
+/// A client that may not publish its will is not let in.
+pub(super) fn check_will(hub: &Hub, connect: &Connect<'_>, access: &Access) -> Result<(), Refusal> {
     if let Some(will) = &connect.will
         && !access.publish(will.topic).allows(will.qos, will.retain)
     {
@@ -46,7 +50,7 @@ pub(crate) async fn admit(
             "not authorized to publish the will",
         ));
     }
-    Ok(Some(access))
+    Ok(())
 }
 
 /// The session of the identifier belongs to somebody else.

@@ -3,6 +3,7 @@
 mod driver;
 mod durable;
 mod end;
+mod enhanced;
 mod handshake;
 mod input;
 mod login;

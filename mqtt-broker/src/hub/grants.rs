@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mqtt_codec::{TopicFilter, TopicName};
 
 use crate::amount::Amount;
-use crate::auth::{Access, AuthError, AuthPlan, Denial, Owner};
+use crate::auth::{Access, AuthError, AuthPlan, Denial, Owner, Proven};
 use crate::client::{Client, Kick};
 use crate::counters::DropReason;
 use crate::hub::state::SessionState;
@@ -63,6 +63,16 @@ impl Hub {
             self.routes.permissions_changed();
         }
         Ok(())
+    }
+
+    /// A client has shown again who it is; false: it is somebody else, and nothing changes.
+    pub(crate) fn proved_again(&self, client: &Client, owner: &Owner, proven: &Proven) -> bool {
+        let access = client.access.load_full();
+        let Some(old) = access.filter(|old| old.owner == *owner) else {
+            return false;
+        };
+        client.access.store(Some(Arc::new(old.with_entry(proven))));
+        true
     }
 
     /// Ends the connection of a client that would not be let in now.

@@ -64,12 +64,13 @@ async fn each_listener_has_its_own_users_and_permissions() {
     ];
     let codes = anna.subscribe_with(wanted, None).await;
     assert_eq!(codes, [ReasonCode::NOT_AUTHORIZED, ReasonCode(0)]);
+    let mut writer = accepted(&broker, "hall", &hello(V5, "c")).await;
     guest.subscribe("#", QoS::AtMostOnce).await;
-    guest
+    writer
         .publish(&message("other", "x", QoS::AtLeastOnce))
         .await;
     guest.expect_message("other", "x", QoS::AtMostOnce).await;
-    guest
+    writer
         .publish(&message("own/a", "y", QoS::AtLeastOnce))
         .await;
     anna.expect_message("own/a", "y", QoS::AtMostOnce).await;

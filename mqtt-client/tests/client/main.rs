@@ -25,6 +25,7 @@ mod publish;
 mod reconnect;
 #[cfg(feature = "outbox")]
 mod restarts;
+mod scram;
 mod simulation;
 mod subscribe;
 mod subscriptions;

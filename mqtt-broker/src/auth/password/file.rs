@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io};
 
-use crate::auth::password::hash::{HashError, HashKind, PasswordHash};
+use crate::auth::password::hash::{HashError, HashKind, PasswordHash, ScramKeys, hmac_sha256};
 
 /// Bytes of a user name, and of what follows it: longer than any that a client can send, or a hash be.
 const LONGEST_LINE: usize = 128 * 1024;
@@ -59,11 +59,55 @@ pub(crate) struct Entry {
 pub(crate) struct Passwords {
     users: HashMap<Box<str>, Entry>,
     nobody: Arc<PasswordHash>,
+    decoys: Decoys,
+}
+
+/// What clients are told by which SCRAM begins, when they name a user that there is none of: made of the name,
+/// so that whoever asks twice is told the same.
+#[derive(Default)]
+struct Decoys {
+    /// Iterations, and bytes of the salt, of each user with such keys.
+    shapes: Vec<(u32, usize)>,
+    secret: [u8; 32],
+}
+
+impl Decoys {
+    fn new(users: &HashMap<Box<str>, Entry>) -> Self {
+        let mut shapes = Vec::new();
+        let mut keys: Vec<&[u8; 32]> = Vec::new();
+        for entry in users.values() {
+            if let PasswordHash::Scram(own) = &*entry.hash {
+                shapes.push((own.iterations, own.salt.len()));
+                keys.push(&own.server_key);
+            }
+        }
+        shapes.sort_unstable();
+        keys.sort_unstable();
+        let secret = keys
+            .iter()
+            .fold([0; 32], |secret, key| hmac_sha256(&secret, *key));
+        Self { shapes, secret }
+    }
+
+    fn keys(&self, user: &str) -> ScramKeys {
+        let derived = |what: &[u8]| hmac_sha256(&hmac_sha256(&self.secret, what), user.as_bytes());
+        let [choice, ..] = derived(b"choice");
+        let count = self.shapes.len().max(1);
+        let shape = self.shapes.get(usize::from(choice) % count);
+        let (iterations, salt_len) = shape.copied().unwrap_or((4_096, 16));
+        let salt = derived(b"salt");
+        ScramKeys {
+            iterations,
+            salt: salt.iter().copied().cycle().take(salt_len).collect(),
+            stored_key: derived(b"stored"),
+            server_key: derived(b"server"),
+        }
+    }
 }
 
 /// Why a line of a password file is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-enum LineError {
+pub(crate) enum LineError {
     #[error("not of the form USER:HASH")]
     Form,
     #[error("no user can have this name")]
@@ -87,7 +131,7 @@ impl Passwords {
     }
 
     /// Reads the lines of a file; an error comes with its line.
-    fn parse(text: &str) -> Result<Self, (usize, LineError)> {
+    pub(crate) fn parse(text: &str) -> Result<Self, (usize, LineError)> {
         let mut users = HashMap::new();
         for (number, line) in text.lines().enumerate() {
             let failed = |error| (number + 1, error);
@@ -113,6 +157,7 @@ impl Passwords {
             },
         };
         Ok(Self {
+            decoys: Decoys::new(&users),
             users,
             nobody: Arc::new(nobody),
         })
@@ -120,6 +165,24 @@ impl Passwords {
 
     pub(crate) fn get(&self, user: &str) -> Option<&Entry> {
         self.users.get(user)
+    }
+
+    /// Whether a user has keys of SCRAM.
+    pub(crate) fn has_scram(&self) -> bool {
+        !self.decoys.shapes.is_empty()
+    }
+
+    /// The keys of a user and the entry that they stand in. Of a user without any: keys that nobody has.
+    pub(crate) fn scram(&self, user: &str) -> (ScramKeys, Option<Arc<str>>) {
+        // Made in any case, so that time does not tell who is known.
+        let decoy = self.decoys.keys(user);
+        match self.users.get(user) {
+            Some(Entry { hash, text }) => match &**hash {
+                PasswordHash::Scram(keys) => (keys.clone(), Some(Arc::clone(text))),
+                _ => (decoy, None),
+            },
+            None => (decoy, None),
+        }
     }
 
     /// What the password of an unknown user is compared with: it costs the same, and no password has it.
