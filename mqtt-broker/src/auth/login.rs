@@ -36,8 +36,8 @@ pub(crate) enum LoginError {
 impl LoginError {
     pub(crate) fn reason(self) -> ReasonCode {
         match self {
-            Self::Credentials => ReasonCode::BAD_USER_NAME_OR_PASSWORD,
-            Self::Anonymous | Self::Certificate | Self::Proof => ReasonCode::NOT_AUTHORIZED,
+            Self::Credentials | Self::Proof => ReasonCode::BAD_USER_NAME_OR_PASSWORD,
+            Self::Anonymous | Self::Certificate => ReasonCode::NOT_AUTHORIZED,
             Self::Busy => ReasonCode::QUOTA_EXCEEDED,
         }
     }

@@ -161,9 +161,8 @@ impl Driver {
     /// [MQTT-4.12.1-2]
     fn deny_again(&mut self, now: Time) -> Result<(), End> {
         self.deny(now, Denial::Login, "");
-        let reason = LoginError::Proof.reason();
         Err(End::violation(
-            reason,
+            ReasonCode::NOT_AUTHORIZED,
             "AUTH: the client could not show again who it is",
         ))
     }

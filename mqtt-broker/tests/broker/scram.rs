@@ -137,7 +137,7 @@ async fn who_proves_the_password_is_let_in() {
 async fn who_does_not_prove_it_is_refused() {
     let files = files();
     let broker = files.broker();
-    let not = ReasonCode::NOT_AUTHORIZED;
+    let not = ReasonCode::BAD_USER_NAME_OR_PASSWORD;
     for (name, password) in [("anna", "other"), ("nobody", "x"), ("carl", "carl-secret")] {
         let (mut peer, server_first) = begin(&broker, &hello(V5, "one"), &first(name)).await;
         let (data, _) = last(name, password, &server_first);

@@ -135,7 +135,9 @@ async fn who_does_not_know_the_password_is_refused() {
     for (user, password) in [("anna", "other"), ("nobody", "secret")] {
         let connected = Client::connect_with(stream(&broker), options(user, password)).await;
         match connected.unwrap_err() {
-            Error::Refused { reason, .. } => assert_eq!(reason, ReasonCode::NOT_AUTHORIZED),
+            Error::Refused { reason, .. } => {
+                assert_eq!(reason, ReasonCode::BAD_USER_NAME_OR_PASSWORD)
+            }
             other => panic!("{other:?}"),
         }
     }
