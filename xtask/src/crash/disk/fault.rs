@@ -82,8 +82,10 @@ pub(super) fn run(program: &Path, folder: &Path, seed: u64, full: bool, steps: &
     for (calls, error) in kinds {
         let all = Fault::Calls(calls, error, None);
         let mut faults = vec![(all, End::Kill), (all, End::Heal)];
+        // Each once: a scenario has a folder of its own, by its name.
+        let mut numbers: Vec<usize> = (1..=FIRST_CALLS).collect();
         for _ in 0..if full { 8 } else { 2 } {
-            let number = 1 + random.below(FIRST_CALLS);
+            let number = numbers.swap_remove(random.below(numbers.len()));
             faults.push((Fault::Calls(calls, error, Some(number)), End::Heal));
         }
         for (fault, end) in faults {
