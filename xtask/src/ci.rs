@@ -117,7 +117,11 @@ fn step(name: &str, full: bool) -> Result<Verdict> {
         "crash" => {
             let rounds = if full { CRASH_ROUNDS.1 } else { CRASH_ROUNDS.0 };
             let caught = crash::run(&crash::Args::forgetful(FORGETFUL_ROUNDS))?;
-            Ok(caught.max(crash::run(&crash::Args::rounds(rounds))?))
+            let mut verdict = caught.max(crash::run(&crash::Args::rounds(rounds))?);
+            if full {
+                verdict = verdict.max(crash::run(&crash::Args::mixed(rounds))?);
+            }
+            Ok(verdict)
         }
         "disk" => crash::disk::run(&crash::disk::Args::all(POWER_CUTS, full)),
         "dist" => dist::run(&dist::Args::for_ci()),

@@ -93,6 +93,14 @@ impl Args {
         }
     }
 
+    /// The same with sessions of both levels.
+    pub(crate) fn mixed(rounds: u32) -> Self {
+        Self {
+            durability: Level::Os,
+            ..Self::rounds(rounds)
+        }
+    }
+
     /// The same of one that keeps nothing, which must be found: with a seed whose rounds are long enough.
     pub(crate) fn forgetful(rounds: u32) -> Self {
         Self {
