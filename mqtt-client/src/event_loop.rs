@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use mqtt_codec::{Disconnect, DisconnectProperties, Packet, ReasonCode};
 use mqtt_session::{Durability, InFlightState, Session, Time, Timeout, Token};
 use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::control::{Control, HandleId};
@@ -23,6 +24,8 @@ use crate::{DisconnectOptions, Ended, Error, Event, Options, ServerInfo, message
 
 /// How long a last packet may take to leave, and the server to close.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// Bytes read at once after which the readers go first.
+const MUCH: usize = 32 * 1024;
 /// Requests that wait for a connection.
 const WAITING: usize = 1024;
 
@@ -292,9 +295,13 @@ impl EventLoop {
             let room = link.connection.session().wanted();
             let deadline = self.leaving.as_ref().map(|leaving| leaving.deadline);
             let retry = self.keeper.retry_at();
+            let mut has_much = false;
             let step = tokio::select! {
                 biased;
-                progress = link.progress() => self.progressed(link, progress),
+                progress = link.progress() => {
+                    has_much = matches!(progress, Ok(Progress::Read(count)) if count >= MUCH);
+                    self.progressed(link, progress)
+                }
                 count = self.inputs.publishes.recv_many(&mut self.batch, room),
                     if room > 0 && self.leaving.is_none() =>
                 {
@@ -329,6 +336,11 @@ impl EventLoop {
             };
             if let Err(error) = step {
                 return Exit::Lost(error);
+            }
+            if has_much {
+                // Who reads the messages takes them before more come: their memory is used again, which is
+                // cheaper than to have more of it.
+                yield_now().await;
             }
         }
     }
