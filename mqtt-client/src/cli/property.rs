@@ -1,6 +1,8 @@
 //! `-D command property value`: MQTT 5 properties given on the command line.
 
-use mqtt_client::{DisconnectOptions, MessageProperties, Options};
+use mqtt_client::{
+    DisconnectOptions, MessageProperties, Options, SubscribeOptions, SubscriptionIdentifier,
+};
 
 use super::UsageError;
 use super::argv::SEPARATOR;
@@ -16,7 +18,9 @@ pub(crate) struct Properties {
     /// Will Delay Interval in seconds.
     pub(crate) will_delay: Option<u32>,
     /// User properties of SUBSCRIBE.
-    pub(crate) subscribe: Vec<(String, String)>,
+    subscribe: Vec<(String, String)>,
+    /// Subscription Identifier of SUBSCRIBE.
+    subscription_identifier: Option<SubscriptionIdentifier>,
     /// User properties of UNSUBSCRIBE.
     pub(crate) unsubscribe: Vec<(String, String)>,
     /// Properties of DISCONNECT.
@@ -68,6 +72,18 @@ const NAMES: &[&str] = &[
 ];
 
 impl Properties {
+    /// What goes into SUBSCRIBE besides the filters.
+    pub(crate) fn of_subscribe(&self) -> SubscribeOptions {
+        let mut options = SubscribeOptions::new();
+        if let Some(identifier) = self.subscription_identifier {
+            options = options.identifier(identifier);
+        }
+        for (name, value) in &self.subscribe {
+            options = options.user_property(name, value);
+        }
+        options
+    }
+
     /// Reads the folded arguments of all `-D`.
     pub(crate) fn parse<'a>(given: impl IntoIterator<Item = &'a str>) -> Result<Self, UsageError> {
         let mut all = Self::default();
@@ -139,6 +155,15 @@ impl Properties {
             ("publish", "topic-alias") => positive::<u16>(&name, value).map(drop)?,
             ("publish", _) => message(&mut self.publish, &command, &name, value, second)?,
             ("subscribe", "user-property") => self.subscribe.push(pair()),
+            ("subscribe", "subscription-identifier") => {
+                let identifier = number(&name, value)?;
+                let identifier = SubscriptionIdentifier::new(identifier).ok_or_else(|| {
+                    UsageError(format!(
+                        "Error: Property value ({value}) out of range for property {name}."
+                    ))
+                })?;
+                self.subscription_identifier = Some(identifier);
+            }
             ("unsubscribe", "user-property") => self.unsubscribe.push(pair()),
             ("disconnect", "user-property") => {
                 let (name, value) = pair();
@@ -286,6 +311,11 @@ mod tests {
             ("publish payload-format-indicator 2", "out of range"),
             ("publish response-topic a/#", "response-topic"),
             ("auth reason-string x", "not allowed for auth"),
+            ("subscribe subscription-identifier 0", "out of range"),
+            (
+                "subscribe subscription-identifier 268435456",
+                "out of range",
+            ),
         ] {
             let error = parse(text).unwrap_err().0;
             assert!(error.contains(expected), "{text}: {error}");

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use mqtt_client::{
     Acknowledge, Backoff, Client, Error, Filter, Incoming, Message, ProtocolVersion, Received,
-    RetainHandling, SubscribeOptions,
+    RetainHandling,
 };
 
 use super::args::RequestArgs;
@@ -109,10 +109,7 @@ async fn exchange(
     } else if args.hide_retained {
         filter = filter.retain_handling(RetainHandling::Never);
     }
-    let mut options = SubscribeOptions::new();
-    for (name, value) in &setup.properties.subscribe {
-        options = options.user_property(name, value);
-    }
+    let options = setup.properties.of_subscribe();
     let codes = client
         .subscribe_unclaimed([filter], options)
         .await

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use mqtt_client::{
     Acknowledge, Backoff, Client, DisconnectOptions, Error, Filter, Incoming, Message,
-    ProtocolVersion, QoS, Receipt, Received, RetainHandling, SubscribeOptions, TopicFilter,
-    TopicName,
+    ProtocolVersion, QoS, Receipt, Received, RetainHandling, TopicFilter, TopicName,
 };
 
 use super::args::SubArgs;
@@ -309,10 +308,7 @@ async fn subscribe(
             }
             list.push(filter);
         }
-        let mut options = SubscribeOptions::new();
-        for (name, value) in &setup.properties.subscribe {
-            options = options.user_property(name, value);
-        }
+        let options = setup.properties.of_subscribe();
         let codes = client
             .subscribe_unclaimed(list, options)
             .await

@@ -3,6 +3,7 @@
 
 pub(crate) mod certificates;
 
+mod beside;
 mod browser;
 mod haproxy;
 mod libraries;
@@ -34,6 +35,8 @@ enum Tool {
     Tinyproxy,
     /// The broker.
     MosquittoBroker,
+    /// The broker and its clients.
+    MosquittoPrograms,
     Chromium,
 }
 
@@ -51,10 +54,11 @@ enum Check {
     Systemd,
     Proxy(ours::Kind),
     ToMosquitto,
+    Beside,
     Browser,
 }
 
-const CHECKS: [(&str, Tool, Check); 17] = [
+const CHECKS: [(&str, Tool, Check); 18] = [
     ("mosquitto over TLS", Tool::Mosquitto, Check::MosquittoTls),
     (
         "mosquitto with a certificate",
@@ -119,6 +123,11 @@ const CHECKS: [(&str, Tool, Check); 17] = [
         Tool::MosquittoBroker,
         Check::ToMosquitto,
     ),
+    (
+        "mqtt-client beside mosquitto's programs",
+        Tool::MosquittoPrograms,
+        Check::Beside,
+    ),
     ("mqtt.js in Chromium", Tool::Chromium, Check::Browser),
 ];
 
@@ -171,6 +180,10 @@ impl Tool {
             Self::Tinyproxy => install::apt("tinyproxy", "tinyproxy"),
             Self::MosquittoBroker if Path::new(ours::MOSQUITTO).exists() => Ok(()),
             Self::MosquittoBroker => install::debian_package("mosquitto", "mosquitto"),
+            Self::MosquittoPrograms => {
+                Self::MosquittoBroker.prepare(peers)?;
+                install::apt("mosquitto_rr", "mosquitto-clients")
+            }
             Self::Systemd => install::apt("systemd-socket-activate", "systemd"),
             Self::Chromium => {
                 prepare_library("mqtt.js", peers)?;
@@ -260,6 +273,7 @@ fn run_one(tool: Tool, check: Check, stage: &mut Stage, peers: &'static [Peer]) 
         Check::Systemd => systemd::check(stage),
         Check::Proxy(kind) => ours::through_proxy(stage, program()?, kind),
         Check::ToMosquitto => ours::to_mosquitto(stage, program()?),
+        Check::Beside => beside::check(stage, program()?),
         Check::Browser => match named("mqtt.js").map(|peer| &peer.kind) {
             Some(Kind::Library(library)) => browser::check(stage, &library.script()),
             _ => bail!("no MQTT.js"),

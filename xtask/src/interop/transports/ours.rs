@@ -126,7 +126,7 @@ pub(super) fn to_mosquitto(stage: &Stage, program: &Path) -> Result<()> {
 }
 
 /// Starts a program that listens on free ports, and waits until it does.
-fn started(
+pub(super) fn started(
     count: usize,
     command: impl Fn(&[u16]) -> Result<Command>,
 ) -> Result<(Running, Vec<u16>)> {
