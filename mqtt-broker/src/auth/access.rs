@@ -8,6 +8,7 @@ use mqtt_codec::{QoS, TopicFilter, TopicName};
 use crate::auth::pattern::Names;
 use crate::auth::rule::{Action, RuleSet, Target, Verdict};
 use crate::auth::scram::Proven;
+use crate::auth::token::Fingerprint;
 
 /// Whom a session belongs to. It is resumed, replaced and taken over by nobody else.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub(crate) enum Proof {
     None,
     /// A password that this entry of the password file was checked with.
     Password(Arc<str>),
+    /// A token that a key with this fingerprint has signed.
+    Token(Fingerprint),
     /// A certificate.
     Certificate,
 }
@@ -56,6 +59,8 @@ pub(crate) struct Access {
     /// Where it was let in; none: where nothing of its own is said.
     pub(crate) realm: Option<Arc<str>>,
     pub(crate) proof: Proof,
+    /// The second since 1970 from which on it is worth nothing; none: it does not end by itself.
+    pub(crate) ends: Option<u64>,
     /// What its token says that it may do; none: its token says nothing.
     pub(crate) claims: Option<Arc<RuleSet>>,
     /// None: everything is allowed.
@@ -70,6 +75,7 @@ impl Access {
             client_id,
             realm: None,
             proof: Proof::None,
+            ends: None,
             claims: None,
             rules: None,
         }

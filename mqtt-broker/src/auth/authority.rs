@@ -14,6 +14,7 @@ use crate::auth::password::pool::HashPool;
 use crate::auth::policy::Policy;
 use crate::auth::scram::{self, Proven, ScramExchange};
 use crate::auth::settings::{AuthSettings, DeniedPublish};
+use crate::auth::token::TokenKeyError;
 
 /// Why a configuration of authentication cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +26,9 @@ pub enum AuthError {
     /// The file of permissions.
     #[error(transparent)]
     Acl(#[from] AclError),
+    /// The keys of tokens.
+    #[error(transparent)]
+    Tokens(#[from] TokenKeyError),
 }
 
 /// How clients are let in: by default, and at listeners that have a way of their own.

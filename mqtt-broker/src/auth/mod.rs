@@ -15,6 +15,7 @@ mod rule;
 mod scram;
 mod secret;
 mod settings;
+mod token;
 
 pub use crate::auth::acl::AclError;
 pub use crate::auth::authority::{AuthError, AuthPlan, Authority};
@@ -24,7 +25,8 @@ pub use crate::auth::password::file::{PasswordFileError, count_users, remove_use
 pub use crate::auth::password::hash::HashKind;
 pub use crate::auth::permissions::{Explanation, Permissions};
 pub use crate::auth::rule::Action;
-pub use crate::auth::settings::{AuthSettings, DeniedPublish};
+pub use crate::auth::settings::{AuthSettings, DeniedPublish, JwtSettings};
+pub use crate::auth::token::TokenKeyError;
 
 pub(crate) use crate::auth::access::{Access, Owner};
 pub(crate) use crate::auth::acl::Acl;

@@ -12,11 +12,13 @@ use crate::auth::password::pool::HashPool;
 use crate::auth::rule::RuleSet;
 use crate::auth::secret::Secret;
 use crate::auth::settings::{AuthSettings, DeniedPublish};
+use crate::auth::token::{self, Tokens};
 
 /// One configuration with all that its files say.
 pub(crate) struct Policy {
     allow_anonymous: bool,
     passwords: Option<Passwords>,
+    tokens: Option<Arc<Tokens>>,
     certificate: Option<CertificateIdentity>,
     acl: Option<Acl>,
     pub(crate) denied_publish: DeniedPublish,
@@ -27,6 +29,7 @@ impl Default for Policy {
         Self {
             allow_anonymous: true,
             passwords: None,
+            tokens: None,
             certificate: None,
             acl: None,
             denied_publish: DeniedPublish::default(),
@@ -40,10 +43,12 @@ impl Policy {
         let passwords = settings.password_file.as_deref().map(Passwords::read);
         let passwords = passwords.transpose()?;
         let acl = settings.acl_file.as_deref().map(Acl::read).transpose()?;
+        let tokens = settings.jwt.as_ref().map(Tokens::load).transpose()?;
         let certificate = settings.certificate_identity;
         Ok(Self {
             allow_anonymous: settings.admits_anybody(),
             passwords,
+            tokens: tokens.map(Arc::new),
             certificate,
             acl,
             denied_publish: settings.denied_publish,
@@ -52,7 +57,7 @@ impl Policy {
 
     /// Nothing is asked and everything is allowed.
     pub(crate) fn is_open(&self) -> bool {
-        let asks = self.passwords.is_some() || self.certificate.is_some();
+        let asks = self.passwords.is_some() || self.certificate.is_some() || self.tokens.is_some();
         !asks && self.acl.is_none() && self.allow_anonymous
     }
 
@@ -77,10 +82,24 @@ impl Policy {
             password,
             certificate,
         } = login;
-        let (owner, proof) = match (self.certificate, certificate) {
-            (Some(identity), Some(certificate)) => {
+        let token = password.as_ref().filter(|it| token::is_token(it.bytes()));
+        let (owner, proof) = match (self.certificate, certificate, &self.tokens, token) {
+            (Some(identity), Some(certificate), _, _) => {
                 let user = identity.user(&certificate).ok_or(LoginError::Certificate)?;
                 (Owner::User(user.into()), Proof::Certificate)
+            }
+            (_, _, Some(tokens), Some(token)) => {
+                let (tokens, token) = (Arc::clone(tokens), token.clone());
+                let checked = pool.run(move || tokens.check(token.bytes())).await;
+                let checked = checked.map_err(|_| LoginError::Busy)?.flatten();
+                let claims = checked.ok_or(LoginError::Credentials)?;
+                return Ok(self.access(Access {
+                    realm,
+                    proof: Proof::Token(claims.fingerprint),
+                    ends: Some(claims.ends),
+                    claims: claims.rules,
+                    ..Access::new(Owner::User(claims.user), client_id)
+                }));
             }
             _ => self.check(user, password, pool).await?,
         };
@@ -112,6 +131,7 @@ impl Policy {
                     _ => Err(LoginError::Credentials),
                 }
             }
+            (Some(_), None) if self.tokens.is_some() => Err(LoginError::Credentials),
             // A name that nothing was asked for proves nothing.
             _ if self.allow_anonymous => Ok((Owner::Anonymous, Proof::None)),
             (Some(_), None) => Err(LoginError::Credentials),
@@ -146,6 +166,10 @@ impl Policy {
             (Owner::User(user), Proof::Password(text)) => {
                 let entry = self.passwords.as_ref().and_then(|all| all.get(user));
                 entry.is_some_and(|entry| entry.text == *text)
+            }
+            (Owner::User(_), Proof::Token(fingerprint)) => {
+                let tokens = self.tokens.as_ref();
+                tokens.is_some_and(|tokens| tokens.knows(fingerprint))
             }
             (Owner::User(_), Proof::Certificate) => self.certificate.is_some(),
             (Owner::User(_), Proof::None) => true,

@@ -3,7 +3,9 @@
 use core::future::{Future, poll_fn};
 use core::pin::{Pin, pin};
 use core::task::{Context, Poll, ready};
+use core::time::Duration;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::BufMut;
 use mqtt_codec::{FixedHeader, ProtocolVersion, ReasonCode};
@@ -14,7 +16,7 @@ use tokio::time::{Sleep, sleep_until};
 
 use crate::amount::Amount;
 use crate::auth::{Guard, LogLimit};
-use crate::client::{Client, Link};
+use crate::client::{Client, Kick, Link};
 use crate::connection::durable::Waits;
 use crate::connection::end::End;
 use crate::connection::enhanced::Enhanced;
@@ -79,6 +81,8 @@ pub(crate) struct Driver {
     /// What was allowed lately, where not everything is.
     pub(crate) guard: Option<Box<Guard>>,
     pub(crate) denials: LogLimit,
+    /// When what it was let in by is worth nothing any more.
+    ends: Option<Time>,
     /// How the client has shown who it is, if by an exchange, and may do so again.
     pub(crate) enhanced: Option<Box<Enhanced>>,
 }
@@ -108,6 +112,7 @@ impl Driver {
             }),
             will,
         };
+        let ends = access.as_ref().and_then(|access| access.ends);
         let durability = options.durability(&hub.config);
         let attached = hub
             .attach(&client_id, clean_start, &stay, access, durability)
@@ -174,6 +179,7 @@ impl Driver {
             guard: None,
             enhanced: enhanced.map(Box::new),
             denials: LogLimit::default(),
+            ends: ends.map(|ends| now + time_until(ends)),
         })
     }
 
@@ -240,6 +246,9 @@ impl Driver {
         }
         for _ in 0..ROUNDS {
             let now = self.hub.now();
+            if self.ends.is_some_and(|ends| ends <= now) {
+                return Poll::Ready(End::Kicked(Kick::NoLongerAdmitted));
+            }
             if let Some(kick) = self.collect(cx, now) {
                 return Poll::Ready(End::Kicked(kick));
             }
@@ -439,10 +448,15 @@ impl Driver {
         }
         let throttled = self.throttle.as_ref();
         let throttled = throttled.and_then(|throttle| throttle.blocked_until(now));
-        let next = [stalled, throttled, self.connection.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .min();
+        let next = [
+            stalled,
+            throttled,
+            self.ends,
+            self.connection.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min();
         if let Some(next) = next {
             self.arm(cx, next, now);
         }
@@ -473,6 +487,14 @@ impl Driver {
             cx.waker().wake_by_ref();
         }
     }
+}
+
+/// The time from now to a second since 1970; what is further than ten years is as if it were there.
+fn time_until(second: u64) -> Duration {
+    const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let left = Duration::from_secs(second).saturating_sub(now.unwrap_or_default());
+    left.min(FAR)
 }
 
 impl Drop for Driver {

@@ -58,14 +58,14 @@ impl Loaded {
         let mut files = Vec::new();
         for auth in own.chain([&self.settings.auth]) {
             let mut auth = self.resolved(auth);
-            files.extend(auth.files().filter_map(|(_, file)| file.take()));
+            files.extend(auth.files().filter_map(Option::take));
         }
         files
     }
 
     fn resolved(&self, auth: &AuthSettings) -> AuthSettings {
         let mut auth = auth.clone();
-        for (_, file) in auth.files() {
+        for file in auth.files() {
             *file = file.as_deref().map(|file| self.resolve(file));
         }
         auth
@@ -102,5 +102,6 @@ fn key_of(error: &AuthError) -> &'static [&'static str] {
     match error {
         AuthError::Passwords(_) => &["password_file"],
         AuthError::Acl(_) => &["acl_file"],
+        AuthError::Tokens(_) => &["jwt"],
     }
 }

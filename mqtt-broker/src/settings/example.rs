@@ -2,7 +2,7 @@
 
 use core::fmt::Write;
 
-use crate::auth::AuthSettings;
+use crate::auth::{AuthSettings, JwtSettings};
 use crate::settings::describe::Described;
 use crate::settings::limits::LimitSettings;
 use crate::settings::sections::{
@@ -54,6 +54,11 @@ pub fn example() -> String {
         "[auth]",
         "Who clients are, and what they may do. Nothing said: whoever comes may do everything.",
     );
+    section::<JwtSettings>(
+        &mut out,
+        "[auth.jwt]",
+        "Tokens (JWT) in place of passwords: the user is whom the token names.",
+    );
     section::<ListenerSettings>(
         &mut out,
         "[[listener]]",
@@ -80,7 +85,7 @@ pub fn example() -> String {
 
 fn section<T: Described>(out: &mut String, header: &str, about: &str) {
     // Sections that change something by being there are comments as a whole.
-    let optional = header.contains("listener.");
+    let optional = header.contains('.');
     let mark = if optional { "# " } else { "" };
     _ = write!(out, "\n# {about}\n{mark}{header}\n");
     for key in T::KEYS.iter().filter(|key| !key.text.is_empty()) {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use rcgen::{CertificateParams, KeyPair};
 
 use super::*;
-use crate::auth::AuthSettings;
+use crate::auth::{AuthSettings, JwtSettings};
 use crate::config::Durability;
 
 fn parse(text: &str) -> Result<Loaded, String> {
@@ -64,12 +64,15 @@ fn the_example_says_what_is_the_default() {
                     line.to_owned()
                 }
             }
-            Some(rest) if rest.starts_with("[listener.") => rest.to_owned(),
+            Some(rest) if rest.starts_with('[') && rest.contains('.') && !rest.contains(' ') => {
+                rest.to_owned()
+            }
             _ => line.to_owned(),
         });
         lines.collect::<Vec<_>>().join("\n")
     };
     let mut spoken = expected;
+    spoken.auth.jwt = Some(JwtSettings::default());
     if let Some(listener) = spoken.listener.first_mut() {
         listener.auth = Some(AuthSettings::default());
         listener.tls = Some(TlsSettings::default());

@@ -45,6 +45,7 @@ mod store;
 mod store_command;
 mod subscribe;
 mod tls;
+mod tokens;
 mod topics;
 mod transports;
 mod unsubscribe;

@@ -11,6 +11,8 @@ use std::{fs, io};
 use crate::auth::access::Owner;
 use crate::auth::rule::{Action, Rule, RuleSet};
 
+pub(crate) use crate::auth::acl::roles::claimed_rules;
+
 /// What is wrong with a file of permissions.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

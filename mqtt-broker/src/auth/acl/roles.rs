@@ -49,15 +49,25 @@ struct File {
 }
 
 /// What is allowed and denied, apart from who it is for.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Role {
-    publish: Vec<Spanned<Topic>>,
-    subscribe: Vec<Spanned<Topic>>,
-    receive: Option<Vec<Spanned<Topic>>>,
-    deny_publish: Vec<Spanned<Topic>>,
-    deny_subscribe: Vec<Spanned<Topic>>,
-    deny_receive: Vec<Spanned<Topic>>,
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, bound = "T: Deserialize<'de>")]
+struct Role<T = Spanned<Topic>> {
+    #[serde(default = "Vec::new")]
+    publish: Vec<T>,
+    #[serde(default = "Vec::new")]
+    subscribe: Vec<T>,
+    #[serde(default = "no_list")]
+    receive: Option<Vec<T>>,
+    #[serde(default = "Vec::new")]
+    deny_publish: Vec<T>,
+    #[serde(default = "Vec::new")]
+    deny_subscribe: Vec<T>,
+    #[serde(default = "Vec::new")]
+    deny_receive: Vec<T>,
+}
+
+fn no_list<T>() -> Option<Vec<T>> {
+    None
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -167,7 +177,7 @@ pub(super) fn parse(text: &str, source: &str) -> Result<Acl, Problem> {
     })?;
     let mut roles: BTreeMap<&str, RuleSet> = BTreeMap::new();
     for (name, role) in &file.roles {
-        roles.insert(name, role.rules(&lines)?);
+        roles.insert(name, role.rules(|topic| lines.origin(&topic.span()))?);
     }
     let add = |rules: &mut RuleSet, names: &[Spanned<String>]| {
         for name in names {
@@ -207,8 +217,24 @@ pub(super) fn parse(text: &str, source: &str) -> Result<Acl, Problem> {
     })
 }
 
-impl Role {
-    fn rules(&self, lines: &Lines<'_>) -> Result<RuleSet, Problem> {
+impl AsRef<Self> for Topic {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
+/// What a claim of a token says that a client may do: a role, as JSON. None: it is none.
+pub(crate) fn claimed_rules(claim: &serde_json::Value, source: &Arc<str>) -> Option<RuleSet> {
+    let role = Role::<Topic>::deserialize(claim).ok()?;
+    let origin = Origin {
+        source: Arc::clone(source),
+        line: 0,
+    };
+    role.rules(|_| origin.clone()).ok()
+}
+
+impl<T: AsRef<Topic>> Role<T> {
+    fn rules(&self, origin: impl Fn(&T) -> Origin) -> Result<RuleSet, Problem> {
         const PUBLISH: u8 = Action::Publish.bit();
         const SUBSCRIBE: u8 = Action::Subscribe.bit();
         const RECEIVE: u8 = Action::Receive.bit();
@@ -224,17 +250,17 @@ impl Role {
             (true, RECEIVE, receive),
         ] {
             for topic in topics {
-                let span = topic.span();
-                let topic = topic.get_ref();
+                let origin = origin(topic);
+                let topic = topic.as_ref();
                 let pattern = Pattern::parse(&topic.pattern, true).map_err(|error| {
                     let text = format!("topic {:?}: {error}", topic.pattern);
-                    Problem::new(lines.number(&span), text)
+                    Problem::new(origin.line, text)
                 })?;
                 rules.push(Arc::new(Rule {
                     allows,
                     qos: topic.qos,
                     retain: topic.retain,
-                    ..Rule::allowing(actions, pattern, lines.origin(&span))
+                    ..Rule::allowing(actions, pattern, origin)
                 }));
             }
         }

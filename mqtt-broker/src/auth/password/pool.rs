@@ -45,6 +45,16 @@ impl HashPool {
         hash: Arc<PasswordHash>,
         password: Secret,
     ) -> Result<bool, Busy> {
+        let same = self.run(move || hash.verify(password.bytes())).await?;
+        // A check that panics lets nobody in.
+        Ok(same.unwrap_or(false))
+    }
+
+    /// Runs a check of any kind; none if it panics.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        check: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<Option<T>, Busy> {
         let running = Arc::clone(&self.running);
         let permit = match Arc::clone(&running).try_acquire_owned() {
             Ok(permit) => permit,
@@ -59,13 +69,12 @@ impl HashPool {
             }
         };
         let check = tokio::task::spawn_blocking(move || {
-            let same = hash.verify(password.bytes());
+            let done = check();
             // Held until here, though whoever asked may have gone.
             drop(permit);
-            same
+            done
         });
-        // A check that panics lets nobody in.
-        Ok(check.await.unwrap_or(false))
+        Ok(check.await.ok())
     }
 }
 
