@@ -95,6 +95,7 @@ fn check(file: &Path) -> ExitCode {
     let mut warnings = Vec::new();
     let checked = Loaded::read(file).and_then(|loaded| {
         loaded.authority()?;
+        loaded.look_at_permissions(&mut warnings);
         loaded.prepare(&mut warnings)
     });
     for warning in &warnings {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::auth::{AuthError, AuthPlan, AuthSettings, Authority};
+use crate::auth::{Acl, AuthError, AuthPlan, AuthSettings, Authority, Passwords};
 use crate::settings::problem::Step;
 use crate::settings::{ListenerSettings, Loaded, Problem};
 
@@ -29,6 +29,33 @@ impl Loaded {
             self.error(&path(number, key_of(&error)), &error.to_string())
         })?;
         Ok((plan, authority))
+    }
+
+    /// Looks for permissions that are for nobody; `warnings` gets what there is to say. A file that cannot be
+    /// read is no matter of this.
+    pub fn look_at_permissions(&self, warnings: &mut Vec<Problem>) {
+        let listeners = self.settings.listener.iter().enumerate();
+        let own = listeners.filter_map(|(number, one)| Some((Some(number), one.auth.as_ref()?)));
+        for (number, auth) in own.chain([(None, &self.settings.auth)]) {
+            let auth = self.resolved(auth);
+            let Some((file, acl)) = auth
+                .acl_file
+                .as_deref()
+                .and_then(|file| Some((file, Acl::read(file).ok()?)))
+            else {
+                continue;
+            };
+            let mut texts = acl.warnings(file);
+            // Other users may come with certificates or tokens.
+            if auth.certificate_identity.is_none()
+                && auth.jwt.is_none()
+                && let Some(Ok(passwords)) = auth.password_file.as_deref().map(Passwords::read)
+            {
+                texts.extend(acl.strangers(file, &passwords));
+            }
+            let place = path(number, &["acl_file"]);
+            warnings.extend(texts.iter().map(|text| self.warning(&place, text)));
+        }
     }
 
     /// The name of the realm of a listener: its address, and its number where several have the same.

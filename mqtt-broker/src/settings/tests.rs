@@ -188,6 +188,41 @@ fn clients_with_passwords_need_no_leave() {
     assert!(loaded.authority().is_ok());
 }
 
+/// Permissions that are for nobody are told, with the line of their file.
+#[test]
+fn permissions_for_nobody_are_worth_a_warning() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("broker.toml");
+    fs::write(
+        directory.path().join("users"),
+        "anna:$6$YQ==$YQ==".replace("$YQ==$YQ==", &format!("$YQ==${}", "A".repeat(86))),
+    )
+    .unwrap();
+    let acl = "user anna\ntopic read a\ntopic deny a/#\ntopic write a/b\ntopic read b/%u\nuser ben\ntopic x";
+    fs::write(directory.path().join("acl"), acl).unwrap();
+    let told = |more: &str| {
+        let text = format!("[auth]\npassword_file = \"users\"\nacl_file = \"acl\"\n{more}");
+        let loaded = Loaded::parse(&file, text, core::iter::empty()).unwrap();
+        loaded.authority().unwrap();
+        let mut warnings = Vec::new();
+        loaded.look_at_permissions(&mut warnings);
+        warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let all = told("");
+    assert_eq!(all.len(), 4, "{all:?}");
+    let all = all.join("\n");
+    for expected in [
+        "broker.toml:3:1",
+        "acl:2: can never allow anything",
+        "acl:4: can never allow anything",
+        "acl:5: can never match: %c and %u",
+        "acl:6: can never match: the password file has no user \"ben\"",
+    ] {
+        assert!(all.contains(expected), "{expected} in {all}");
+    }
+    assert_eq!(told("certificate_identity = \"cn\"").len(), 3);
+}
+
 /// A section of a listener holds in place of `[auth]`, files included.
 #[test]
 fn a_listener_may_have_users_of_its_own() {

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::{fs, io};
 
 use crate::auth::access::Owner;
-use crate::auth::rule::{Action, Rule, RuleSet};
+use crate::auth::password::file::Passwords;
+use crate::auth::rule::{Action, Origin, Rule, RuleSet};
 
 pub(crate) use crate::auth::acl::roles::claimed_rules;
 
@@ -61,6 +62,8 @@ pub(crate) struct Acl {
     others: Arc<RuleSet>,
     anonymous: Arc<RuleSet>,
     warnings: Vec<Problem>,
+    /// Users in the order in which they are named, with the line; 0 where it is not known.
+    named: Vec<(usize, Box<str>)>,
 }
 
 impl Acl {
@@ -95,6 +98,22 @@ impl Acl {
             Some(user) => self.users.get(&**user).unwrap_or(&self.others),
             None => &self.anonymous,
         }
+    }
+
+    /// Users whose rules are for nobody, since there is no such user, as `FILE:LINE: PROBLEM`.
+    pub(crate) fn strangers(&self, file: &Path, passwords: &Passwords) -> Vec<String> {
+        let unknown = self
+            .named
+            .iter()
+            .filter(|(_, user)| passwords.get(user).is_none());
+        let text = |(line, user): &(usize, Box<str>)| {
+            let origin = Origin {
+                source: file.display().to_string().into(),
+                line: *line,
+            };
+            format!("{origin}: can never match: the password file has no user {user:?}")
+        };
+        unknown.map(text).collect()
     }
 
     /// Rules that do not do what they seem to, as `FILE:LINE: PROBLEM`.

@@ -24,6 +24,7 @@ pub(super) fn parse(text: &str, source: &str) -> Result<Acl, Problem> {
     let mut anonymous = RuleSet::default();
     let mut everybody = RuleSet::default();
     let mut warnings = Vec::new();
+    let mut named: Vec<(usize, Box<str>)> = Vec::new();
     let mut section = Section::Anonymous;
     for (number, line) in text.lines().enumerate() {
         let number = number + 1;
@@ -36,6 +37,9 @@ pub(super) fn parse(text: &str, source: &str) -> Result<Acl, Problem> {
         match keyword {
             "user" if rest.is_empty() => return Err(Problem::new(number, "user without a name")),
             "user" => {
+                if !users.contains_key(rest) {
+                    named.push((number, rest.into()));
+                }
                 users.entry(rest.into()).or_default();
                 section = Section::User(rest.into());
             }
@@ -79,6 +83,7 @@ pub(super) fn parse(text: &str, source: &str) -> Result<Acl, Problem> {
         anonymous: with_everybody(anonymous),
         others: Arc::new(everybody),
         warnings,
+        named,
     })
 }
 

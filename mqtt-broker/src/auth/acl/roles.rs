@@ -207,6 +207,7 @@ pub(super) fn parse(text: &str, source: &str) -> Result<Acl, Problem> {
         }
     }
     Ok(Acl {
+        named: users.keys().map(|user| (0, (*user).into())).collect(),
         users: users
             .into_iter()
             .map(|(user, rules)| (user.into(), Arc::new(rules)))
