@@ -227,7 +227,7 @@ impl Client {
     }
 
     /// Queues a message, waiting for room, and returns the receipt that tells what became of it. With an
-    /// [outbox](Options::outbox) a message of QoS 1 or 2 is on the disk when this returns; if the future is
+    /// outbox (feature `outbox`) a message of QoS 1 or 2 is on the disk when this returns; if the future is
     /// dropped while the disk is written, it may be stored all the same.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ use crate::{Error, Message, message};
 /// arrived, any other if the server has surely not got it. A connection that is lost and made again is
 /// no reason: the message goes on. If the server has lost the session, a message of QoS 1 is published
 /// anew; one of QoS 2 is complete if the server had taken it over (PUBREC), else
-/// [uncertain](crate::Uncertain). A message in an [outbox](crate::Options::outbox) is not given up when the
+/// [uncertain](crate::Uncertain). A message in an outbox (feature `outbox`) is not given up when the
 /// client ends: [`Error::Kept`].
 ///
 /// Dropping the receipt does not withdraw the message.

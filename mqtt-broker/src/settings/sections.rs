@@ -126,7 +126,7 @@ section! {
         /// As in the section `store`, for the sessions of this listener.
         durability: Option<Durability> = None, "\"os\"";
         /// Who the clients of this listener are, and what they may do: a section [listener.auth] holds in place
-        /// of all of [auth].
+        /// of all that the section `auth` says.
         auth: Option<AuthSettings> = None, "";
         /// TLS: a section [listener.tls] turns it on.
         tls: Option<TlsSettings> = None, "";
