@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Result, bail, ensure};
 
 use crate::{
-    conformance, crash, dist, fuzz, install, interop, simulate,
+    abuse, conformance, crash, dist, fuzz, install, interop, simulate,
     step::{Steps, Verdict, execute},
     tidy,
     workspace::{cargo, fuzz_manifest},
@@ -28,7 +28,7 @@ const CRASH_ROUNDS: (u32, u32) = (10, 50);
 const FORGETFUL_ROUNDS: u32 = 2;
 /// Points of a recorded run at which the power is cut; with `--full` all of them.
 const POWER_CUTS: usize = 500;
-const STEPS: [&str; 15] = [
+const STEPS: [&str; 16] = [
     "format",
     "tidy",
     "clippy",
@@ -41,12 +41,13 @@ const STEPS: [&str; 15] = [
     "interop",
     "crash",
     "disk",
+    "abuse",
     "breaks",
     "stress",
     "dist",
 ];
 /// Steps that run with `--full`, or when they are named.
-const FULL: [&str; 3] = ["breaks", "stress", "dist"];
+const FULL: [&str; 4] = ["abuse", "breaks", "stress", "dist"];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -57,7 +58,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "STEP", value_parser = STEPS, conflicts_with = "skip")]
     only: Vec<String>,
     /// Add what takes long: the tests 20 times, 5 minutes for each fuzz target, every broken statement, 50
-    /// crashes, every power cut, a browser
+    /// crashes, every power cut, a browser, the attacks
     #[arg(long)]
     full: bool,
 }
@@ -125,6 +126,7 @@ fn step(name: &str, full: bool) -> Result<Verdict> {
         }
         "disk" => crash::disk::run(&crash::disk::Args::all(POWER_CUTS, full)),
         "dist" => dist::run(&dist::Args::for_ci()),
+        "abuse" => abuse::run(&abuse::Args::default()),
         "breaks" => conformance::run(&conformance::Args::breaks()),
         "stress" => stress().map(Verdict::from),
         _ => bail!("no step {name}"),

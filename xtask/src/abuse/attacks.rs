@@ -63,10 +63,14 @@ pub(super) const ATTACKS: [Attack; 9] = [
 ];
 
 /// A generator of numbers that are the same in every run.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(super) fn new() -> Self {
+        Self(0x9e37_79b9_7f4a_7c15)
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -76,7 +80,7 @@ impl Random {
 
 fn random_bytes(address: SocketAddr) -> Result<String> {
     const CONNECTIONS: u64 = 10_000;
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = Random::new();
     let mut closed = 0;
     for number in 0..CONNECTIONS {
         let mut peer = Peer::open(address)?;

@@ -2,6 +2,7 @@
 
 mod amplify;
 mod attacks;
+mod doors;
 mod probe;
 mod wire;
 
@@ -13,11 +14,15 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use self::{
-    attacks::Attack,
+    doors::Doors,
     probe::{Probe, Seen},
 };
 use crate::{
-    interop::broker::{Broker, Programs},
+    install,
+    interop::{
+        broker::{Broker, Programs},
+        transports::stage::{Door, Stage},
+    },
     step::{Verdict, seconds},
 };
 
@@ -31,11 +36,15 @@ pub(crate) struct Args {
     /// Only the attacks whose name contains this (repeatable)
     #[arg(long)]
     only: Vec<String>,
+    /// The cargo profile that the broker is built with [default: release]
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
 }
 
 /// Runs the attacks one after another on one broker and prints a table.
 pub(crate) fn run(args: &Args) -> Result<Verdict> {
-    let programs = Programs::build("release", true)?;
+    let profile = args.profile.as_deref().unwrap_or("release");
+    let programs = Programs::build(profile, true)?;
     let mut broker = Broker::start(&programs.broker)?;
     let address = (broker.address.host.as_str(), broker.address.port)
         .to_socket_addrs()?
@@ -48,39 +57,14 @@ pub(crate) fn run(args: &Args) -> Result<Verdict> {
         "attack", "time", "gap", "memory"
     );
     for attack in attacks::ATTACKS.iter().chain(&amplify::ATTACKS) {
-        if !args.only.is_empty()
-            && !args
-                .only
-                .iter()
-                .any(|name| attack.name.contains(name.as_str()))
-        {
+        if !args.wants(attack.name) {
             continue;
         }
         let started = Instant::now();
-        let (seen, outcome) = attempt(attack, address, broker.process_id());
-        let gap = seen.map_or_else(
-            || "-".to_owned(),
-            |seen| format!("{} ms", seen.gap.as_millis()),
-        );
-        let memory = seen.map_or_else(
-            || "-".to_owned(),
-            |seen| format!("{} MiB", seen.memory >> 10),
-        );
-        let verdict = match outcome {
-            Ok(note) => {
-                passed += 1;
-                note
-            }
-            Err(error) => {
-                failed += 1;
-                format!("FAILED: {error:#}")
-            }
-        };
-        println!(
-            "{:<26} {:>8} {gap:>8} {memory:>9}  {verdict}",
-            attack.name,
-            seconds(started.elapsed())
-        );
+        let (seen, outcome) = attempt(|| (attack.run)(address), address, broker.process_id());
+        passed += usize::from(outcome.is_ok());
+        failed += usize::from(outcome.is_err());
+        print(attack.name, started, seen, outcome);
     }
     let panics = broker.lines_with("panic");
     if !panics.is_empty() {
@@ -88,6 +72,9 @@ pub(crate) fn run(args: &Args) -> Result<Verdict> {
         println!("FAILED: the log has a panic: {}", panics.join("; "));
     }
     broker.stop()?;
+    let (more_passed, more_failed) = attack_doors(args, &programs)?;
+    passed += more_passed;
+    failed += more_failed;
     println!("{passed} passed, {failed} failed");
     Ok(if failed == 0 {
         Verdict::Passed
@@ -96,12 +83,76 @@ pub(crate) fn run(args: &Args) -> Result<Verdict> {
     })
 }
 
-fn attempt(attack: &Attack, address: SocketAddr, process: u32) -> (Option<Seen>, Result<String>) {
+impl Args {
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|text| name.contains(text.as_str()))
+    }
+}
+
+fn print(name: &str, started: Instant, seen: Option<Seen>, outcome: Result<String>) {
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let gap = or_none(seen.map(|seen| format!("{} ms", seen.gap.as_millis())));
+    let memory = or_none(seen.map(|seen| format!("{} MiB", seen.memory >> 10)));
+    let verdict = outcome.unwrap_or_else(|error| format!("FAILED: {error:#}"));
+    let took = seconds(started.elapsed());
+    println!("{name:<26} {took:>8} {gap:>8} {memory:>9}  {verdict}");
+}
+
+/// Attacks on what comes before CONNECT, each on a broker of its own with a listener for each transport; what the
+/// broker refused must be counted.
+fn attack_doors(args: &Args, programs: &Programs) -> Result<(usize, usize)> {
+    let (mut passed, mut failed) = (0, 0);
+    for attack in doors::ATTACKS.iter().filter(|one| args.wants(one.name)) {
+        install::apt("openssl", "openssl")?;
+        let stage = Stage::new(&programs.broker, &programs.tools)?;
+        let socket = |door| -> Result<SocketAddr> {
+            let address = stage.address(door)?;
+            let mut found = (address.host.as_str(), address.port).to_socket_addrs()?;
+            found.next().context("the broker has no address")
+        };
+        let doors = Doors {
+            tls: socket(Door::Tls)?,
+            websocket: socket(Door::WebSocket)?,
+            proxy: socket(Door::Proxy)?,
+        };
+        let plain = socket(Door::Plain)?;
+        let started = Instant::now();
+        let (seen, outcome) = attempt(|| (attack.run)(&doors), plain, stage.process_id());
+        let counters = stage.counters()?;
+        let outcome = outcome.and_then(|note| {
+            for (reason, least) in attack.counted {
+                let text = format!("refused, {reason}: ");
+                let counted = counters.iter().find_map(|line| line.strip_prefix(&text));
+                let counted = counted.and_then(|count| count.parse().ok()).unwrap_or(0);
+                ensure!(
+                    counted >= *least,
+                    "{reason}: {counted} are counted ({note})"
+                );
+            }
+            let panics = counters
+                .iter()
+                .filter(|line| line.contains("panic"))
+                .count();
+            ensure!(panics == 0, "the log has a panic ({note})");
+            Ok(note)
+        });
+        passed += usize::from(outcome.is_ok());
+        failed += usize::from(outcome.is_err());
+        print(attack.name, started, seen, outcome);
+    }
+    Ok((passed, failed))
+}
+
+fn attempt(
+    attack: impl FnOnce() -> Result<String>,
+    address: SocketAddr,
+    process: u32,
+) -> (Option<Seen>, Result<String>) {
     let probe = match Probe::start(address, process) {
         Ok(probe) => probe,
         Err(error) => return (None, Err(error.context("the probe cannot start"))),
     };
-    let outcome = (attack.run)(address);
+    let outcome = attack();
     let seen = match probe.finish() {
         Ok(seen) => seen,
         Err(error) => return (None, Err(error.context("the probe broke"))),

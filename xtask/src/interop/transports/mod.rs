@@ -9,7 +9,7 @@ mod haproxy;
 mod libraries;
 mod mosquitto;
 mod ours;
-mod stage;
+pub(crate) mod stage;
 mod systemd;
 
 use std::path::Path;

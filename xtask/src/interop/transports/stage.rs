@@ -13,6 +13,7 @@ use super::certificates::Certificates;
 use crate::{
     interop::{broker::parse_address, peer::Address},
     process::Running,
+    step,
 };
 
 /// How long the broker may take to start, to end, and to log what a client did.
@@ -23,7 +24,7 @@ pub(super) const ORIGIN: &str = "https://pages.example";
 
 /// The listeners, in the order in which they stand in the configuration; the broker names them in that order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Door {
+pub(crate) enum Door {
     Plain,
     Tls,
     /// With certificates of clients, whose CN is the user.
@@ -61,7 +62,7 @@ const DOORS: [(Door, &str); 8] = [
 ];
 
 /// The broker, and where it listens.
-pub(super) struct Stage {
+pub(crate) struct Stage {
     pub(super) folder: PathBuf,
     pub(super) certificates: Certificates,
     pub(super) program: PathBuf,
@@ -71,7 +72,7 @@ pub(super) struct Stage {
 
 impl Stage {
     /// Starts the program, with files in a folder of its own.
-    pub(super) fn new(program: &Path, folder: &Path) -> Result<Self> {
+    pub(crate) fn new(program: &Path, folder: &Path) -> Result<Self> {
         let folder = folder.join("transports");
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         // The tests below connect to paths in it: those must not be long, and not be relative.
@@ -116,7 +117,7 @@ impl Stage {
         })
     }
 
-    pub(super) fn address(&self, door: Door) -> Result<&Address> {
+    pub(crate) fn address(&self, door: Door) -> Result<&Address> {
         let found = self.doors.iter().find(|(name, _)| *name == door);
         found.map(|(_, address)| address).context("no such door")
     }
@@ -145,8 +146,25 @@ impl Stage {
             })
     }
 
+    /// The identifier of the broker's process.
+    pub(crate) fn process_id(&self) -> u32 {
+        self.broker.id()
+    }
+
+    /// Ends the broker; what it prints in the end, which are its counters.
+    pub(crate) fn counters(mut self) -> Result<Vec<String>> {
+        // What it logged until now is of no use, and much.
+        drop(self.broker.lines_with("refused"));
+        let id = self.broker.id().to_string();
+        step::quiet(Command::new("kill").args(["-TERM", &id]))?;
+        let deadline = Instant::now() + PATIENCE;
+        let lines = self.broker.last_lines(deadline);
+        self.broker.succeed(deadline)?;
+        Ok(lines)
+    }
+
     /// Ends the broker, which must end well, and take the file of its socket with it.
-    pub(super) fn stop(mut self) -> Result<()> {
+    pub(crate) fn stop(mut self) -> Result<()> {
         self.broker.terminate(Instant::now() + PATIENCE)?;
         ensure!(
             !self.unix_socket().exists(),

@@ -1,0 +1,236 @@
+//! Attacks on what comes before CONNECT: TLS, WebSocket and PROXY.
+
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{attacks::Random, wire::Peer};
+
+/// The broker's connect timeout, and what a busy machine may add to it.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// What the broker closes at once, it closes within this time on a busy machine too.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+/// Where the broker listens.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Doors {
+    pub(super) tls: SocketAddr,
+    pub(super) websocket: SocketAddr,
+    pub(super) proxy: SocketAddr,
+}
+
+/// An attack, and the counters that it must leave traces in, each with how many at least.
+pub(super) struct DoorAttack {
+    pub(super) name: &'static str,
+    pub(super) run: fn(&Doors) -> Result<String>,
+    pub(super) counted: &'static [(&'static str, u64)],
+}
+
+const GARBAGE: u64 = 3_000;
+const SILENT: u64 = 3_000;
+
+pub(super) const ATTACKS: [DoorAttack; 6] = [
+    DoorAttack {
+        name: "TLS: random bytes",
+        run: |doors| garbage(doors.tls, b"", false),
+        counted: &[("TLS handshake failed", GARBAGE / 2)],
+    },
+    DoorAttack {
+        name: "TLS: 5,000 handshakes",
+        run: handshake_storm,
+        counted: &[],
+    },
+    DoorAttack {
+        name: "TLS: 3,000 half-open",
+        run: half_open,
+        counted: &[
+            ("pushed out before CONNECT by newer connections", 500),
+            ("no CONNECT in time", 500),
+        ],
+    },
+    DoorAttack {
+        name: "WebSocket: bad requests",
+        run: |doors| {
+            garbage(doors.websocket, b"", true)?;
+            garbage(doors.websocket, b"GET /mqtt HTTP/1.1\r\n", true)
+        },
+        counted: &[("WebSocket handshake failed", GARBAGE)],
+    },
+    DoorAttack {
+        name: "WebSocket: bad frames",
+        run: bad_frames,
+        counted: &[],
+    },
+    DoorAttack {
+        name: "PROXY: bad headers",
+        run: bad_headers,
+        counted: &[("no PROXY header", GARBAGE)],
+    },
+];
+
+/// Connections that begin with `head` and go on with random bytes; `ends`: with what ends a request or a line.
+fn garbage(address: SocketAddr, head: &[u8], ends: bool) -> Result<String> {
+    let mut random = Random::new();
+    let mut open = Vec::new();
+    for number in 0..GARBAGE {
+        let mut peer = Peer::open(address)?;
+        let mut bytes = head.to_vec();
+        let len = 64 + random.next() % 512;
+        bytes.extend((0..len).map(|_| random.next() as u8));
+        if ends {
+            bytes.extend_from_slice(b"\r\n\r\n");
+        }
+        // The broker may close before everything is written.
+        _ = peer.send(&bytes);
+        // What the broker waits for more of is held back, so that it is as many as can be.
+        if number % 2 == 0 {
+            open.push(peer);
+        }
+    }
+    let started = Instant::now();
+    for peer in &mut open {
+        let left = (CONNECT_TIMEOUT + AT_ONCE).saturating_sub(started.elapsed());
+        ensure!(peer.is_closed_within(left), "a connection is still open");
+    }
+    Ok(format!(
+        "{GARBAGE} connections, the last closed after {:.1?}",
+        started.elapsed()
+    ))
+}
+
+/// The first bytes of a client that knows TLS, from openssl.
+fn client_hello() -> Result<Vec<u8>> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = listener.local_addr()?.to_string();
+    let mut client = Command::new("openssl")
+        .args(["s_client", "-connect", &address])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("openssl")?;
+    let hello = (|| {
+        let (mut stream, _) = listener.accept()?;
+        stream.set_read_timeout(Some(AT_ONCE))?;
+        let mut head = [0; 5];
+        stream.read_exact(&mut head)?;
+        let mut hello = head.to_vec();
+        let len = usize::from(u16::from_be_bytes([head[3], head[4]]));
+        hello.resize(5 + len, 0);
+        stream.read_exact(&mut hello[5..])?;
+        Ok(hello)
+    })();
+    _ = client.kill();
+    _ = client.wait();
+    hello
+}
+
+/// Handshakes for which the broker computes its part, and which are then left.
+fn handshake_storm(doors: &Doors) -> Result<String> {
+    const HANDSHAKES: usize = 5_000;
+    const AT_THE_SAME_TIME: usize = 8;
+    let hello = client_hello()?;
+    let started = Instant::now();
+    let answered = thread::scope(|scope| {
+        let workers = (0..AT_THE_SAME_TIME).map(|_| {
+            scope.spawn(|| -> Result<usize> {
+                let mut answered = 0;
+                for _ in 0..HANDSHAKES / AT_THE_SAME_TIME {
+                    let mut peer = Peer::open(doors.tls)?;
+                    peer.stream.write_all(&hello)?;
+                    let mut first = [0; 1];
+                    let read = peer.stream.read_exact(&mut first);
+                    answered += usize::from(read.is_ok() && first == [0x16]);
+                }
+                Ok(answered)
+            })
+        });
+        let workers: Vec<_> = workers.collect();
+        let mut sum = 0;
+        for worker in workers {
+            sum += worker.join().ok().context("a worker panicked")??;
+        }
+        anyhow::Ok(sum)
+    })?;
+    ensure!(
+        answered == HANDSHAKES,
+        "{answered} of {HANDSHAKES} answered"
+    );
+    Ok(format!("{HANDSHAKES} in {:.1?}", started.elapsed()))
+}
+
+/// Handshakes that are begun and go on by a byte now and then.
+fn half_open(doors: &Doors) -> Result<String> {
+    let hello = client_hello()?;
+    let mut peers = Vec::new();
+    for _ in 0..SILENT {
+        let mut peer = Peer::open(doors.tls)?;
+        _ = peer.send(&hello[..hello.len() / 2]);
+        peers.push(peer);
+    }
+    let started = Instant::now();
+    for byte in &hello[hello.len() / 2..] {
+        if started.elapsed() > CONNECT_TIMEOUT {
+            break;
+        }
+        for peer in &mut peers {
+            _ = peer.send(&[*byte]);
+        }
+        thread::sleep(Duration::from_secs(1));
+    }
+    for peer in &mut peers {
+        ensure!(peer.is_closed_within(AT_ONCE), "a connection is still open");
+    }
+    Ok(format!(
+        "{SILENT} connections closed within {:.0?}",
+        started.elapsed()
+    ))
+}
+
+/// Frames that are none, that announce more than there may be, or that never end.
+fn bad_frames(doors: &Doors) -> Result<String> {
+    const CONNECTIONS: u64 = 1_000;
+    let request = b"GET /mqtt HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+        Sec-WebSocket-Protocol: mqtt\r\n\r\n";
+    let mut random = Random::new();
+    let mut peers = Vec::new();
+    for number in 0..CONNECTIONS {
+        let mut peer = Peer::open(doors.websocket)?;
+        peer.send(request)?;
+        let mut bytes = match number % 4 {
+            // Not masked.
+            0 => vec![0x82, 0x10],
+            // 2^62 bytes are announced.
+            1 => vec![0x82, 0xff, 0x40, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4],
+            // PINGs without end.
+            2 => [0x89, 0x80, 1, 2, 3, 4].repeat(10_000),
+            _ => Vec::new(),
+        };
+        bytes.extend((0..512).map(|_| random.next() as u8));
+        _ = peer.send(&bytes);
+        peers.push(peer);
+    }
+    let started = Instant::now();
+    for peer in &mut peers {
+        let left = (CONNECT_TIMEOUT + AT_ONCE).saturating_sub(started.elapsed());
+        ensure!(peer.is_closed_within(left), "a connection is still open");
+    }
+    Ok(format!(
+        "{CONNECTIONS} connections, the last closed after {:.1?}",
+        started.elapsed()
+    ))
+}
+
+/// Headers that are none, announce much, or never end.
+fn bad_headers(doors: &Doors) -> Result<String> {
+    garbage(doors.proxy, b"PROXY TCP4 ", true)?;
+    garbage(doors.proxy, b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff", false)?;
+    garbage(doors.proxy, b"PROXY TCP4 1.2.3.4 ", false)
+}
