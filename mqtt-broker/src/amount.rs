@@ -2,7 +2,7 @@
 
 use core::ops::AddAssign;
 
-use mqtt_session::Session;
+use mqtt_session::{Outgoing, Session};
 
 use crate::delivery::Delivery;
 
@@ -14,9 +14,22 @@ pub(crate) struct Amount {
 }
 
 impl Amount {
+    pub(crate) const MAX: Self = Self {
+        messages: usize::MAX,
+        bytes: usize::MAX,
+    };
+
     /// One message.
     pub(crate) fn of_one(bytes: usize) -> Self {
         Self { messages: 1, bytes }
+    }
+
+    /// What waits for a session.
+    pub(crate) fn of(delivery: &Delivery) -> Self {
+        Self {
+            messages: delivery.count(),
+            bytes: delivery.size(),
+        }
     }
 
     /// What a session holds, in flight and not.

@@ -33,6 +33,8 @@ pub(crate) enum Link {
     Online {
         layout: Layout,
         max_packet_size: u32,
+        /// Messages above QoS 0 may come in bundles: the session keeps nothing of what it sends.
+        bundles: bool,
     },
     /// No connection; QoS 1 and 2 messages wait.
     Offline,
@@ -46,29 +48,30 @@ impl Link {
             Self::Offline => 0,
             Self::Ended => 1,
             Self::Online {
-                layout: Layout::Plain,
+                layout,
                 max_packet_size,
-            } => u64::from(max_packet_size) << 32 | 2,
-            Self::Online {
-                layout: Layout::Properties,
-                max_packet_size,
-            } => u64::from(max_packet_size) << 32 | 3,
+                bundles,
+            } => {
+                let layout = match layout {
+                    Layout::Plain => 2,
+                    Layout::Properties => 3,
+                };
+                u64::from(max_packet_size) << 32 | u64::from(bundles) << 2 | layout
+            }
         }
     }
 
     fn unpack(packed: u64) -> Self {
-        let max_packet_size = (packed >> 32) as u32;
-        match packed & 3 {
-            0 => Self::Offline,
-            1 => Self::Ended,
-            2 => Self::Online {
-                layout: Layout::Plain,
-                max_packet_size,
-            },
-            _ => Self::Online {
-                layout: Layout::Properties,
-                max_packet_size,
-            },
+        let layout = match packed & 3 {
+            0 => return Self::Offline,
+            1 => return Self::Ended,
+            2 => Layout::Plain,
+            _ => Layout::Properties,
+        };
+        Self::Online {
+            layout,
+            max_packet_size: (packed >> 32) as u32,
+            bundles: packed & 4 != 0,
         }
     }
 }

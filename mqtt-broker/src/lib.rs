@@ -8,6 +8,7 @@ extern crate self as mqtt_broker;
 mod amount;
 pub mod auth;
 mod bans;
+mod bundle;
 mod client;
 mod config;
 mod connection;

@@ -314,7 +314,7 @@ fn put_varint(mut value: usize, out: &mut Vec<u8>) {
 }
 
 /// Value and width of a variable byte integer that the codec wrote.
-fn varint_at(bytes: &[u8], at: usize) -> (usize, usize) {
+pub(crate) fn varint_at(bytes: &[u8], at: usize) -> (usize, usize) {
     let mut value = 0;
     for (width, byte) in bytes.iter().skip(at).take(4).enumerate() {
         value |= usize::from(byte & 0x7f) << (7 * width);

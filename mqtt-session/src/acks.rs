@@ -129,8 +129,25 @@ impl Acks {
         Ok(())
     }
 
+    /// A message: its place in the order of those of its quality of service, or None if it is known already.
+    pub(crate) fn receive(
+        &mut self,
+        inbound: &mut Inbound,
+        qos: QoS,
+        packet_id: Option<PacketId>,
+        maximum: u16,
+        sender: Role,
+    ) -> Result<Option<u32>, Error> {
+        let packet_id = || packet_id.ok_or(Error::PacketIdMissing);
+        match qos {
+            QoS::AtMostOnce => Ok(Some(0)),
+            QoS::AtLeastOnce => self.receive_qos1(packet_id()?, maximum, sender).map(Some),
+            QoS::ExactlyOnce => self.receive_qos2(inbound, packet_id()?, maximum, sender),
+        }
+    }
+
     /// A message of QoS 1: its place in the order.
-    pub(crate) fn receive_qos1(
+    fn receive_qos1(
         &mut self,
         packet_id: PacketId,
         maximum: u16,
@@ -149,7 +166,7 @@ impl Acks {
     }
 
     /// A message of QoS 2: its place, or None if it is known already.
-    pub(crate) fn receive_qos2(
+    fn receive_qos2(
         &mut self,
         inbound: &mut Inbound,
         packet_id: PacketId,

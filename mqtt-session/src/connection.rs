@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use mqtt_codec::{Ack, ConnAck, Connect, PacketId, PacketType, Publish, QoS, ReasonCode};
+use mqtt_codec::{Ack, ConnAck, Connect, PacketId, PacketType, PlainPublish, Publish, ReasonCode};
 
 use crate::{
     ChangeNumber, ClientConfig, Completed, DropReason, Durability, Error, Event, Inbound,
@@ -202,30 +202,19 @@ impl<H: Outgoing> Connection<H> {
                 )?
             }
         };
+        let (qos, packet_id) = (publish.qos, publish.packet_id);
         let maximum = self.negotiated.inbound.receive_maximum.get();
-        let place = match publish.qos {
-            QoS::AtMostOnce => 0,
-            QoS::AtLeastOnce => {
-                let packet_id = publish.packet_id.ok_or(Error::PacketIdMissing)?;
-                self.acks.receive_qos1(packet_id, maximum, sender)?
-            }
-            QoS::ExactlyOnce => {
-                let packet_id = publish.packet_id.ok_or(Error::PacketIdMissing)?;
-                match self.acks.receive_qos2(
-                    &mut self.session.inbound,
-                    packet_id,
-                    maximum,
-                    sender,
-                )? {
-                    Some(place) => place,
-                    None => return Ok(Verdict::Duplicate),
-                }
-            }
+        let inbound = &mut self.session.inbound;
+        let Some(place) = self
+            .acks
+            .receive(inbound, qos, packet_id, maximum, sender)?
+        else {
+            return Ok(Verdict::Duplicate);
         };
         let connection = self.session.connection;
         let token = Token {
-            packet_id: publish.packet_id,
-            qos: publish.qos,
+            packet_id,
+            qos,
             connection,
             place,
         };
@@ -233,6 +222,38 @@ impl<H: Outgoing> Connection<H> {
             topic,
             publish,
             token,
+        }))
+    }
+
+    /// A PUBLISH that the caller has recognised as plain: its topic stands in it or is known, it has neither
+    /// alias nor RETAIN nor properties. The token of a message to deliver, which must be ended with `accept` or
+    /// `reject`; `None` where it is a duplicate.
+    ///
+    /// # Errors
+    /// What the peer may not send on this connection: close it.
+    #[inline]
+    pub fn handle_plain_publish(
+        &mut self,
+        _now: Time,
+        plain: PlainPublish,
+    ) -> Result<Option<Token>, Error> {
+        self.is_connected(PacketType::Publish)?;
+        let sender = self.negotiated.role.peer();
+        if sender == Role::Client && plain.qos() > self.negotiated.maximum_qos {
+            return Err(Error::QosNotSupported);
+        }
+        let (qos, packet_id) = (plain.qos(), plain.packet_id());
+        let maximum = self.negotiated.inbound.receive_maximum.get();
+        let inbound = &mut self.session.inbound;
+        let place = self
+            .acks
+            .receive(inbound, qos, packet_id, maximum, sender)?;
+        let connection = self.session.connection;
+        Ok(place.map(|place| Token {
+            packet_id,
+            qos,
+            connection,
+            place,
         }))
     }
 

@@ -172,6 +172,30 @@ impl<H: Outgoing> Outbound<H> {
         Some(packet_id)
     }
 
+    /// Takes note of a message that was sent under the identifier `packet_id`, which is free, and is not kept.
+    /// All before it are sent.
+    pub(crate) fn sent(&mut self, packet_id: PacketId, qos: QoS) {
+        self.last_id = packet_id.get();
+        let number = self.published.push(Published {
+            handle: None,
+            after: ChangeNumber::ZERO,
+            packet_id,
+            qos,
+            sent: true,
+        });
+        self.ids.insert(packet_id, Use::Published(number));
+        self.next_publish = number.wrapping_add(1);
+        self.unacknowledged += 1;
+    }
+
+    /// The identifier that the next message gets, if the send quota lets it have one.
+    pub(crate) fn next_id(&self, send_maximum: u32) -> Option<PacketId> {
+        if self.in_flight_len() >= send_maximum as usize || !self.has_identifier() {
+            return None;
+        }
+        next_free(&self.ids, self.last_id)
+    }
+
     /// Whether an identifier is free.
     pub(crate) const fn has_identifier(&self) -> bool {
         self.ids.len() < u16::MAX as usize

@@ -9,6 +9,9 @@ use mqtt_codec::{EncodeError, PacketId, ProtocolVersion, Publish, QoS};
 use crate::Time;
 
 /// The handle of a message: an `Arc`, an index, or the message itself. The caller implements it.
+///
+/// A handle may stand for several messages that follow each other, so that much that is the same for all of
+/// them is done once: see [`count`](Self::count).
 pub trait Outgoing {
     /// The quality of service to send it with.
     fn qos(&self) -> QoS;
@@ -43,6 +46,30 @@ pub trait Outgoing {
     /// What the store calls it in [`Change`](crate::Change)s; unique among the messages of a session.
     fn key(&self) -> u64 {
         0
+    }
+
+    /// How many messages it stands for. They have one quality of service above 0 and one topic, and none
+    /// expires. Where there are several, all other methods but [`size`](Self::size) speak of the first.
+    fn count(&self) -> usize {
+        1
+    }
+
+    /// Takes the first message out of several, as a handle of its own. Asked only where
+    /// [`count`](Self::count) is above 1.
+    fn split_first(&mut self) -> Option<Self>
+    where
+        Self: Sized,
+    {
+        None
+    }
+
+    /// Appends the PUBLISH of the first message, as [`encode`](Self::encode) does, for which the handle stands
+    /// no longer: its count is one less. Asked only where that was above 1 when the session began with the
+    /// handle, and where the session keeps nothing of what it sends. False: it cannot be encoded, and
+    /// nothing has changed.
+    fn encode_first(&mut self, how: &Transmission, out: &mut Vec<u8>) -> bool {
+        let _ = (how, out);
+        false
     }
 }
 

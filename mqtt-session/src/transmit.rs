@@ -6,8 +6,8 @@ use core::num::NonZeroU32;
 use mqtt_codec::{PacketId, PacketType, ProtocolVersion, QoS, ReasonCode};
 
 use crate::{
-    Alias, DropReason, Event, Negotiated, Outgoing, Role, Time, Transmission, acks::write_ack,
-    alias::OutboundAliases, change::Journal, outbound::Outbound,
+    Alias, DropReason, Event, Negotiated, Outgoing, Persistence, Role, Time, Transmission,
+    acks::write_ack, alias::OutboundAliases, change::Journal, outbound::Outbound, queue::Queue,
 };
 
 /// What sending needs of a connection.
@@ -277,7 +277,7 @@ impl<H: Outgoing> Link<H> {
         Stop::Waiting
     }
 
-    /// Takes one message from the queue: writes it at QoS 0, else gives it an identifier.
+    /// Takes one message from the queue: writes it at QoS 0 or where it is not kept, else gives it an identifier.
     fn take_next(
         &mut self,
         outbound: &mut Outbound<H>,
@@ -287,6 +287,17 @@ impl<H: Outgoing> Link<H> {
     ) -> Result<(), Stop> {
         let handle = outbound.queue.front().ok_or(Stop::Waiting)?;
         let qos = handle.qos();
+        let is_kept = self.keep_sent
+            || handle.returns()
+            || journal.persistence() == Persistence::Durable
+            || !outbound.is_caught_up();
+        if handle.count() > 1 {
+            if !is_kept && self.alias_maximum == 0 && qos <= self.maximum_qos {
+                return self.send_run(outbound, qos, fill, out);
+            }
+            outbound.queue.split_front();
+            return Ok(());
+        }
         let unsendable = if handle.expires_at().is_some_and(|at| at <= fill.now) {
             Some(DropReason::Expired)
         } else if qos == QoS::AtMostOnce {
@@ -300,7 +311,7 @@ impl<H: Outgoing> Link<H> {
                 return Err(Stop::Waiting);
             }
             // The size does not depend on which identifier it gets.
-            self.maximum_packet_size.and_then(|_| {
+            self.maximum_packet_size.filter(|_| is_kept).and_then(|_| {
                 self.prepare(handle, PacketId::new(1), false, fill.now)
                     .err()
             })
@@ -320,9 +331,72 @@ impl<H: Outgoing> Link<H> {
                 Ok(()) => {}
                 Err(reason) => self.dropped(Some(handle), reason),
             }
-        } else {
+        } else if is_kept {
             outbound.assign(handle, journal);
+        } else {
+            self.send_unkept(outbound, handle, fill, out);
         }
         Ok(())
+    }
+
+    /// Writes a message that the session does not keep. The caller has seen that an identifier is free.
+    fn send_unkept(
+        &mut self,
+        outbound: &mut Outbound<H>,
+        handle: H,
+        fill: Fill,
+        out: &mut Vec<u8>,
+    ) {
+        let id = outbound.next_id(self.send_maximum);
+        match self.write(&handle, id, false, fill.now, out) {
+            Ok(()) => {
+                if let Some(id) = id {
+                    outbound.sent(id, handle.qos());
+                }
+            }
+            Err(reason) => self.dropped(Some(handle), reason),
+        }
+    }
+
+    /// Writes messages of the first handle, which stands for several that the session does not keep.
+    fn send_run(
+        &self,
+        outbound: &mut Outbound<H>,
+        qos: QoS,
+        fill: Fill,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Stop> {
+        let mut how = Transmission::new(self.version);
+        let mut end = Ok(());
+        let mut is_odd = false;
+        // Out of its place while messages are taken from it and take their places in flight.
+        let mut queue = core::mem::replace(&mut outbound.queue, Queue::new());
+        queue.take_from_front(|handle| {
+            while handle.count() > 0 {
+                how.packet_id = outbound.next_id(self.send_maximum);
+                let Some(id) = how.packet_id else {
+                    end = Err(Stop::Waiting);
+                    return;
+                };
+                if fill.is_full(out) {
+                    end = Err(Stop::Full);
+                    return;
+                }
+                let fits = self
+                    .maximum_packet_size
+                    .is_none_or(|maximum| handle.encoded_len(&how) <= maximum.get() as usize);
+                if !fits || !handle.encode_first(&how, out) {
+                    is_odd = true;
+                    return;
+                }
+                outbound.sent(id, qos);
+            }
+        });
+        if is_odd {
+            // It goes the way of those that come alone, which says what is wrong with it.
+            queue.split_front();
+        }
+        outbound.queue = queue;
+        end
     }
 }

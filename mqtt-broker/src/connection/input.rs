@@ -3,9 +3,10 @@
 use core::ops::Range;
 
 use mqtt_codec::{
-    Ack, Disconnect, FixedHeader, Packet, PacketType, Publish, QoS, ReasonCode, TopicName,
+    Ack, Disconnect, FixedHeader, Packet, PacketType, PlainPublish, Publish, QoS, ReasonCode,
+    TopicName,
 };
-use mqtt_session::{Role, Time, Token, Verdict};
+use mqtt_session::{Durability, Role, Time, Token, Verdict};
 
 use crate::auth::{Denial, DeniedPublish};
 use crate::connection::driver::Driver;
@@ -49,8 +50,9 @@ impl Driver {
                 self.connection.received(now);
             }
             let place = at..at + len;
-            if !batch.continue_run(&self.hub, header, body, place.clone()) {
-                self.handle_packet(now, header, body, place, bytes, batch)?;
+            match batch.recognize(&self.hub, header, body, &place) {
+                Some(plain) => self.handle_plain_publish(now, plain, len, batch)?,
+                None => self.handle_packet(now, header, body, place, bytes, batch)?,
             }
             at += len;
             if let Some(throttle) = &mut self.throttle {
@@ -125,6 +127,26 @@ impl Driver {
             | Packet::UnsubAck(_)
             | Packet::PingResp => Ok(()),
         }
+    }
+
+    /// Handles a PUBLISH that goes where the one before it went: that it may is known.
+    fn handle_plain_publish(
+        &mut self,
+        now: Time,
+        plain: PlainPublish,
+        len: usize,
+        batch: &mut Batch,
+    ) -> Result<(), End> {
+        if plain == PlainPublish::AtMostOnce {
+            batch.continue_run(len);
+        } else if let Some(token) = self.connection.handle_plain_publish(now, plain)? {
+            batch.continue_run(len);
+            if let Some(number) = self.connection.accept(token, Durability::Now) {
+                self.waits.note(number);
+                self.drain_changes(&mut batch.ops);
+            }
+        }
+        Ok(())
     }
 
     fn handle_publish(

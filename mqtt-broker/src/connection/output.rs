@@ -12,7 +12,7 @@ use crate::amount::Amount;
 use crate::client::Kick;
 use crate::connection::driver::Driver;
 use crate::counters::DropReason;
-use crate::delivery::Delivery;
+use crate::delivery::{Content, Delivery};
 use crate::frames::Frames;
 use crate::hub::{cost, packet_limit, queued};
 use crate::message::{Envelope, Layout};
@@ -198,7 +198,7 @@ impl Driver {
 
     /// Gives a message to the session; `waiting` is what was counted until now.
     fn push(&mut self, delivery: Delivery, waiting: &mut Amount) {
-        *waiting += Amount::of_one(delivery.size());
+        *waiting += Amount::of(&delivery);
         if let Some(stored) = self.state.as_mut().and_then(|state| state.stored.as_mut()) {
             stored.note(&delivery);
         }
@@ -220,7 +220,7 @@ impl Driver {
         for (key, entry) in portion.into_iter().flat_map(|portion| portion.entries) {
             let delivery = self.hub.delivery(&self.client, key, entry);
             if restricted && let Some(number) = self.client.stored {
-                let topic = TopicName::assume_valid(delivery.message.topic());
+                let topic = TopicName::assume_valid(delivery.whole_topic());
                 if self.client.may_receive(topic).is_none() {
                     *waiting += Amount::of_one(delivery.size());
                     ops.push(Op::Dequeued(number, delivery.key, delivery.body));
@@ -317,13 +317,14 @@ impl Driver {
     /// Counts the messages that the session dropped.
     fn count_drops(&mut self) {
         while let Some(event) = self.connection.poll_event() {
-            if let Event::Dropped(_, why) = event {
+            if let Event::Dropped(delivery, why) = event {
                 let reason = match why {
                     SessionDrop::Expired => DropReason::Expired,
                     SessionDrop::TooLarge => DropReason::TooLarge,
                     _ => DropReason::Unsendable,
                 };
-                self.hub.count_drop(Some(&self.client), reason, 1);
+                let messages = delivery.count() as u64;
+                self.hub.count_drop(Some(&self.client), reason, messages);
             }
         }
     }
@@ -385,7 +386,7 @@ impl Driver {
                         }
                     } else {
                         let mut delivery = Delivery {
-                            message: message.clone(),
+                            content: Content::One(Arc::clone(message)),
                             qos,
                             retain: true,
                             mount: client.mount_len(),
@@ -396,7 +397,7 @@ impl Driver {
                         };
                         if let (Some(store), Some(number)) = (&hub.store, client.stored) {
                             delivery.key = client.new_key();
-                            ops.push(queued(store, number, &delivery));
+                            ops.push(queued(store, number, message, &delivery));
                             if !client.holds(&delivery) {
                                 // Others came first, and some of them are on the disk alone.
                                 return false;

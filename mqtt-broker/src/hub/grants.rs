@@ -112,10 +112,10 @@ impl Hub {
             topic.is_ok_and(|topic| client.may_receive(topic).is_none())
         };
         let mut denied = state.session.as_mut().map_or_else(Vec::new, |session| {
-            session.take_queued(|delivery| is_denied(delivery.message.topic()))
+            session.take_queued(|delivery| is_denied(delivery.whole_topic()))
         });
         let waiting = &mut client.outbox().deliveries;
-        denied.extend(waiting.extract_if(.., |delivery| is_denied(delivery.message.topic())));
+        denied.extend(waiting.extract_if(.., |delivery| is_denied(delivery.whole_topic())));
         client.queue_changes(total(&denied), Amount::default());
         if let Some(session) = &state.session {
             client.set_waiting(session.queue_size());
@@ -129,7 +129,7 @@ impl Hub {
         self.count_drop(
             Some(&client),
             DropReason::NotAuthorized,
-            denied.len() as u64,
+            total(&denied).messages as u64,
         );
         if let Some(store) = &self.store
             && !ops.is_empty()

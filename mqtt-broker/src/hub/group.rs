@@ -85,6 +85,7 @@ impl Candidate<'_> {
             Link::Online {
                 layout,
                 max_packet_size,
+                ..
             } if !self.fits(client, layout, max_packet_size, qos, subscription) => {
                 Readiness::Unavailable
             }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use mqtt_session::{Outgoing, Time};
+use mqtt_session::Time;
 
 use crate::amount::Amount;
 use crate::client::{Client, ClientKey, Link};
@@ -91,7 +91,10 @@ impl Batch {
         let Some(group) = delivery.group.as_ref().and_then(Weak::upgrade) else {
             return false;
         };
-        let mut passage = Passage::again(delivery, now);
+        let Some(message) = delivery.message() else {
+            return false;
+        };
+        let mut passage = Passage::again(message, delivery.retain, now);
         let taken = self.deliver_to_member(hub, &group, Some(from.key), may_wait, &mut passage);
         if taken && let Some(number) = from.stored {
             self.ops
@@ -136,7 +139,7 @@ fn keep(hub: &Hub, client: &Client, delivery: Delivery) {
         hub.count_drop(Some(client), DropReason::SessionEnded, 1);
         return;
     }
-    client.queue_grows(Amount::of_one(delivery.size()));
+    client.queue_grows(Amount::of(&delivery));
     let room = client.window_room(&hub.config);
     outbox.extend_deliveries(&mut vec![delivery], room);
     let waker = outbox.mark();

@@ -326,10 +326,11 @@ impl Hub {
         if let Some(session) = session {
             let held = session.queue_len() + session.in_flight_len();
             let undelivered = session.into_undelivered();
-            lost += held - undelivered.len();
+            lost += held - total(&undelivered).messages;
             waiting.splice(..0, undelivered);
         }
-        lost += self.return_to_groups(&client, true, waiting).len();
+        let left = self.return_to_groups(&client, true, waiting);
+        lost += total(&left).messages;
         self.count_drop(Some(&client), DropReason::SessionEnded, lost as u64);
         let changes = match ends_later {
             Some(number) => endings::changes(number, &subscriptions, in_memory),
@@ -564,7 +565,7 @@ impl Hub {
 /// What messages cost together.
 fn total(deliveries: &[Delivery]) -> Amount {
     Amount {
-        messages: deliveries.len(),
+        messages: deliveries.iter().map(Outgoing::count).sum(),
         bytes: deliveries.iter().map(Outgoing::size).sum(),
     }
 }
@@ -577,6 +578,7 @@ mod tests {
     const ONLINE: Link = Link::Online {
         layout: Layout::Properties,
         max_packet_size: u32::MAX,
+        bundles: false,
     };
 
     async fn visit(hub: &Hub, id: &Arc<str>, expiry_interval: u32) -> bool {

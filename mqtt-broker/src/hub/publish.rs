@@ -12,7 +12,7 @@ use mqtt_session::{Durability, Time};
 use crate::client::{Client, ClientKey, Link};
 use crate::config::Durability as KeptBy;
 use crate::counters::DropReason;
-use crate::delivery::Delivery;
+use crate::delivery::{Content, Delivery};
 use crate::hub::Hub;
 use crate::hub::cache::RouteCache;
 use crate::hub::group::Group;
@@ -142,12 +142,11 @@ pub(crate) struct Passage<'a> {
 
 impl<'a> Passage<'a> {
     /// A message that was on its way to one receiver before.
-    pub(crate) fn again(delivery: &'a Delivery, now: Time) -> Self {
-        let message = &delivery.message;
+    pub(crate) fn again(message: &'a Arc<Message>, retain: bool, now: Time) -> Self {
         Self {
             parts: message.parts(),
             qos: message.qos,
-            retain: delivery.retain,
+            retain,
             expiry: message.remaining(now),
             expires_at: message.expires_at,
             message: Some(Arc::clone(message)),
@@ -326,13 +325,13 @@ impl Batch {
     ) -> Answer {
         let publish = inbound.publish;
         let topic = inbound.topic;
-        if publish.qos == QoS::AtMostOnce
-            && !publish.retain
+        if !publish.retain
+            && !publish.dup
             && publish.properties.message_expiry_interval.is_none()
             && route.is_plain()
             && let Some(frame) = &inbound.frame
+            && self.extend_run(hub, publisher, route, inbound, frame.clone(), bytes)
         {
-            self.extend_run(hub, publisher, route, frame.clone(), bytes);
             return Outcome::Taken.at_once();
         }
         if route.is_empty() && !publish.retain {
@@ -496,7 +495,7 @@ impl Batch {
         }
         if qos != QoS::AtMostOnce {
             let mut delivery = Delivery {
-                message: passage.message(),
+                content: Content::One(passage.message()),
                 qos,
                 retain,
                 mount: client.mount_len(),
@@ -517,7 +516,8 @@ impl Batch {
             if let (Some(store), Some(number)) = (&hub.store, client.stored) {
                 delivery.key = client.new_key();
                 delivery.body = passage.stored_body(store, &mut self.ops);
-                self.ops.push(queued(store, number, &delivery));
+                self.ops
+                    .push(queued(store, number, &passage.message(), &delivery));
                 passage.stored = true;
             }
             room.fill(delivery);
@@ -526,6 +526,7 @@ impl Batch {
         let Link::Online {
             layout,
             max_packet_size,
+            ..
         } = link
         else {
             return Fate::Dropped(DropReason::Offline);

@@ -8,7 +8,7 @@ use mqtt_session::Change;
 
 use crate::amount::Amount;
 use crate::client::Client;
-use crate::delivery::Delivery;
+use crate::delivery::{Content, Delivery};
 use crate::hub::Hub;
 use crate::hub::pulls::Pull;
 use crate::hub::retained::{RetainedCursor, RetainedMessage};
@@ -166,7 +166,7 @@ impl Hub {
             expires_at: _,
         } = entry;
         Delivery {
-            message,
+            content: Content::One(message),
             qos,
             retain,
             mount: client.mount_len(),

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use mqtt_codec::QoS;
 use mqtt_session::{Outgoing, Time};
 
 use crate::amount::Amount;
+use crate::bundle::Bundle;
 use crate::client::{Client, Link, Outbox};
 use crate::config::Config;
 use crate::counters::DropReason;
@@ -72,7 +74,8 @@ pub(crate) struct Slot {
     /// Bytes of QoS 0 frames beyond which the outbox would drop them.
     frame_bound: usize,
     deliveries: Vec<Delivery>,
-    delivery_bytes: usize,
+    /// What they are.
+    gathered: Amount,
     /// So many of them the session counts already.
     announced: Amount,
     /// QoS 1 and 2 messages that the session can still take.
@@ -93,8 +96,9 @@ impl Slot {
 
     /// Makes room for a QoS 1 or 2 message, if the session has it.
     fn reserve(&mut self, size: usize) -> Option<Room<'_>> {
-        self.room = self.room.checked_sub(Amount::of_one(size))?;
-        self.delivery_bytes += size;
+        let amount = Amount::of_one(size);
+        self.room = self.room.checked_sub(amount)?;
+        self.gathered += amount;
         Some(Room {
             deliveries: &mut self.deliveries,
         })
@@ -102,16 +106,8 @@ impl Slot {
 
     /// Has the session count the QoS 1 and 2 messages that are gathered for it.
     fn announce(&mut self) {
-        let gathered = self.gathered();
-        self.client.queue_changes(self.announced, gathered);
-        self.announced = gathered;
-    }
-
-    fn gathered(&self) -> Amount {
-        Amount {
-            messages: self.deliveries.len(),
-            bytes: self.delivery_bytes,
-        }
+        self.client.queue_changes(self.announced, self.gathered);
+        self.announced = self.gathered;
     }
 
     /// Hands the QoS 0 packets to the outbox and wakes the session's task if it sleeps.
@@ -146,15 +142,16 @@ impl Slot {
                 from: Arc::clone(&self.client),
                 delivery,
             }));
-            let sizes = returned[before..].iter().map(|one| one.delivery.size());
-            self.delivery_bytes -= sizes.sum::<usize>();
+            for one in &returned[before..] {
+                self.gathered = self.gathered.saturating_sub(Amount::of(&one.delivery));
+            }
         }
-        self.client.queue_changes(self.announced, self.gathered());
+        self.client.queue_changes(self.announced, self.gathered);
         if link == Link::Ended {
             hub.count_drop(
                 Some(&self.client),
                 DropReason::SessionEnded,
-                self.deliveries.len() as u64,
+                self.gathered.messages as u64,
             );
             for delivery in self.deliveries.drain(..) {
                 if let Some(window) = &mut outbox.window {
@@ -181,6 +178,14 @@ impl Drop for Slot {
             self.client.never_comes(delivery.key);
         }
     }
+}
+
+/// What a session has room for, of messages that come in bundles.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum BundleRoom {
+    Has(Amount),
+    /// It gets each message as one of its own.
+    WantsMessages,
 }
 
 /// The place of one message.
@@ -245,7 +250,7 @@ impl Staging {
                     },
                     frame_bound: config.outbox_bytes.saturating_sub(client.backlog()),
                     deliveries: self.spare.pop().unwrap_or_default(),
-                    delivery_bytes: 0,
+                    gathered: Amount::default(),
                     announced: Amount::default(),
                     room: client.room(config),
                 });
@@ -291,6 +296,40 @@ impl Staging {
         write(&mut packets.frames);
         self.bytes += copied;
         Fate::Sent
+    }
+
+    /// The QoS 1 and 2 messages that `client` can still take; none, unless it takes bundles.
+    pub(crate) fn bundle_room(&mut self, client: &Arc<Client>, config: &Config) -> BundleRoom {
+        let slot = self.slot(client, config);
+        match slot.link() {
+            Link::Online { bundles: true, .. } => BundleRoom::Has(slot.room),
+            Link::Online { bundles: false, .. } | Link::Offline => BundleRoom::WantsMessages,
+            Link::Ended => BundleRoom::Has(Amount::default()),
+        }
+    }
+
+    /// Adds as many messages of a bundle for `client` as its session has room for; returns how many that leaves
+    /// out.
+    pub(crate) fn push_bundle(
+        &mut self,
+        client: &Arc<Client>,
+        config: &Config,
+        mut bundle: Bundle,
+        qos: QoS,
+    ) -> u64 {
+        self.bytes += DELIVERY_BYTES;
+        let slot = self.slot(client, config);
+        let room = slot.room;
+        let bytes = room.bytes.saturating_sub(Delivery::cost(0));
+        let dropped = bundle.truncate(room.messages, bytes);
+        if bundle.len() > 0 {
+            let delivery = Delivery::bundle(bundle, qos);
+            let amount = Amount::of(&delivery);
+            slot.room = room.saturating_sub(amount);
+            slot.gathered += amount;
+            slot.deliveries.push(delivery);
+        }
+        dropped
     }
 
     /// Makes room for a QoS 1 or 2 message for `client`, if its session has it.

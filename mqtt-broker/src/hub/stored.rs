@@ -8,6 +8,7 @@ use mqtt_codec::{PacketId, QoS};
 use mqtt_session::Change;
 
 use crate::delivery::Delivery;
+use crate::message::Message;
 use crate::store::{BodyNumber, Entry, Key, Op, SessionNumber, Store};
 
 /// What is known of the stored messages of a session, besides the session itself.
@@ -93,11 +94,16 @@ impl Stored {
 }
 
 /// The entry of a message that joins the queue of a stored session.
-pub(crate) fn queued(store: &Store, number: SessionNumber, delivery: &Delivery) -> Op {
-    let expires_at = delivery.message.expires_at;
+pub(crate) fn queued(
+    store: &Store,
+    number: SessionNumber,
+    message: &Arc<Message>,
+    delivery: &Delivery,
+) -> Op {
+    let expires_at = message.expires_at;
     let group = delivery.group.as_ref().and_then(Weak::upgrade);
     let entry = Entry {
-        message: delivery.message.clone(),
+        message: Arc::clone(message),
         expires_at: expires_at.map(|time| store.clock().wall(time)),
         body: delivery.body,
         qos: delivery.qos,

@@ -33,6 +33,7 @@ mod realms;
 mod reload;
 mod retained;
 mod room;
+mod runs;
 mod scram;
 mod session;
 mod shared;

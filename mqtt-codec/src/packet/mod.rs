@@ -25,7 +25,7 @@ pub use connack::{ConnAck, ConnAckProperties};
 pub use connect::{Connect, ConnectProperties, Will, WillProperties};
 pub use disconnect::{Disconnect, DisconnectProperties};
 pub use packet_type::PacketType;
-pub use publish::{Publish, PublishProperties, is_plain_publish};
+pub use publish::{PlainPublish, Publish, PublishProperties};
 pub use subscribe::{
     RetainHandling, SubAck, Subscribe, SubscribeFilter, SubscribeProperties, SubscriptionOptions,
 };

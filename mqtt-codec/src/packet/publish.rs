@@ -162,23 +162,70 @@ impl<'a> Publish<'a> {
     }
 }
 
-/// Whether a fixed header and its body are a PUBLISH of QoS 0, not retained and without properties,
-/// for a topic that is known: then nothing else of it needs to be decoded, and what
-/// follows the topic, or its empty property section, is the payload.
-///
-/// For a receiver that passes packets on as they came: publishers send many to one topic.
-#[inline]
-#[must_use]
-pub fn is_plain_publish(
-    header: FixedHeader,
-    body: &[u8],
-    version: ProtocolVersion,
-    topic: TopicName<'_>,
-) -> bool {
-    header.packet_type == PacketType::Publish
-        && header.flags == 0
-        && strip_topic(body, topic)
-            .is_some_and(|rest| !version.has_properties() || rest.first() == Some(&0))
+/// What is particular to a plain PUBLISH: one that is not retained, not sent again, without properties and for
+/// a topic that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PlainPublish {
+    /// QoS 0.
+    AtMostOnce,
+    /// QoS 1, with its packet identifier.
+    AtLeastOnce(PacketId),
+    /// QoS 2, with its packet identifier.
+    ExactlyOnce(PacketId),
+}
+
+impl PlainPublish {
+    /// Recognises one by its fixed header and its body; `None`: it is none, or is not well formed.
+    ///
+    /// Nothing else of it needs to be decoded then: what follows the topic, the packet identifier and the
+    /// empty property section is the payload. For a receiver that passes packets on as they came:
+    /// publishers send many to one topic.
+    #[inline]
+    #[must_use]
+    pub fn recognize(
+        header: FixedHeader,
+        body: &[u8],
+        version: ProtocolVersion,
+        topic: TopicName<'_>,
+    ) -> Option<Self> {
+        if header.packet_type != PacketType::Publish || header.flags & (DUP | RETAIN) != 0 {
+            return None;
+        }
+        let mut rest = strip_topic(body, topic)?;
+        let mut packet_id = || {
+            let (id, behind) = rest.split_first_chunk()?;
+            rest = behind;
+            PacketId::new(u16::from_be_bytes(*id))
+        };
+        let plain = match header.flags {
+            0 => Self::AtMostOnce,
+            0b0010 => Self::AtLeastOnce(packet_id()?),
+            0b0100 => Self::ExactlyOnce(packet_id()?),
+            _ => return None,
+        };
+        (!version.has_properties() || rest.first() == Some(&0)).then_some(plain)
+    }
+
+    /// Its quality of service.
+    #[inline]
+    #[must_use]
+    pub const fn qos(self) -> QoS {
+        match self {
+            Self::AtMostOnce => QoS::AtMostOnce,
+            Self::AtLeastOnce(_) => QoS::AtLeastOnce,
+            Self::ExactlyOnce(_) => QoS::ExactlyOnce,
+        }
+    }
+
+    /// Its packet identifier, which it has above QoS 0.
+    #[inline]
+    #[must_use]
+    pub const fn packet_id(self) -> Option<PacketId> {
+        match self {
+            Self::AtMostOnce => None,
+            Self::AtLeastOnce(id) | Self::ExactlyOnce(id) => Some(id),
+        }
+    }
 }
 
 /// What follows the topic in the body of a PUBLISH, if the topic is this one.

@@ -1,8 +1,8 @@
 //! Every packet of every version comes back from its bytes, without what the version cannot carry.
 
 use mqtt_codec::{
-    AckProperties, ConnAck, Disconnect, FixedHeader, Packet, PacketType, ProtocolVersion, Publish,
-    ReasonCode, SubscriptionOptions, TopicFilter, TopicName, decode, is_plain_publish,
+    AckProperties, ConnAck, Disconnect, FixedHeader, Packet, PacketType, PlainPublish,
+    ProtocolVersion, Publish, ReasonCode, SubscriptionOptions, TopicFilter, TopicName, decode,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -123,11 +123,17 @@ proptest! {
             {
                 prop_assert_eq!(&publish, &decoded);
             }
-            let plain = header.packet_type == PacketType::Publish
-                && decoded.is_ok_and(|publish| {
-                    publish == Publish::new(known, publish.payload)
-                });
-            prop_assert_eq!(is_plain_publish(header, body, version, known), plain);
+            let plain = decoded
+                .ok()
+                .filter(|publish| {
+                    let (qos, packet_id) = (publish.qos, publish.packet_id);
+                    let bare = Publish { qos, packet_id, ..Publish::new(known, publish.payload) };
+                    header.packet_type == PacketType::Publish && *publish == bare
+                })
+                .map(|publish| (publish.qos, publish.packet_id));
+            let recognized = PlainPublish::recognize(header, body, version, known)
+                .map(|plain| (plain.qos(), plain.packet_id()));
+            prop_assert_eq!(recognized, plain);
         }
     }
 

@@ -13,5 +13,6 @@ mod pair;
 mod properties;
 mod receiver;
 mod resume;
+mod runs;
 mod schedule;
 mod sender;
