@@ -171,7 +171,14 @@ async fn run(seed: u64) {
                 // cannot be told from one that has kept it.
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
-            11..13 => process = process.die(&place, &ledger),
+            11 => process = process.die(&place, &ledger),
+            12 => {
+                // In the middle of an exchange: what is behind the cut never comes.
+                process.is_alive.store(false, Ordering::Relaxed);
+                process.fuse.burn(random.below(150) as usize);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                process = process.die(&place, &ledger);
+            }
             13 => tokio::time::advance(Duration::from_secs(random.below(7200))).await,
             _ => tokio::time::sleep(Duration::from_millis(random.below(30))).await,
         }
