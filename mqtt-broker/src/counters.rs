@@ -185,6 +185,8 @@ pub struct Counters {
     subscriptions_refused: AtomicU64,
     banned: AtomicU64,
     denials: Denials,
+    asked: AtomicU64,
+    asks_failed: AtomicU64,
     commits: [Commits; SIZES],
     records: AtomicU64,
 }
@@ -226,6 +228,16 @@ impl Counters {
         self.throttled.load(Ordering::Relaxed)
     }
 
+    /// How many requests were made to services that are asked by HTTP.
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// How many of them had no answer that means anything, or no turn in time.
+    pub fn asks_failed(&self) -> u64 {
+        self.asks_failed.load(Ordering::Relaxed)
+    }
+
     /// How often clients were not let do this since the start.
     pub fn denied(&self, what: Denial) -> u64 {
         self.denials.get(what)
@@ -244,6 +256,11 @@ impl Counters {
                 self.subscriptions_refused(),
             ),
             ("addresses banned".to_owned(), self.banned()),
+            ("asked of the service".to_owned(), self.asked()),
+            (
+                "asked of the service, failed".to_owned(),
+                self.asks_failed(),
+            ),
         ];
         let others = refused
             .chain(throttled)
@@ -303,6 +320,14 @@ impl Counters {
 
     pub(crate) fn count_throttled(&self) {
         self.throttled.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_asked(&self) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_ask_failed(&self) {
+        self.asks_failed.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_denial(&self, what: Denial) {

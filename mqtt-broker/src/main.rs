@@ -96,6 +96,7 @@ fn check(file: &Path) -> ExitCode {
     let checked = Loaded::read(file).and_then(|loaded| {
         loaded.authority()?;
         loaded.look_at_permissions(&mut warnings);
+        loaded.look_at_services(&mut warnings);
         loaded.prepare(&mut warnings)
     });
     for warning in &warnings {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use mqtt_codec::{QoS, TopicFilter, TopicName};
 
+use crate::auth::http::Topics;
 use crate::auth::pattern::Names;
 use crate::auth::rule::{Action, RuleSet, Target, Verdict};
 use crate::auth::scram::Proven;
@@ -49,10 +50,12 @@ pub(crate) enum Proof {
     Token(Fingerprint),
     /// A certificate.
     Certificate,
+    /// What the service of this URL was told.
+    Service(Arc<str>),
 }
 
 /// A session's owner with what that may do.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub(crate) struct Access {
     pub(crate) owner: Owner,
     pub(crate) client_id: Arc<str>,
@@ -63,9 +66,32 @@ pub(crate) struct Access {
     pub(crate) ends: Option<u64>,
     /// What its token says that it may do; none: its token says nothing.
     pub(crate) claims: Option<Arc<RuleSet>>,
+    /// It may do everything, whatever the rules say.
+    pub(crate) is_superuser: bool,
     /// None: everything is allowed.
     pub(crate) rules: Option<Arc<RuleSet>>,
+    /// Who is asked about topics that the rules allow; none: nobody.
+    pub(crate) topics: Option<Arc<Topics>>,
 }
+
+impl PartialEq for Access {
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |it: &Self| {
+            let (ends, is_superuser) = (it.ends, it.is_superuser);
+            let topics = it.topics.as_ref().map(Arc::as_ptr);
+            (ends, is_superuser, topics)
+        };
+        self.owner == other.owner
+            && self.client_id == other.client_id
+            && self.realm == other.realm
+            && self.proof == other.proof
+            && self.claims == other.claims
+            && self.rules == other.rules
+            && parts(self) == parts(other)
+    }
+}
+
+impl Eq for Access {}
 
 impl Access {
     /// Of somebody who has shown nothing, before any rules.
@@ -77,7 +103,9 @@ impl Access {
             proof: Proof::None,
             ends: None,
             claims: None,
+            is_superuser: false,
             rules: None,
+            topics: None,
         }
     }
 
@@ -87,6 +115,11 @@ impl Access {
             proof: Proof::Password(Arc::clone(&proven.entry)),
             ..self.clone()
         }
+    }
+
+    /// Whether what it does is looked at.
+    pub(crate) fn is_restricted(&self) -> bool {
+        self.rules.is_some() || self.topics.is_some()
     }
 
     fn names(&self) -> Names<'_> {

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 
 use crate::auth::access::{Access, Owner, Proof};
 use crate::auth::acl::AclError;
+use crate::auth::http::HttpError;
 use crate::auth::login::{Login, LoginError};
 use crate::auth::password::file::PasswordFileError;
 use crate::auth::password::pool::HashPool;
@@ -15,6 +16,7 @@ use crate::auth::policy::Policy;
 use crate::auth::scram::{self, Proven, ScramExchange};
 use crate::auth::settings::{AuthSettings, DeniedPublish};
 use crate::auth::token::TokenKeyError;
+use crate::counters::Counters;
 
 /// Why a configuration of authentication cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +31,9 @@ pub enum AuthError {
     /// The keys of tokens.
     #[error(transparent)]
     Tokens(#[from] TokenKeyError),
+    /// The service that is asked by HTTP.
+    #[error(transparent)]
+    Http(#[from] HttpError),
 }
 
 /// How clients are let in: by default, and at listeners that have a way of their own.
@@ -231,10 +236,14 @@ impl Authority {
     }
 
     /// Lets a client in, or says why not.
-    pub(crate) async fn admit(&self, login: Login) -> Result<Access, LoginError> {
+    pub(crate) async fn admit(
+        &self,
+        login: Login,
+        counters: &Counters,
+    ) -> Result<Access, LoginError> {
         let policies = self.policies();
         let policy = policies.of(login.realm.as_ref());
-        policy.admit(login, &policies.pool).await
+        policy.admit(login, &policies.pool, counters).await
     }
 }
 

@@ -22,17 +22,20 @@ pub enum Denial {
     Publish,
     /// A subscription, or one that is no longer allowed when its session is resumed.
     Subscribe,
+    /// Any of these, since the service that was to be asked failed.
+    Service,
 }
 
 impl Denial {
     /// Everything, in the order in which counters are printed.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Login,
         Self::LoginQueue,
         Self::Session,
         Self::Will,
         Self::Publish,
         Self::Subscribe,
+        Self::Service,
     ];
 
     /// The name under which the counter is printed.
@@ -44,6 +47,7 @@ impl Denial {
             Self::Will => "will",
             Self::Publish => "publish",
             Self::Subscribe => "subscribe",
+            Self::Service => "the service failed",
         }
     }
 }

@@ -1,8 +1,9 @@
 //! What a client says of itself, and why it is not believed.
 
+use core::net::IpAddr;
 use std::sync::Arc;
 
-use mqtt_codec::ReasonCode;
+use mqtt_codec::{ProtocolVersion, ReasonCode};
 
 use crate::auth::secret::Secret;
 
@@ -16,6 +17,8 @@ pub(crate) struct Login {
     pub(crate) password: Option<Secret>,
     /// What the client proved to own, in DER.
     pub(crate) certificate: Option<Arc<[u8]>>,
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) version: ProtocolVersion,
 }
 
 /// Why a client is not let in.
@@ -31,6 +34,8 @@ pub(crate) enum LoginError {
     Proof,
     /// Too many logins wait.
     Busy,
+    /// The service that was to be asked failed.
+    Service,
 }
 
 impl LoginError {
@@ -39,6 +44,7 @@ impl LoginError {
             Self::Credentials | Self::Proof => ReasonCode::BAD_USER_NAME_OR_PASSWORD,
             Self::Anonymous | Self::Certificate => ReasonCode::NOT_AUTHORIZED,
             Self::Busy => ReasonCode::QUOTA_EXCEEDED,
+            Self::Service => ReasonCode::SERVER_UNAVAILABLE,
         }
     }
 
@@ -49,6 +55,7 @@ impl LoginError {
             Self::Anonymous => "clients without a user name are not let in",
             Self::Proof => "no such user, or no proof of the password",
             Self::Busy => "too many logins wait",
+            Self::Service => "the authorisation service failed",
         }
     }
 }

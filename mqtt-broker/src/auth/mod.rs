@@ -6,6 +6,7 @@ mod authority;
 mod certificate;
 mod denials;
 mod guard;
+mod http;
 mod login;
 mod password;
 mod pattern;
@@ -21,17 +22,21 @@ pub use crate::auth::acl::AclError;
 pub use crate::auth::authority::{AuthError, AuthPlan, Authority};
 pub use crate::auth::certificate::CertificateIdentity;
 pub use crate::auth::denials::Denial;
+pub use crate::auth::http::HttpError;
 pub use crate::auth::password::file::{PasswordFileError, count_users, remove_user, set_password};
 pub use crate::auth::password::hash::HashKind;
 pub use crate::auth::permissions::{Explanation, Permissions};
 pub use crate::auth::rule::Action;
-pub use crate::auth::settings::{AuthSettings, DeniedPublish, JwtSettings};
+pub use crate::auth::settings::{
+    AuthSettings, DeniedPublish, HttpSettings, JwtSettings, OnFailure,
+};
 pub use crate::auth::token::TokenKeyError;
 
 pub(crate) use crate::auth::access::{Access, Owner};
 pub(crate) use crate::auth::acl::Acl;
 pub(crate) use crate::auth::denials::{Denials, LogLimit};
 pub(crate) use crate::auth::guard::Guard;
+pub(crate) use crate::auth::http::{Asked, HttpKey, Question, Reply, Topics};
 pub(crate) use crate::auth::login::{Login, LoginError};
 pub(crate) use crate::auth::password::file::Passwords;
 pub(crate) use crate::auth::scram::{Proven, SERVER_FINAL, ScramExchange};

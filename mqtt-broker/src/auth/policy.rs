@@ -1,11 +1,13 @@
 //! One configuration of authentication and permissions, with all that its files say.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::auth::access::{Access, Owner, Proof};
 use crate::auth::acl::Acl;
 use crate::auth::authority::AuthError;
 use crate::auth::certificate::CertificateIdentity;
+use crate::auth::http::{self, Answered, LoginRequest, Service, Topics, Unanswered};
 use crate::auth::login::{Login, LoginError};
 use crate::auth::password::file::Passwords;
 use crate::auth::password::pool::HashPool;
@@ -13,6 +15,7 @@ use crate::auth::rule::RuleSet;
 use crate::auth::secret::Secret;
 use crate::auth::settings::{AuthSettings, DeniedPublish};
 use crate::auth::token::{self, Tokens};
+use crate::counters::Counters;
 
 /// One configuration with all that its files say.
 pub(crate) struct Policy {
@@ -21,6 +24,8 @@ pub(crate) struct Policy {
     tokens: Option<Arc<Tokens>>,
     certificate: Option<CertificateIdentity>,
     acl: Option<Acl>,
+    service: Option<Service>,
+    topics: Option<Arc<Topics>>,
     pub(crate) denied_publish: DeniedPublish,
 }
 
@@ -32,6 +37,8 @@ impl Default for Policy {
             tokens: None,
             certificate: None,
             acl: None,
+            service: None,
+            topics: None,
             denied_publish: DeniedPublish::default(),
         }
     }
@@ -45,12 +52,18 @@ impl Policy {
         let acl = settings.acl_file.as_deref().map(Acl::read).transpose()?;
         let tokens = settings.jwt.as_ref().map(Tokens::load).transpose()?;
         let certificate = settings.certificate_identity;
+        let (service, topics) = match &settings.http {
+            None => (None, None),
+            Some(http) => http::load(http)?,
+        };
         Ok(Self {
             allow_anonymous: settings.admits_anybody(),
             passwords,
             tokens: tokens.map(Arc::new),
             certificate,
             acl,
+            service,
+            topics: topics.map(Arc::new),
             denied_publish: settings.denied_publish,
         })
     }
@@ -58,7 +71,8 @@ impl Policy {
     /// Nothing is asked and everything is allowed.
     pub(crate) fn is_open(&self) -> bool {
         let asks = self.passwords.is_some() || self.certificate.is_some() || self.tokens.is_some();
-        !asks && self.acl.is_none() && self.allow_anonymous
+        let asks = asks || self.service.is_some();
+        !asks && !self.restricts() && self.allow_anonymous
     }
 
     /// Whether a client is let in that shows nothing.
@@ -74,34 +88,77 @@ impl Policy {
     }
 
     /// Lets a client in, or says why not.
-    pub(crate) async fn admit(&self, login: Login, pool: &HashPool) -> Result<Access, LoginError> {
+    pub(crate) async fn admit(
+        &self,
+        login: Login,
+        pool: &HashPool,
+        counters: &Counters,
+    ) -> Result<Access, LoginError> {
         let Login {
             client_id,
             realm,
             user,
             password,
             certificate,
+            address,
+            version,
         } = login;
         let token = password.as_ref().filter(|it| token::is_token(it.bytes()));
-        let (owner, proof) = match (self.certificate, certificate, &self.tokens, token) {
-            (Some(identity), Some(certificate), _, _) => {
+        let named = match (self.certificate, certificate) {
+            (Some(identity), Some(certificate)) => {
                 let user = identity.user(&certificate).ok_or(LoginError::Certificate)?;
-                (Owner::User(user.into()), Proof::Certificate)
+                Some(Arc::<str>::from(user))
             }
-            (_, _, Some(tokens), Some(token)) => {
-                let (tokens, token) = (Arc::clone(tokens), token.clone());
-                let checked = pool.run(move || tokens.check(token.bytes())).await;
-                let checked = checked.map_err(|_| LoginError::Busy)?.flatten();
-                let claims = checked.ok_or(LoginError::Credentials)?;
-                return Ok(self.access(Access {
-                    realm,
-                    proof: Proof::Token(claims.fingerprint),
-                    ends: Some(claims.ends),
-                    claims: claims.rules,
-                    ..Access::new(Owner::User(claims.user), client_id)
-                }));
+            _ => None,
+        };
+        if let (None, Some(tokens), Some(token)) = (&named, &self.tokens, token) {
+            let (tokens, token) = (Arc::clone(tokens), token.clone());
+            let checked = pool.run(move || tokens.check(token.bytes())).await;
+            let checked = checked.map_err(|_| LoginError::Busy)?.flatten();
+            let claims = checked.ok_or(LoginError::Credentials)?;
+            return Ok(self.access(Access {
+                realm,
+                proof: Proof::Token(claims.fingerprint),
+                ends: Some(claims.ends),
+                claims: claims.rules,
+                ..Access::new(Owner::User(claims.user), client_id)
+            }));
+        }
+        if let Some(service) = &self.service {
+            let version = version.to_string();
+            let request = LoginRequest {
+                client_id: &client_id,
+                user: user.as_deref(),
+                password: password.as_ref().map(Secret::bytes),
+                certificate: named.as_deref(),
+                address,
+                listener: realm.as_deref(),
+                version: &version,
+            };
+            let answered = service.ask(&request, counters).await;
+            match answered.map_err(LoginError::from)? {
+                Answered::Denied => return Err(LoginError::Credentials),
+                Answered::Next => {}
+                Answered::Allowed(allowance) => {
+                    if allowance.ends.is_some_and(has_passed) {
+                        return Err(LoginError::Credentials);
+                    }
+                    let user = allowance.user.or(named).or(user);
+                    let owner = user.map_or(Owner::Anonymous, Owner::User);
+                    return Ok(self.access(Access {
+                        realm,
+                        proof: Proof::Service(Arc::clone(service.url())),
+                        ends: allowance.ends,
+                        claims: allowance.rules,
+                        is_superuser: allowance.is_superuser,
+                        ..Access::new(owner, client_id)
+                    }));
+                }
             }
-            _ => self.check(user, password, pool).await?,
+        }
+        let (owner, proof) = match named {
+            Some(user) => (Owner::User(user), Proof::Certificate),
+            None => self.check(user, password, pool).await?,
         };
         Ok(self.access(Access {
             realm,
@@ -141,6 +198,13 @@ impl Policy {
 
     /// The same with the rules of this configuration.
     pub(crate) fn access(&self, access: Access) -> Access {
+        if access.is_superuser {
+            return Access {
+                rules: None,
+                topics: None,
+                ..access
+            };
+        }
         let own = self.acl.as_ref().map(|acl| acl.of(&access.owner));
         let rules = match (own, &access.claims) {
             (None, None) => None,
@@ -152,12 +216,16 @@ impl Policy {
                 Some(Arc::new(both))
             }
         };
-        Access { rules, ..access }
+        Access {
+            rules,
+            topics: self.topics.clone(),
+            ..access
+        }
     }
 
     /// Whether what clients do is looked at.
     pub(crate) fn restricts(&self) -> bool {
-        self.acl.is_some()
+        self.acl.is_some() || self.topics.is_some()
     }
 
     /// Whether a client that was let in before would still be.
@@ -172,8 +240,27 @@ impl Policy {
                 tokens.is_some_and(|tokens| tokens.knows(fingerprint))
             }
             (Owner::User(_), Proof::Certificate) => self.certificate.is_some(),
+            (_, Proof::Service(url)) => {
+                let service = self.service.as_ref();
+                service.is_some_and(|service| service.url() == url)
+            }
             (Owner::User(_), Proof::None) => true,
             (Owner::Anybody | Owner::Anonymous, _) => self.allow_anonymous,
         }
     }
+}
+
+impl From<Unanswered> for LoginError {
+    fn from(why: Unanswered) -> Self {
+        match why {
+            Unanswered::Busy => Self::Busy,
+            Unanswered::Failed => Self::Service,
+        }
+    }
+}
+
+/// Whether a second since 1970 is over.
+fn has_passed(second: u64) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.is_ok_and(|now| now.as_secs() >= second)
 }

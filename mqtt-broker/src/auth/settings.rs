@@ -22,6 +22,8 @@ section! {
         certificate_identity: Option<CertificateIdentity> = None, "\"cn\"";
         /// JSON Web Tokens in place of passwords: a section [auth.jwt] lets clients in by them.
         jwt: Option<JwtSettings> = None, "";
+        /// A service that is asked by HTTP: a section [auth.http] lets clients in by it, or has it decide about topics.
+        http: Option<HttpSettings> = None, "";
         /// File of permissions: TOML if its name ends with `.toml`, else as mosquitto's `acl_file`. What it
         /// does not allow is denied. Without it: everything is allowed.
         acl_file: Option<PathBuf> = None, "\"permissions.toml\"";
@@ -38,7 +40,10 @@ section! {
 impl AuthSettings {
     /// Whether clients are asked who they are.
     pub(crate) fn asks(&self) -> bool {
-        self.password_file.is_some() || self.certificate_identity.is_some() || self.jwt.is_some()
+        self.password_file.is_some()
+            || self.certificate_identity.is_some()
+            || self.jwt.is_some()
+            || self.http.as_ref().is_some_and(|http| http.url.is_some())
     }
 
     /// Whether a client is let in that does not say who it is.
@@ -51,9 +56,13 @@ impl AuthSettings {
         let tokens = self.jwt.iter_mut();
         let tokens =
             tokens.flat_map(|jwt| [&mut jwt.secret_file, &mut jwt.key_file, &mut jwt.jwks_file]);
+        let service = self.http.iter_mut();
+        let service =
+            service.flat_map(|http| [&mut http.authorities, &mut http.authorization_file]);
         [&mut self.password_file, &mut self.acl_file]
             .into_iter()
             .chain(tokens)
+            .chain(service)
     }
 }
 
@@ -79,6 +88,56 @@ section! {
         /// have).
         leeway: Span = Span(core::time::Duration::ZERO), "\"0s\"";
     }
+}
+
+section! {
+    /// A service that is asked by HTTP. What is asked is an object in JSON, sent by POST; the answer is status 200
+    /// with an object whose `result` is "allow", "deny" or "next", or 204 to allow, or 401 or 403 to deny.
+    struct HttpSettings {
+        /// Asked about each client that does not come with a token or by SCRAM: `client_id`, `user`, `password` (or
+        /// `password_base64`), `certificate`, `address`, `listener` and `version`. "next" leaves it to the password
+        /// file. With "allow" may come: `user`, another name; `superuser`, true for who may do everything; `expires`,
+        /// the second since 1970 at which the connection ends; `permissions`, as those of a token. They add to what
+        /// the `acl_file` says.
+        url: Option<String> = None, "\"https://auth.example.org/mqtt/connect\"";
+        /// Asked about each topic that a client publishes to and each filter that it subscribes to, its will and the
+        /// subscriptions of a session that it resumes included, if the rules allow them: `action` ("publish" or
+        /// "subscribe"), `topic`, `group`, `qos`, `retain`, `client_id`, `user` and `listener`. Until the answer is
+        /// there the client is not read; everybody else is. Not asked about what is delivered.
+        topic_url: Option<String> = None, "\"https://auth.example.org/mqtt/topic\"";
+        /// File of certificates (PEM) that the certificate of an https service comes from. Without it: whom the system
+        /// trusts.
+        authorities: Option<PathBuf> = None, "\"auth-ca.pem\"";
+        /// File with what the header Authorization says, such as `Bearer SECRET`.
+        authorization_file: Option<PathBuf> = None, "\"auth.secret\"";
+        /// Time that a request may take, and that it may wait for its turn.
+        timeout: Span = Span(core::time::Duration::from_secs(2)), "\"2s\"";
+        /// Requests to one URL that run at once.
+        requests: usize = 16, "16";
+        /// Logins that wait for their turn; what comes beyond is refused (0x97; 3.1.1: 3).
+        waiting_requests: usize = 128, "128";
+        /// Time that an answer about a client holds for whoever says the same. "0s": it is asked each time.
+        cache: Span = Span(core::time::Duration::from_secs(30)), "\"30s\"";
+        /// Time that an answer about a topic holds for its connection.
+        topic_cache: Span = Span(core::time::Duration::from_secs(30)), "\"30s\"";
+        /// What holds while the service fails: "deny" refuses clients (0x88; 3.1.1: 3) and what they ask for (0x83; a
+        /// connection of 3.1.1 ends instead of an acknowledgement), "allow" lets in whoever comes under the name that
+        /// they give, and "next" leaves clients to the password file, and topics to the `acl_file`.
+        on_failure: OnFailure = OnFailure::Deny, "\"deny\"";
+    }
+}
+
+/// What holds while a service fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// What it was to be asked about is not allowed.
+    #[default]
+    Deny,
+    /// It is allowed.
+    Allow,
+    /// It is for the other parts of the configuration to say.
+    Next,
 }
 
 /// What becomes of a denied message whose version has no code for it.

@@ -17,6 +17,7 @@ use tokio::time::{Sleep, sleep_until};
 use crate::amount::Amount;
 use crate::auth::{Guard, LogLimit};
 use crate::client::{Client, Kick, Link};
+use crate::connection::asking::{Asking, check_subscriptions};
 use crate::connection::durable::Waits;
 use crate::connection::end::End;
 use crate::connection::enhanced::Enhanced;
@@ -80,6 +81,8 @@ pub(crate) struct Driver {
     armed: Time,
     /// What was allowed lately, where not everything is.
     pub(crate) guard: Option<Box<Guard>>,
+    /// What a service is asked about, where one is, and what it said lately.
+    pub(crate) asking: Option<Box<Asking>>,
     pub(crate) denials: LogLimit,
     /// When what it was let in by is worth nothing any more.
     ends: Option<Time>,
@@ -121,6 +124,9 @@ impl Driver {
             Ok(attached) => attached,
             Err(NotYours) => return Err(packet.with_connect(|it| login::not_yours(&hub, it))),
         };
+        if session_present {
+            state = check_subscriptions(&hub, state, &stay, &packet).await?;
+        }
         let session = state.take_session();
         let held = Amount::held(&session);
         let unfinished = state.unfinished.take();
@@ -180,6 +186,7 @@ impl Driver {
             timer: None,
             armed: Time::ZERO,
             guard: None,
+            asking: None,
             enhanced: enhanced.map(Box::new),
             denials: LogLimit::default(),
             ends: ends.map(|ends| now + time_until(ends)),
@@ -286,6 +293,14 @@ impl Driver {
         stream: &mut S,
         now: Time,
     ) -> Poll<Result<(), End>> {
+        if self.is_asking() {
+            // Nothing more is read until it is known what becomes of what was read.
+            let answered = self.poll_asking(cx, now);
+            if answered.is_pending() {
+                self.connection.pause_reading(now);
+            }
+            return answered;
+        }
         if !self.may_read(cx, now) {
             return Poll::Pending;
         }
@@ -299,6 +314,9 @@ impl Driver {
         stream: &mut S,
         now: Time,
     ) -> Poll<Result<(), End>> {
+        if self.is_asking() {
+            return self.poll_asking(cx, now);
+        }
         if self.unhandled {
             return Poll::Ready(self.handle_unhandled(now));
         }

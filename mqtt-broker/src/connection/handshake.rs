@@ -271,7 +271,7 @@ pub(crate) async fn receive_connect<S: Stream>(
             let realm = enhanced.realm.clone();
             let auth = &hub.config.auth;
             let access = auth.proven(&proven, Arc::clone(&client_id), realm);
-            login::check_will(hub, &connect, &access)?;
+            login::check_will(hub, &connect, &access).await?;
             (Some(access), Some(enhanced))
         }
     };

@@ -8,7 +8,7 @@ use mqtt_codec::{
 };
 use mqtt_session::{Durability, Role, Time, Token, Verdict};
 
-use crate::auth::{Denial, DeniedPublish};
+use crate::auth::{Denial, DeniedPublish, Question, Reply};
 use crate::connection::driver::Driver;
 use crate::connection::end::End;
 use crate::counters::DropReason;
@@ -104,7 +104,13 @@ impl Driver {
             return Ok(());
         }
         match Packet::decode(header, body, self.version)? {
-            Packet::Subscribe(subscribe) => self.handle_subscribe(&subscribe, batch),
+            Packet::Subscribe(subscribe) => {
+                if self.asks_about_subscribe(now, &subscribe, place, bytes) {
+                    batch.rest();
+                    return Ok(());
+                }
+                self.handle_subscribe(&subscribe, batch)
+            }
             Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(&unsubscribe, batch),
             Packet::PingReq => {
                 self.connection.handle_ping(now);
@@ -194,6 +200,24 @@ impl Driver {
                 let shown = Shown(topic.as_str()).to_string();
                 return self.deny_publish(now, token, publish.qos, &shown);
             }
+            if guard.asks() {
+                let question = Question::publish(topic, publish.qos, publish.retain);
+                let asking = self.asking.get_or_insert_default();
+                match asking.known(&question, permissions, now) {
+                    Some(Reply::Allowed | Reply::Waived) => {}
+                    Some(Reply::Denied | Reply::Failed) => {
+                        let shown = Shown(topic.as_str()).to_string();
+                        return self.deny_publish(now, token, publish.qos, &shown);
+                    }
+                    None => {
+                        let topic = inbound.topic.as_str().into();
+                        let frame = bytes.get(place).unwrap_or_default();
+                        self.ask_about_publish(question, token, topic, frame);
+                        batch.rest();
+                        return Ok(());
+                    }
+                }
+            }
         }
         // A receiver can get the bytes as they came unless an alias stands for the topic, or a part of it is not
         // there.
@@ -209,11 +233,62 @@ impl Driver {
             frame,
         };
         let answer = batch.publish(&self.hub, now, publisher, &inbound, bytes);
-        if publish.qos != QoS::AtMostOnce {
+        self.conclude_publish(token, publish.qos, answer, batch);
+        Ok(())
+    }
+
+    /// Says what became of a message.
+    fn conclude_publish(&mut self, token: Token, qos: QoS, answer: Answer, batch: &mut Batch) {
+        if qos != QoS::AtMostOnce {
             self.answer_publish(token, answer);
             // The identifier is one unit with the message, though the batch may be handed on before its end.
             self.drain_changes(&mut batch.ops);
         }
+    }
+
+    /// Passes on a message that the service has allowed. `topic`: as the client named it, an alias resolved.
+    pub(crate) fn pass_publish(
+        &mut self,
+        now: Time,
+        token: Token,
+        topic: &str,
+        frame: &[u8],
+        batch: &mut Batch,
+    ) -> Result<(), End> {
+        let header = FixedHeader::parse(frame)?;
+        let whole = header.and_then(|header| {
+            let body = frame.get(usize::from(header.header_len)..header.frame_len())?;
+            Some((header.flags, body))
+        });
+        // It was decoded before.
+        let Some((flags, body)) = whole else {
+            return Ok(());
+        };
+        let publish = Publish::decode(flags, body, self.version)?;
+        let topic = TopicName::assume_valid(topic);
+        let mounted = self
+            .client
+            .mount()
+            .map(|mount| Mounted::of_publish(mount, topic, &publish));
+        let behind;
+        let (publish, topic) = match mounted.as_ref().and_then(Mounted::names) {
+            None => (&publish, topic),
+            Some((topic, response)) => {
+                behind = with_response(&publish, response);
+                (&behind, topic)
+            }
+        };
+        let publisher = Publisher {
+            client: Some(&self.client),
+            version: self.version,
+        };
+        let inbound = Inbound {
+            publish,
+            topic,
+            frame: None,
+        };
+        let answer = batch.publish(&self.hub, now, publisher, &inbound, &[]);
+        self.conclude_publish(token, publish.qos, answer, batch);
         Ok(())
     }
 
@@ -236,7 +311,13 @@ impl Driver {
     }
 
     /// Drops a message that the client may not publish, and tells it so where its version can.
-    fn deny_publish(&mut self, now: Time, token: Token, qos: QoS, topic: &str) -> Result<(), End> {
+    pub(crate) fn deny_publish(
+        &mut self,
+        now: Time,
+        token: Token,
+        qos: QoS,
+        topic: &str,
+    ) -> Result<(), End> {
         self.deny(now, Denial::Publish, topic);
         let has_answer = qos != QoS::AtMostOnce;
         let policies = self.hub.config.auth.policies();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mqtt_codec::{Connect, ReasonCode};
 
-use crate::auth::{Access, Denial, Login, LoginError, Secret};
+use crate::auth::{Access, Denial, Login, LoginError, Question, Reply, Secret};
 use crate::connection::Arrival;
 use crate::connection::handshake::Refusal;
 use crate::hub::Hub;
@@ -26,31 +26,61 @@ pub(crate) async fn admit(
         user: connect.username.map(Into::into),
         password: connect.password.map(Secret::new),
         certificate: arrival.peer.certificate.clone(),
+        address: arrival.peer.ip(),
+        version: connect.version,
     };
-    let access = authority.admit(login).await.map_err(|error| {
+    let admitted = tokio::select! {
+        biased;
+        admitted = authority.admit(login, &hub.counters) => admitted,
+        () = arrival.entrant.pushed_out() => return Err(Refusal::PushedOut),
+        () = hub.closed() => return Err(Refusal::ShuttingDown),
+    };
+    let access = admitted.map_err(|error| {
         hub.counters.count_denial(match error {
             LoginError::Busy => Denial::LoginQueue,
+            LoginError::Service => Denial::Service,
             _ => Denial::Login,
         });
         Refusal::of(connect, error.reason(), error.detail())
     })?;
-    check_will(hub, connect, &access)?;
+    check_will(hub, connect, &access).await?;
     Ok(Some(access))
 }
 
 /// A client that may not publish its will is not let in.
-pub(super) fn check_will(hub: &Hub, connect: &Connect<'_>, access: &Access) -> Result<(), Refusal> {
-    if let Some(will) = &connect.will
-        && !access.publish(will.topic).allows(will.qos, will.retain)
-    {
-        hub.counters.count_denial(Denial::Will);
-        return Err(Refusal::of(
-            connect,
-            ReasonCode::NOT_AUTHORIZED,
-            "not authorized to publish the will",
-        ));
+pub(super) async fn check_will(
+    hub: &Hub,
+    connect: &Connect<'_>,
+    access: &Access,
+) -> Result<(), Refusal> {
+    let Some(will) = &connect.will else {
+        return Ok(());
+    };
+    let reply = match &access.topics {
+        _ if !access.publish(will.topic).allows(will.qos, will.retain) => Reply::Denied,
+        None => Reply::Allowed,
+        Some(topics) => {
+            let question = Question::publish(will.topic, will.qos, will.retain);
+            let answers = topics.ask(access, vec![question], &hub.counters).await;
+            answers.first().map_or(Reply::Failed, |(_, reply)| *reply)
+        }
+    };
+    match reply {
+        Reply::Allowed | Reply::Waived => Ok(()),
+        Reply::Denied => {
+            hub.counters.count_denial(Denial::Will);
+            let detail = "not authorized to publish the will";
+            Err(Refusal::of(connect, ReasonCode::NOT_AUTHORIZED, detail))
+        }
+        Reply::Failed => Err(service_failed(hub, connect)),
     }
-    Ok(())
+}
+
+/// The service that was to be asked failed.
+pub(super) fn service_failed(hub: &Hub, connect: &Connect<'_>) -> Refusal {
+    hub.counters.count_denial(Denial::Service);
+    let error = LoginError::Service;
+    Refusal::of(connect, error.reason(), error.detail())
 }
 
 /// The session of the identifier belongs to somebody else.

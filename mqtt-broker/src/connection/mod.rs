@@ -1,5 +1,6 @@
 //! One client's connection, from the first byte to the release of its session.
 
+mod asking;
 mod driver;
 mod durable;
 mod end;

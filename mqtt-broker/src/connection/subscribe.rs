@@ -115,6 +115,9 @@ impl Driver {
                     return ReasonCode::NOT_AUTHORIZED;
                 }
             }
+            if let Some(reason) = self.refused_by_service(filter, wanted.options.qos) {
+                return reason;
+            }
         }
         let Some(state) = &mut self.state else {
             return ReasonCode::UNSPECIFIED_ERROR;

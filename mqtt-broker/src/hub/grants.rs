@@ -33,7 +33,7 @@ impl Hub {
             // What holds now may not be what the client was let in by.
             let policy = self.config.auth.policies();
             let now = policy.renewed(known.as_ref(), &owner, &client.shared_name());
-            let restricts = now.as_ref().is_some_and(|access| access.rules.is_some());
+            let restricts = now.as_ref().is_some_and(Access::is_restricted);
             let changed = before.as_ref().map(|access| &access.rules)
                 != now.as_ref().map(|access| &access.rules);
             client.access.store(now.map(Arc::new));
@@ -84,6 +84,28 @@ impl Hub {
         }
     }
 
+    /// Takes subscriptions from a session that is resumed, which its owner may not have any more.
+    pub(crate) fn take_subscriptions(&self, state: &mut SessionState, filters: &[&str]) {
+        let mut ops = Vec::new();
+        for text in filters {
+            self.take_subscription(state, text, &mut ops);
+        }
+        self.submit(ops);
+    }
+
+    fn take_subscription(&self, state: &mut SessionState, text: &str, ops: &mut Vec<Op>) {
+        let Ok(filter) = TopicFilter::new(text) else {
+            return;
+        };
+        self.unsubscribe(state, filter, ops);
+        self.counters.count_denial(Denial::Subscribe);
+        tracing::warn!(
+            client_id = %Shown(state.client.name()),
+            filter = %Shown(text),
+            "subscription of a resumed session denied"
+        );
+    }
+
     /// Takes from a session that is resumed what its owner may not have any more: subscriptions, and messages
     /// that waited.
     pub(super) fn check_resumed(&self, state: &mut SessionState) {
@@ -93,17 +115,9 @@ impl Hub {
         let filters: Vec<Box<str>> = state.subscriptions.iter().map(Into::into).collect();
         let mut ops = Vec::new();
         for text in filters {
-            let Ok(filter) = TopicFilter::new(&text) else {
-                continue;
-            };
-            if state.client.may_subscribe(filter).is_none() {
-                self.unsubscribe(state, filter, &mut ops);
-                self.counters.count_denial(Denial::Subscribe);
-                tracing::warn!(
-                    client_id = %Shown(state.client.name()),
-                    filter = %Shown(&text),
-                    "subscription of a resumed session denied"
-                );
+            let filter = TopicFilter::new(&text);
+            if filter.is_ok_and(|filter| state.client.may_subscribe(filter).is_none()) {
+                self.take_subscription(state, &text, &mut ops);
             }
         }
         let client = Arc::clone(&state.client);

@@ -1,10 +1,13 @@
 //! `[auth]` and `[listener.auth]`: whose settings hold where, and whether their files can be used.
 
+use core::net::IpAddr;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::auth::{Acl, AuthError, AuthPlan, AuthSettings, Authority, Passwords};
+use crate::auth::{
+    Acl, AuthError, AuthPlan, AuthSettings, Authority, HttpKey, OnFailure, Passwords,
+};
 use crate::settings::problem::Step;
 use crate::settings::{ListenerSettings, Loaded, Problem};
 
@@ -46,15 +49,42 @@ impl Loaded {
                 continue;
             };
             let mut texts = acl.warnings(file);
-            // Other users may come with certificates or tokens.
+            // Other users may come with certificates or tokens, or a service may know them.
             if auth.certificate_identity.is_none()
                 && auth.jwt.is_none()
+                && auth.http.is_none()
                 && let Some(Ok(passwords)) = auth.password_file.as_deref().map(Passwords::read)
             {
                 texts.extend(acl.strangers(file, &passwords));
             }
             let place = path(number, &["acl_file"]);
             warnings.extend(texts.iter().map(|text| self.warning(&place, text)));
+        }
+    }
+
+    /// Looks for services that are not asked as they should be; `warnings` gets what there is to say.
+    pub fn look_at_services(&self, warnings: &mut Vec<Problem>) {
+        let listeners = self.settings.listener.iter().enumerate();
+        let own = listeners.filter_map(|(number, one)| Some((Some(number), one.auth.as_ref()?)));
+        for (number, auth) in own.chain([(None, &self.settings.auth)]) {
+            let Some(http) = &auth.http else { continue };
+            let mut warn = |key, text| {
+                warnings.push(self.warning(&path(number, &["http", key]), text));
+            };
+            for (key, url) in [("url", &http.url), ("topic_url", &http.topic_url)] {
+                if url.as_deref().is_some_and(is_in_the_clear) {
+                    warn(
+                        key,
+                        "passwords and names go to another machine in the clear: use https",
+                    );
+                }
+            }
+            if http.on_failure == OnFailure::Allow {
+                warn(
+                    "on_failure",
+                    "while the service is down, whoever comes is let in under any name",
+                );
+            }
         }
     }
 
@@ -130,5 +160,29 @@ fn key_of(error: &AuthError) -> &'static [&'static str] {
         AuthError::Passwords(_) => &["password_file"],
         AuthError::Acl(_) => &["acl_file"],
         AuthError::Tokens(_) => &["jwt"],
+        AuthError::Http(error) => match error.key {
+            HttpKey::Url => &["http", "url"],
+            HttpKey::TopicUrl => &["http", "topic_url"],
+            HttpKey::Authorities => &["http", "authorities"],
+            HttpKey::AuthorizationFile => &["http", "authorization_file"],
+            HttpKey::Section => &["http"],
+        },
     }
+}
+
+/// Whether what is sent there can be read on the way.
+fn is_in_the_clear(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("http://") else {
+        return false;
+    };
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next(),
+        None => authority.split(':').next(),
+    };
+    let host = host.unwrap_or_default();
+    let is_loopback = host
+        .parse::<IpAddr>()
+        .is_ok_and(|address| address.is_loopback());
+    host != "localhost" && !is_loopback
 }

@@ -2,7 +2,7 @@
 
 use core::fmt::Write;
 
-use crate::auth::{AuthSettings, JwtSettings};
+use crate::auth::{AuthSettings, HttpSettings, JwtSettings};
 use crate::settings::describe::Described;
 use crate::settings::limits::LimitSettings;
 use crate::settings::sections::{
@@ -58,6 +58,12 @@ pub fn example() -> String {
         &mut out,
         "[auth.jwt]",
         "Tokens (JWT) in place of passwords: the user is whom the token names.",
+    );
+    section::<HttpSettings>(
+        &mut out,
+        "[auth.http]",
+        "A service that is asked by HTTP: a POST with an object in JSON, answered by status 200 and an object whose\n\
+         # `result` is \"allow\", \"deny\" or \"next\", by 204 (allow), or by 401 or 403 (deny).",
     );
     section::<ListenerSettings>(
         &mut out,

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use rcgen::{CertificateParams, KeyPair};
 
 use super::*;
-use crate::auth::{AuthSettings, JwtSettings};
+use crate::auth::{AuthSettings, HttpSettings, JwtSettings};
 use crate::config::Durability;
 
 fn parse(text: &str) -> Result<Loaded, String> {
@@ -73,6 +73,7 @@ fn the_example_says_what_is_the_default() {
     };
     let mut spoken = expected;
     spoken.auth.jwt = Some(JwtSettings::default());
+    spoken.auth.http = Some(HttpSettings::default());
     if let Some(listener) = spoken.listener.first_mut() {
         listener.auth = Some(AuthSettings::default());
         listener.tls = Some(TlsSettings::default());
@@ -221,6 +222,61 @@ fn permissions_for_nobody_are_worth_a_warning() {
         assert!(all.contains(expected), "{expected} in {all}");
     }
     assert_eq!(told("certificate_identity = \"cn\"").len(), 3);
+}
+
+/// A service is asked in a way that gives nothing away, and a mistake is shown where it is.
+#[test]
+fn services_are_looked_at() {
+    let file = Path::new("broker.toml");
+    let load = |text: &str| Loaded::parse(file, text.to_owned(), core::iter::empty()).unwrap();
+    let told = |text: &str| {
+        let mut warnings = Vec::new();
+        load(text).look_at_services(&mut warnings);
+        warnings.iter().map(ToString::to_string).collect::<String>()
+    };
+    for quiet in [
+        "https://a.example/x",
+        "http://127.0.0.1:1/",
+        "http://[::1]/",
+        "http://localhost",
+    ] {
+        assert_eq!(told(&format!("[auth.http]\nurl = \"{quiet}\"")), "");
+    }
+    let own = "[[listener]]\naddress = \"127.0.0.1:1\"\n[listener.auth.http]\n";
+    let clear = told(&format!("{own}topic_url = \"http://127.0.0.1.example:1/\""));
+    assert!(
+        clear.contains("broker.toml:4:1") && clear.contains("use https"),
+        "{clear}"
+    );
+    let open = told("[auth.http]\nurl = \"https://a\"\non_failure = \"allow\"");
+    assert!(
+        open.contains("broker.toml:3:1") && open.contains("any name"),
+        "{open}"
+    );
+    for (text, place) in [
+        ("[auth.http]\nurl = \"x\"", "broker.toml:2:1"),
+        ("[auth.http]\ntopic_url = \"ftp://x\"", "broker.toml:2:1"),
+        ("[auth.http]\n\ntimeout = 1", "broker.toml:1:"),
+        (
+            "[auth.http]\nurl = \"https://x\"\nauthorities = \"/none\"",
+            "broker.toml:3:1",
+        ),
+    ] {
+        let error = load(text).authority().err().unwrap().to_string();
+        assert!(error.contains(place), "{text}: {error}");
+    }
+    assert!(
+        !load("[auth.http]\nurl = \"https://x\"")
+            .settings
+            .auth
+            .admits_anybody()
+    );
+    assert!(
+        load("[auth.http]\ntopic_url = \"https://x\"")
+            .settings
+            .auth
+            .admits_anybody()
+    );
 }
 
 /// A section of a listener holds in place of `[auth]`, files included.
