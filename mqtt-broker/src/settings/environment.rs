@@ -123,6 +123,39 @@ mod tests {
         assert_eq!(with("", &[("HOME", "/")]), Ok(None));
     }
 
+    /// A section that only one listener has is reached, made where it is not there, and named in errors.
+    #[test]
+    fn variables_reach_what_a_listener_asks() {
+        let file = "[[listener]]\naddress = \"127.0.0.1:1\"\n[listener.auth]\nacl_file = \"a\"\n\
+            [[listener]]\naddress = \"127.0.0.1:2\"";
+        let settings = with(
+            file,
+            &[
+                ("MQTT_BROKER__LISTENER__0__AUTH__PASSWORD_FILE", "users"),
+                ("MQTT_BROKER__LISTENER__0__AUTH__ALLOW_ANONYMOUS", "true"),
+                ("MQTT_BROKER__LISTENER__1__AUTH__HTTP__URL", "https://a/b"),
+                ("MQTT_BROKER__LISTENER__1__AUTH__HTTP__TIMEOUT", "3s"),
+                ("MQTT_BROKER__LISTENER__1__AUTH__JWT__AUDIENCE", "[\"x\"]"),
+            ],
+        );
+        let settings = settings.unwrap().unwrap();
+        let own = |number: usize| settings.listener[number].auth.as_ref().unwrap();
+        assert_eq!(own(0).acl_file, Some("a".into()));
+        assert_eq!(own(0).password_file, Some("users".into()));
+        assert_eq!(own(0).allow_anonymous, Some(true));
+        let http = own(1).http.as_ref().unwrap();
+        assert_eq!(http.url.as_deref(), Some("https://a/b"));
+        assert_eq!(http.timeout.0.as_secs(), 3);
+        assert_eq!(own(1).jwt.as_ref().unwrap().audience, ["x"]);
+        assert_eq!(settings.auth, crate::auth::AuthSettings::default());
+        let wrong = [("MQTT_BROKER__LISTENER__1__AUTH__PASWORD_FILE", "x")];
+        let error = with(file, &wrong).unwrap_err();
+        assert!(
+            error.contains(wrong[0].0) && error.contains("`password_file`"),
+            "{error}"
+        );
+    }
+
     #[test]
     fn an_error_names_its_variable() {
         for (name, value, expected) in [
