@@ -29,6 +29,22 @@ impl FixedHeader {
     /// length that is not a Variable Byte Integer; each as soon as the byte is there.
     #[inline]
     pub fn parse(input: &[u8]) -> Result<Option<Self>, DecodeError> {
+        // What most packets begin with: a valid first byte, and a length of one byte.
+        if let [first, length @ 0..0x80, ..] = *input
+            && let Some(packet_type) = PacketType::from_bits(first >> 4)
+            && packet_type.has_flags(first & 0x0F)
+        {
+            return Ok(Some(Self {
+                packet_type,
+                flags: first & 0x0F,
+                remaining_length: u32::from(length),
+                header_len: 2,
+            }));
+        }
+        Self::parse_any(input)
+    }
+
+    fn parse_any(input: &[u8]) -> Result<Option<Self>, DecodeError> {
         let Some((&first, rest)) = input.split_first() else {
             return Ok(None);
         };
@@ -190,5 +206,22 @@ impl Frame {
             .get(usize::from(self.header.header_len)..)
             .unwrap_or_default();
         Packet::decode(self.header, body, version)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_short_way_reads_what_the_general_one_reads() {
+        for first in 0..=u8::MAX {
+            for second in 0..=u8::MAX {
+                let input = [first, second, 0x7F];
+                for input in [&input[..2], &input[..]] {
+                    assert_eq!(FixedHeader::parse(input), FixedHeader::parse_any(input));
+                }
+            }
+        }
     }
 }

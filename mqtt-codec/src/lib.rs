@@ -22,9 +22,10 @@ pub use error::{DecodeError, DecodeErrorKind, EncodeError};
 pub use frame::{FixedHeader, Frame, decode};
 pub use packet::{
     Ack, AckProperties, Auth, AuthProperties, ConnAck, ConnAckProperties, Connect,
-    ConnectProperties, Disconnect, DisconnectProperties, Packet, PacketType, PlainPublish, Publish,
-    PublishProperties, RetainHandling, SubAck, Subscribe, SubscribeFilter, SubscribeProperties,
-    SubscriptionOptions, UnsubAck, Unsubscribe, UnsubscribeProperties, Will, WillProperties,
+    ConnectProperties, Disconnect, DisconnectProperties, Packet, PacketType, PlainAck,
+    PlainPublish, Publish, PublishProperties, RetainHandling, SubAck, Subscribe, SubscribeFilter,
+    SubscribeProperties, SubscriptionOptions, UnsubAck, Unsubscribe, UnsubscribeProperties, Will,
+    WillProperties,
 };
 pub use packet_id::PacketId;
 pub use property::{SubscriptionIdentifier, UserProperty};

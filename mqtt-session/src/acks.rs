@@ -2,7 +2,7 @@
 
 use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 
-use mqtt_codec::{Ack, PacketId, PacketType, ProtocolVersion, QoS, ReasonCode};
+use mqtt_codec::{Ack, PacketId, PacketType, PlainAck, ProtocolVersion, QoS, ReasonCode};
 
 use crate::{
     Change, ChangeNumber, Durability, Error, Persistence, Role, Token,
@@ -60,7 +60,11 @@ struct QoS2Acks {
 /// PUBACKs in that of their PUBLISHes, PUBRECs in that of theirs ([MQTT-4.6.0-2], [MQTT-4.6.0-3]).
 #[derive(Debug)]
 pub(crate) struct Acks {
-    pubacks: VecDeque<PubAck>,
+    #[allow(
+        clippy::box_collection,
+        reason = "most connections acknowledge nothing: a pointer is smaller"
+    )]
+    pubacks: Option<Box<VecDeque<PubAck>>>,
     /// The place of the first of them.
     first: u32,
     /// PUBLISHes of QoS 1 and 2 without their last acknowledgement. Below zero by the PUBCOMPs sent for
@@ -79,6 +83,7 @@ pub(crate) struct AckWriter<'a> {
     pub(crate) maximum: i32,
 }
 
+#[inline]
 pub(crate) fn write_ack(
     packet_type: PacketType,
     packet_id: PacketId,
@@ -86,6 +91,12 @@ pub(crate) fn write_ack(
     version: ProtocolVersion,
     out: &mut Vec<u8>,
 ) {
+    if reason == ReasonCode::SUCCESS
+        && let Some(plain) = PlainAck::new(packet_type, packet_id)
+    {
+        out.extend_from_slice(&plain.to_bytes());
+        return;
+    }
     // An acknowledgement without properties is a few bytes long and always within the limits.
     let _ = Ack::new(packet_id, reason).encode(packet_type, version, out);
 }
@@ -93,7 +104,7 @@ pub(crate) fn write_ack(
 impl Acks {
     pub(crate) const fn new() -> Self {
         Self {
-            pubacks: VecDeque::new(),
+            pubacks: None,
             first: 0,
             unacknowledged: 0,
             qos2: None,
@@ -104,18 +115,25 @@ impl Acks {
         self.qos2.get_or_insert_default()
     }
 
+    fn pubacks(&self) -> usize {
+        self.pubacks.as_ref().map_or(0, |pubacks| pubacks.len())
+    }
+
     /// How many are not written yet.
     pub(crate) fn len(&self) -> usize {
         let qos2 = self
             .qos2
             .as_ref()
             .map_or(0, |acks| acks.pubrecs.len() + acks.replies.len());
-        self.pubacks.len() + qos2
+        self.pubacks() + qos2
     }
 
     /// Gives spare memory back.
     pub(crate) fn shrink(&mut self) {
-        self.pubacks.shrink_to_fit();
+        match &mut self.pubacks {
+            Some(pubacks) if !pubacks.is_empty() => pubacks.shrink_to_fit(),
+            pubacks => *pubacks = None,
+        }
     }
 
     fn count(&mut self, maximum: u16, sender: Role) -> Result<(), Error> {
@@ -156,8 +174,8 @@ impl Acks {
         self.count(maximum, sender)?;
         let place = self
             .first
-            .wrapping_add(u32::try_from(self.pubacks.len()).unwrap_or(u32::MAX));
-        self.pubacks.push_back(PubAck {
+            .wrapping_add(u32::try_from(self.pubacks()).unwrap_or(u32::MAX));
+        self.pubacks.get_or_insert_default().push_back(PubAck {
             after: ChangeNumber::ZERO,
             packet_id,
             reason: None,
@@ -273,6 +291,7 @@ impl Acks {
     fn open_puback(&mut self, token: Token) -> Option<&mut PubAck> {
         let position = token.place.wrapping_sub(self.first) as usize;
         self.pubacks
+            .as_mut()?
             .get_mut(position)
             .filter(|ack| ack.reason.is_none())
     }
@@ -349,11 +368,12 @@ impl Acks {
             limit,
             maximum,
         } = writer;
-        while let Some(&PubAck {
-            after,
-            packet_id,
-            reason: Some(reason),
-        }) = self.pubacks.front()
+        while let Some(pubacks) = &mut self.pubacks
+            && let Some(&PubAck {
+                after,
+                packet_id,
+                reason: Some(reason),
+            }) = pubacks.front()
         {
             if !journal.is_durable(after) {
                 break;
@@ -362,7 +382,7 @@ impl Acks {
                 return true;
             }
             write_ack(PacketType::PubAck, packet_id, reason, version, out);
-            self.pubacks.pop_front();
+            pubacks.pop_front();
             self.first = self.first.wrapping_add(1);
             self.unacknowledged -= 1;
         }

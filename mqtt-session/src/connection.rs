@@ -2,12 +2,14 @@
 
 use alloc::boxed::Box;
 
-use mqtt_codec::{Ack, ConnAck, Connect, PacketId, PacketType, PlainPublish, Publish, ReasonCode};
+use mqtt_codec::{
+    Ack, ConnAck, Connect, PacketId, PacketType, PlainAck, PlainPublish, Publish, ReasonCode,
+};
 
 use crate::{
     ChangeNumber, ClientConfig, Completed, DropReason, Durability, Error, Event, Inbound,
     Negotiated, Outgoing, Role, ServerLimits, Session, Time, Timeout, Token, Verdict, acks::Acks,
-    alias::InboundAliases, timer::KeepAlive, transmit::Link,
+    alias::InboundAliases, outbound::Progress, timer::KeepAlive, transmit::Link,
 };
 
 /// One connection of a session, of either end, without I/O, clock or thread.
@@ -25,7 +27,8 @@ use crate::{
 /// **Inputs**, in the order the packets came:
 /// [`handle_publish`](Self::handle_publish), whose message the caller ends with
 /// [`accept`](Self::accept) or [`reject`](Self::reject), at once or later, in any order;
-/// [`handle_ack`](Self::handle_ack) for PUBACK, PUBREC, PUBREL and PUBCOMP;
+/// [`handle_ack`](Self::handle_ack) or [`handle_plain_ack`](Self::handle_plain_ack) for PUBACK, PUBREC, PUBREL and
+/// PUBCOMP;
 /// [`handle_ping`](Self::handle_ping) for PINGREQ and PINGRESP;
 /// [`received`](Self::received), once for all that one read brought, whatever it was;
 /// [`durable`](Self::durable), when the store has written;
@@ -305,6 +308,40 @@ impl<H: Outgoing> Connection<H> {
         packet_type: PacketType,
         ack: &Ack<'_>,
     ) -> Result<Option<Completed<H>>, Error> {
+        self.end_exchange(packet_type, ack.packet_id, ack.reason_code)
+    }
+
+    /// The same for one in its shortest form, which needs no general decoder: most are.
+    ///
+    /// # Errors
+    /// Those of [`handle_ack`](Self::handle_ack).
+    #[inline]
+    pub fn handle_plain_ack(
+        &mut self,
+        _now: Time,
+        ack: PlainAck,
+    ) -> Result<Option<Completed<H>>, Error> {
+        self.is_connected(ack.packet_type())?;
+        let Session {
+            outbound, journal, ..
+        } = &mut self.session;
+        let (packet_type, packet_id) = (ack.packet_type(), ack.packet_id());
+        if let Some(progress) = outbound.advance_unkept(packet_type, packet_id, journal) {
+            return Ok((progress == Progress::Ended).then_some(Completed {
+                handle: None,
+                packet_id,
+                reason: ReasonCode::SUCCESS,
+            }));
+        }
+        self.end_exchange(ack.packet_type(), ack.packet_id(), ReasonCode::SUCCESS)
+    }
+
+    fn end_exchange(
+        &mut self,
+        packet_type: PacketType,
+        packet_id: PacketId,
+        reason: ReasonCode,
+    ) -> Result<Option<Completed<H>>, Error> {
         self.is_connected(packet_type)?;
         let Session {
             inbound,
@@ -314,14 +351,15 @@ impl<H: Outgoing> Connection<H> {
         } = &mut self.session;
         match packet_type {
             PacketType::PubAck | PacketType::PubRec | PacketType::PubComp => {
-                let (completed, answer) = outbound.handle_ack(packet_type, ack, journal)?;
+                let (completed, answer) =
+                    outbound.handle_ack(packet_type, packet_id, reason, journal)?;
                 if let Some(answer) = answer {
                     self.acks.reply_pubrel(answer.pubrel, answer.reason);
                 }
                 Ok(completed)
             }
             PacketType::PubRel => {
-                self.acks.handle_pubrel(inbound, journal, ack.packet_id)?;
+                self.acks.handle_pubrel(inbound, journal, packet_id)?;
                 Ok(None)
             }
             packet_type => Err(Error::NotAnAck { packet_type }),

@@ -99,9 +99,7 @@ impl<H: Outgoing> Outbound<H> {
 
     pub(crate) fn restore_released(&mut self, packet_id: PacketId, handle: Option<H>) {
         let kept = match self.ids.get(packet_id) {
-            Some(Use::Published(number)) => {
-                self.unpublish(number).and_then(|message| message.handle)
-            }
+            Some(Use::Published(number)) => self.unpublish(number),
             _ => None,
         };
         self.release(Released {

@@ -9,7 +9,7 @@
 //!                     done                        completed                   completed
 //! ```
 
-use mqtt_codec::{Ack, PacketId, PacketType, QoS, ReasonCode};
+use mqtt_codec::{PacketId, PacketType, QoS, ReasonCode};
 
 use crate::{
     Change, ChangeNumber, Completed, Error, InFlightState, Outgoing,
@@ -66,6 +66,15 @@ pub(crate) struct Answer {
     pub(crate) reason: ReasonCode,
 }
 
+/// How far an acknowledgement brought a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// PUBREL follows.
+    GoesOn,
+    /// Its identifier is free.
+    Ended,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Outbound<H> {
     pub(crate) queue: Queue<H>,
@@ -90,6 +99,15 @@ pub(crate) struct Outbound<H> {
 /// Whether `number` comes before `cursor` in a ring.
 const fn is_before(number: u32, cursor: u32) -> bool {
     cursor.wrapping_sub(number).cast_signed() > 0
+}
+
+/// Takes the handle of a message in flight, which costs nothing there any more.
+#[inline]
+fn take_handle<H: Outgoing>(handle: &mut Option<H>, in_flight_size: &mut usize) -> Option<H> {
+    // Most are not kept: nothing is moved then.
+    let size = handle.as_ref()?.size();
+    *in_flight_size = in_flight_size.saturating_sub(size);
+    handle.take()
 }
 
 impl<H: Outgoing> Outbound<H> {
@@ -219,53 +237,68 @@ impl<H: Outgoing> Outbound<H> {
         self.ids.insert(packet_id, Use::Released(number));
     }
 
-    pub(crate) fn unpublish(&mut self, number: u32) -> Option<Published<H>> {
-        let message = self.published.remove(number)?;
-        self.in_flight_size = self
-            .in_flight_size
-            .saturating_sub(message.handle.as_ref().map_or(0, H::size));
+    /// Takes a message out; its handle, if it is kept.
+    pub(crate) fn unpublish(&mut self, number: u32) -> Option<H> {
+        let message = self.published.get_mut(number)?;
+        let handle = take_handle(&mut message.handle, &mut self.in_flight_size);
+        self.forget_published(number);
+        handle
+    }
+
+    /// Takes a message out whose handle was taken, or never kept.
+    #[inline]
+    fn forget_published(&mut self, number: u32) {
+        self.published.remove(number);
         if is_before(number, self.next_publish) {
             self.unacknowledged = self.unacknowledged.saturating_sub(1);
         }
         if self.published.is_sparse() {
-            let sent = self
-                .published
-                .iter()
-                .filter(|(n, _)| is_before(*n, self.next_publish))
-                .count();
-            self.published.compact();
-            self.next_publish = self
-                .published
-                .first()
-                .wrapping_add(u32::try_from(sent).unwrap_or(u32::MAX));
-            for (number, message) in self.published.iter() {
-                self.ids.insert(message.packet_id, Use::Published(number));
-            }
+            self.compact_published();
         }
-        Some(message)
     }
 
-    pub(crate) fn unrelease(&mut self, number: u32) -> Option<Released<H>> {
-        let message = self.released.remove(number)?;
-        self.in_flight_size = self
-            .in_flight_size
-            .saturating_sub(message.handle.as_ref().map_or(0, H::size));
+    /// The same of a message whose PUBREC came.
+    pub(crate) fn unrelease(&mut self, number: u32) -> Option<H> {
+        let message = self.released.get_mut(number)?;
+        let handle = take_handle(&mut message.handle, &mut self.in_flight_size);
+        self.forget_released(number);
+        handle
+    }
+
+    #[inline]
+    fn forget_released(&mut self, number: u32) {
+        self.released.remove(number);
         if self.released.is_sparse() {
-            let sent = self
-                .released
-                .iter()
-                .filter(|(n, _)| is_before(*n, self.next_release))
-                .count();
-            self.released.compact();
-            self.next_release = self
-                .released
-                .first()
-                .wrapping_add(u32::try_from(sent).unwrap_or(u32::MAX));
-            for (number, message) in self.released.iter() {
-                self.ids.insert(message.packet_id, Use::Released(number));
-            }
+            self.compact_released();
         }
-        Some(message)
+    }
+
+    #[cold]
+    fn compact_published(&mut self) {
+        let before = |(n, _): &(u32, _)| is_before(*n, self.next_publish);
+        let sent = self.published.iter().filter(before).count();
+        self.published.compact();
+        self.next_publish = self
+            .published
+            .first()
+            .wrapping_add(u32::try_from(sent).unwrap_or(u32::MAX));
+        for (number, message) in self.published.iter() {
+            self.ids.insert(message.packet_id, Use::Published(number));
+        }
+    }
+
+    #[cold]
+    fn compact_released(&mut self) {
+        let before = |(n, _): &(u32, _)| is_before(*n, self.next_release);
+        let sent = self.released.iter().filter(before).count();
+        self.released.compact();
+        self.next_release = self
+            .released
+            .first()
+            .wrapping_add(u32::try_from(sent).unwrap_or(u32::MAX));
+        for (number, message) in self.released.iter() {
+            self.ids.insert(message.packet_id, Use::Released(number));
+        }
     }
 
     /// The end of a message: its identifier is free.
@@ -277,9 +310,10 @@ impl<H: Outgoing> Outbound<H> {
     /// Ends a message that cannot be sent again. The peer may hold the identifier of a QoS 2 message,
     /// so that is released in the regular way, never just forgotten.
     pub(crate) fn abandon(&mut self, number: u32, journal: &mut Journal) -> Option<H> {
-        let message = self.unpublish(number)?;
-        let packet_id = message.packet_id;
-        if message.qos == QoS::ExactlyOnce && message.sent {
+        let message = self.published.get(number)?;
+        let (packet_id, qos, sent) = (message.packet_id, message.qos, message.sent);
+        let handle = self.unpublish(number);
+        if qos == QoS::ExactlyOnce && sent {
             let after = journal.record(Change::PubRecReceived { packet_id });
             self.release(Released {
                 handle: None,
@@ -289,17 +323,59 @@ impl<H: Outgoing> Outbound<H> {
         } else {
             self.complete(packet_id, journal);
         }
-        message.handle
+        handle
+    }
+
+    /// Goes on with a message of which nothing is kept but its identifier, as with most that a server sends, after an
+    /// acknowledgement without an error. What then is known of it: whether it came to its end. `None`: it is another
+    /// message, or the acknowledgement does not fit, and nothing was done.
+    #[inline]
+    pub(crate) fn advance_unkept(
+        &mut self,
+        packet_type: PacketType,
+        packet_id: PacketId,
+        journal: &mut Journal,
+    ) -> Option<Progress> {
+        match (packet_type, self.ids.get(packet_id)?) {
+            (PacketType::PubAck | PacketType::PubRec, Use::Published(number)) => {
+                let message = self.published.get(number)?;
+                let answers = match message.qos {
+                    QoS::ExactlyOnce => PacketType::PubRec,
+                    _ => PacketType::PubAck,
+                };
+                if message.handle.is_some() || !message.sent || packet_type != answers {
+                    return None;
+                }
+                self.forget_published(number);
+                if packet_type == PacketType::PubRec {
+                    let after = journal.record(Change::PubRecReceived { packet_id });
+                    self.release(Released {
+                        handle: None,
+                        after,
+                        packet_id,
+                    });
+                    return Some(Progress::GoesOn);
+                }
+            }
+            (PacketType::PubComp, Use::Released(number)) => {
+                if self.released.get(number)?.handle.is_some() {
+                    return None;
+                }
+                self.forget_released(number);
+            }
+            _ => return None,
+        }
+        self.complete(packet_id, journal);
+        Some(Progress::Ended)
     }
 
     pub(crate) fn handle_ack(
         &mut self,
         packet_type: PacketType,
-        ack: &Ack<'_>,
+        packet_id: PacketId,
+        reason: ReasonCode,
         journal: &mut Journal,
     ) -> Result<(Option<Completed<H>>, Option<Answer>), Error> {
-        let packet_id = ack.packet_id;
-        let reason = ack.reason_code;
         let unexpected = Error::UnexpectedAck {
             packet_type,
             packet_id,
@@ -326,7 +402,7 @@ impl<H: Outgoing> Outbound<H> {
                 {
                     return Err(unexpected);
                 }
-                let handle = self.unpublish(number).and_then(|message| message.handle);
+                let handle = self.unpublish(number);
                 if qos == QoS::ExactlyOnce && !reason.is_error() {
                     let after = journal.record(Change::PubRecReceived { packet_id });
                     self.release(Released {
@@ -347,7 +423,7 @@ impl<H: Outgoing> Outbound<H> {
                 return Ok((None, answer));
             }
             (PacketType::PubRec | PacketType::PubComp, Use::Released(number)) => {
-                self.unrelease(number).and_then(|message| message.handle)
+                self.unrelease(number)
             }
             _ => return Err(unexpected),
         };

@@ -65,12 +65,24 @@ impl<V: Copy> PacketIdMap<V> {
         if self.slots.len() < 2 * (self.len() + 1) {
             self.grow();
         }
-        if let Some(known) = self.get_mut(id) {
-            *known = value;
-            return;
+        match self.find(id) {
+            Ok(place) => {
+                if let Some(Some((_, known))) = self.slots.get_mut(place) {
+                    *known = value;
+                }
+            }
+            // Nobody stands in the way: the usual case.
+            Err(place) if place == usize::from(id.get()) & self.mask() => {
+                if let Some(slot) = self.slots.get_mut(place) {
+                    *slot = Some((id, value));
+                    self.len += 1;
+                }
+            }
+            Err(_) => {
+                self.len += 1;
+                self.settle(id, value);
+            }
         }
-        self.len += 1;
-        self.settle(id, value);
     }
 
     /// How far a place is from the one that an identifier would have first.

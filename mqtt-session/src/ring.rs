@@ -1,6 +1,6 @@
 //! A queue whose items can also be taken from the middle by the number they got when they came.
 
-use alloc::collections::VecDeque;
+use alloc::{boxed::Box, collections::VecDeque};
 
 /// Items in the order they came. Every item has a number, one more than that of the item before it
 /// (modulo 2^32), by which it is found in constant time until it is removed.
@@ -9,7 +9,11 @@ use alloc::collections::VecDeque;
 /// [`compact`](Self::compact), which numbers anew.
 #[derive(Debug, Clone)]
 pub(crate) struct Ring<T> {
-    items: VecDeque<Option<T>>,
+    #[allow(
+        clippy::box_collection,
+        reason = "most sessions have nothing in flight: a pointer is smaller"
+    )]
+    items: Option<Box<VecDeque<Option<T>>>>,
     /// The number of the first item.
     first: u32,
     live: u32,
@@ -18,7 +22,7 @@ pub(crate) struct Ring<T> {
 impl<T> Ring<T> {
     pub(crate) const fn new() -> Self {
         Self {
-            items: VecDeque::new(),
+            items: None,
             first: 0,
             live: 0,
         }
@@ -40,13 +44,18 @@ impl<T> Ring<T> {
     }
 
     /// Items and holes.
+    fn places(&self) -> usize {
+        self.items.as_ref().map_or(0, |items| items.len())
+    }
+
+    /// The same as a difference of numbers.
     fn span(&self) -> u32 {
-        u32::try_from(self.items.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.places()).unwrap_or(u32::MAX)
     }
 
     pub(crate) fn push(&mut self, item: T) -> u32 {
         let number = self.end();
-        self.items.push_back(Some(item));
+        self.items.get_or_insert_default().push_back(Some(item));
         self.live += 1;
         number
     }
@@ -56,48 +65,52 @@ impl<T> Ring<T> {
     }
 
     pub(crate) fn get(&self, number: u32) -> Option<&T> {
-        self.items.get(self.position(number))?.as_ref()
+        self.items.as_ref()?.get(self.position(number))?.as_ref()
     }
 
     pub(crate) fn get_mut(&mut self, number: u32) -> Option<&mut T> {
         let position = self.position(number);
-        self.items.get_mut(position)?.as_mut()
+        self.items.as_mut()?.get_mut(position)?.as_mut()
     }
 
-    pub(crate) fn remove(&mut self, number: u32) -> Option<T> {
+    /// Drops an item where it stands; false if there is none with this number.
+    #[inline]
+    pub(crate) fn remove(&mut self, number: u32) -> bool {
         let position = self.position(number);
-        let item = if position == 0 {
-            self.items.front()?.as_ref()?;
-            self.first = self.first.wrapping_add(1);
-            self.items.pop_front()??
-        } else {
-            self.items.get_mut(position)?.take()?
+        let Some(items) = &mut self.items else {
+            return false;
         };
+        match items.get_mut(position) {
+            Some(item) if item.is_some() => *item = None,
+            _ => return false,
+        }
         self.live -= 1;
         if position == 0 {
-            while let Some(None) = self.items.front() {
-                self.items.pop_front();
+            while let Some(None) = items.front() {
+                items.pop_front();
                 self.first = self.first.wrapping_add(1);
             }
         }
-        Some(item)
+        true
     }
 
     /// Whether it takes several times the place it needs.
     pub(crate) fn is_sparse(&self) -> bool {
-        self.items.len() > 64 && self.items.len() / 4 > self.len()
+        self.places() > 64 && self.places() / 4 > self.len()
     }
 
     /// Closes the holes. The items are numbered anew, from `first` on.
     pub(crate) fn compact(&mut self) {
-        self.items.retain(Option::is_some);
+        if let Some(items) = &mut self.items {
+            items.retain(Option::is_some);
+        }
     }
 
     /// The items with their numbers, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         let first = self.first;
         (0..)
-            .zip(&self.items)
+            .zip(self.items.iter().flat_map(|items| items.iter()))
             .filter_map(move |(n, item): (u32, _)| Some((first.wrapping_add(n), item.as_ref()?)))
     }
 
@@ -105,12 +118,16 @@ impl<T> Ring<T> {
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = T> {
         self.first = self.end();
         self.live = 0;
-        core::mem::take(&mut self.items).into_iter().flatten()
+        let items = self.items.take();
+        items.into_iter().flat_map(|items| *items).flatten()
     }
 
     /// Gives spare memory back.
     pub(crate) fn shrink(&mut self) {
-        self.items.shrink_to_fit();
+        match &mut self.items {
+            Some(items) if !items.is_empty() => items.shrink_to_fit(),
+            items => *items = None,
+        }
     }
 }
 
@@ -125,10 +142,11 @@ mod tests {
         let mut ring = Ring::new();
         ring.first = u32::MAX - 1;
         let numbers: [u32; 5] = core::array::from_fn(|n| ring.push(n));
-        assert_eq!(ring.remove(numbers[1]), Some(1));
-        assert_eq!(ring.remove(numbers[1]), None);
+        assert!(ring.remove(numbers[1]));
+        assert!(!ring.remove(numbers[1]));
         assert_eq!(ring.first(), numbers[0]);
-        assert_eq!(ring.remove(numbers[0]), Some(0));
+        assert!(ring.remove(numbers[0]));
+        assert!(!ring.remove(numbers[0]));
         assert_eq!(ring.first(), numbers[2]);
         assert_eq!(ring.get(numbers[4]), Some(&4));
         assert_eq!(ring.get(numbers[0]), None);

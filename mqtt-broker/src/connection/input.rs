@@ -3,8 +3,8 @@
 use core::ops::Range;
 
 use mqtt_codec::{
-    Ack, Disconnect, FixedHeader, Packet, PacketType, PlainPublish, Publish, QoS, ReasonCode,
-    TopicName,
+    Ack, Disconnect, FixedHeader, Packet, PacketType, PlainAck, PlainPublish, Publish, QoS,
+    ReasonCode, TopicName,
 };
 use mqtt_session::{Durability, Role, Time, Token, Verdict};
 
@@ -37,26 +37,32 @@ impl Driver {
     fn handle_packets(&mut self, now: Time, bytes: &[u8], batch: &mut Batch) -> Result<usize, End> {
         let limit = packet_limit(self.connection.negotiated().inbound.maximum_packet_size);
         let mut at = 0;
-        while let Some(rest) = bytes.get(at..)
-            && let Some(header) = FixedHeader::parse(rest)?
-        {
-            header.check_version(self.version)?;
-            header.check_size(limit)?;
-            let len = header.frame_len();
-            let Some(body) = rest.get(usize::from(header.header_len)..len) else {
-                break;
+        while let Some(rest) = bytes.get(at..) {
+            let (packet_type, len) = if let Some(ack) = PlainAck::recognize(rest)
+                && limit as usize >= PlainAck::LEN
+            {
+                self.connection.handle_plain_ack(now, ack)?;
+                (ack.packet_type(), PlainAck::LEN)
+            } else {
+                let Some(header) = FixedHeader::parse(rest)? else {
+                    break;
+                };
+                header.check_version(self.version)?;
+                header.check_size(limit)?;
+                let len = header.frame_len();
+                let Some(body) = rest.get(usize::from(header.header_len)..len) else {
+                    break;
+                };
+                let place = at..at + len;
+                match batch.recognize(&self.hub, header, body, &place) {
+                    Some(plain) => self.handle_plain_publish(now, plain, len, batch)?,
+                    None => self.handle_packet(now, header, body, place, bytes, batch)?,
+                }
+                (header.packet_type, len)
             };
-            if at == 0 {
-                self.connection.received(now);
-            }
-            let place = at..at + len;
-            match batch.recognize(&self.hub, header, body, &place) {
-                Some(plain) => self.handle_plain_publish(now, plain, len, batch)?,
-                None => self.handle_packet(now, header, body, place, bytes, batch)?,
-            }
             at += len;
             if let Some(throttle) = &mut self.throttle {
-                throttle.count(now, len, header.packet_type);
+                throttle.count(now, len, packet_type);
                 if throttle.blocked_until(now).is_some() {
                     batch.rest();
                 }
@@ -64,6 +70,9 @@ impl Driver {
             if batch.is_spent() {
                 break;
             }
+        }
+        if at > 0 {
+            self.connection.received(now);
         }
         Ok(at)
     }

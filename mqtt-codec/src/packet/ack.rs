@@ -112,13 +112,93 @@ impl<'a> Ack<'a> {
         // What nearly all of them are: success, and nothing else.
         if self.reason_code == ReasonCode::SUCCESS
             && self.properties.is_empty()
-            && out.remaining_mut() >= 4
+            && out.remaining_mut() >= PlainAck::LEN
+            && let Some(plain) = PlainAck::new(packet, self.packet_id)
         {
-            let [high, low] = self.packet_id.get().to_be_bytes();
-            out.put_slice(&[packet.first_byte(), 2, high, low]);
+            out.put_slice(&plain.to_bytes());
             return Ok(());
         }
         packet::encode(&Typed { packet, ack: self }, version, out)
+    }
+}
+
+/// An acknowledgement in its shortest form, four bytes in every version: success, and nothing else.
+///
+/// Nearly all acknowledgements have this form, and programs that handle very many of them can do without the general
+/// decoder:
+///
+/// ```
+/// use mqtt_codec::{PacketType, PlainAck};
+///
+/// let ack = PlainAck::recognize(&[0x40, 2, 0, 7, 0x30]).unwrap();
+/// assert_eq!((ack.packet_type(), ack.packet_id().get()), (PacketType::PubAck, 7));
+/// assert_eq!(PlainAck::recognize(&[0x40, 3, 0, 7, 0x10]), None);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PlainAck {
+    packet_type: PacketType,
+    packet_id: PacketId,
+}
+
+impl PlainAck {
+    /// Bytes of the whole packet.
+    pub const LEN: usize = 4;
+
+    /// An acknowledgement of one of the four types; `None` for other types.
+    #[inline]
+    #[must_use]
+    pub const fn new(packet_type: PacketType, packet_id: PacketId) -> Option<Self> {
+        if !packet_type.is_publish_ack() {
+            return None;
+        }
+        Some(Self {
+            packet_type,
+            packet_id,
+        })
+    }
+
+    /// Recognises one at the start of `input`; `None`: there is another packet, none that is whole, or one that is
+    /// not well formed.
+    #[inline]
+    #[must_use]
+    pub fn recognize(input: &[u8]) -> Option<Self> {
+        let [first, 2, high, low, ..] = *input else {
+            return None;
+        };
+        let packet_type = match first {
+            0x40 => PacketType::PubAck,
+            0x50 => PacketType::PubRec,
+            0x62 => PacketType::PubRel,
+            0x70 => PacketType::PubComp,
+            _ => return None,
+        };
+        let packet_id = PacketId::new(u16::from_be_bytes([high, low]))?;
+        Some(Self {
+            packet_type,
+            packet_id,
+        })
+    }
+
+    /// Its type, one of the four.
+    #[inline]
+    #[must_use]
+    pub const fn packet_type(self) -> PacketType {
+        self.packet_type
+    }
+
+    /// The identifier of the PUBLISH.
+    #[inline]
+    #[must_use]
+    pub const fn packet_id(self) -> PacketId {
+        self.packet_id
+    }
+
+    /// The whole packet.
+    #[inline]
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; Self::LEN] {
+        let [high, low] = self.packet_id.get().to_be_bytes();
+        [self.packet_type.first_byte(), 2, high, low]
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     DecodeError, EncodeError, FixedHeader, MAX_REMAINING_LENGTH, ProtocolVersion, parse, varint,
 };
 
-pub use ack::{Ack, AckProperties};
+pub use ack::{Ack, AckProperties, PlainAck};
 pub use auth::{Auth, AuthProperties};
 pub use connack::{ConnAck, ConnAckProperties};
 pub use connect::{Connect, ConnectProperties, Will, WillProperties};

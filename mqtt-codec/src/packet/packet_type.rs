@@ -133,6 +133,16 @@ impl PacketType {
         }
     }
 
+    /// Whether it may have these flags in every version.
+    #[inline]
+    pub(crate) const fn has_flags(self, flags: u8) -> bool {
+        match self {
+            // Neither QoS 3 nor DUP at QoS 0.
+            Self::Publish => flags & 0b0110 != 0b0110 && flags & 0b1110 != 0b1000,
+            _ => flags == self.flags(),
+        }
+    }
+
     /// Checks the flags of the fixed header. The DUP flag that 3.1 has on three packets passes:
     /// [`FixedHeader::check_version`] looks at it.
     #[inline]

@@ -1,7 +1,7 @@
 //! Every packet of every version comes back from its bytes, without what the version cannot carry.
 
 use mqtt_codec::{
-    AckProperties, ConnAck, Disconnect, FixedHeader, Packet, PacketType, PlainPublish,
+    AckProperties, ConnAck, Disconnect, FixedHeader, Packet, PacketType, PlainAck, PlainPublish,
     ProtocolVersion, Publish, ReasonCode, SubscriptionOptions, TopicFilter, TopicName, decode,
 };
 use proptest::collection::vec;
@@ -134,6 +134,34 @@ proptest! {
             let recognized = PlainPublish::recognize(header, body, version, known)
                 .map(|plain| (plain.qos(), plain.packet_id()));
             prop_assert_eq!(recognized, plain);
+        }
+    }
+
+    /// An acknowledgement of four bytes is the same one without the general decoder, and nothing else is.
+    #[test]
+    fn the_shortest_acknowledgements_are_recognized(
+        first in 0x3E_u8..=0x80,
+        length in 0_u8..6,
+        mut rest in vec(0_u8..3, 0..6),
+        version in generate::version(),
+    ) {
+        rest.splice(0..0, [first, length]);
+        let decoded = decode(&rest, version, u32::MAX).ok().flatten();
+        let ack = decoded.filter(|(_, len)| *len == PlainAck::LEN).and_then(|(packet, _)| {
+            let packet_type = packet.packet_type();
+            match packet {
+                Packet::PubAck(ack) | Packet::PubRec(ack) | Packet::PubRel(ack) | Packet::PubComp(ack) => {
+                    PlainAck::new(packet_type, ack.packet_id)
+                }
+                _ => None,
+            }
+        });
+        // The DUP flag that 3.1 has on PUBREL is not of the shortest form.
+        let ack = ack.filter(|_| first != 0x6A);
+        prop_assert_eq!(PlainAck::recognize(&rest), ack);
+        if let Some(ack) = ack {
+            let bytes = ack.to_bytes();
+            prop_assert_eq!(&bytes[..], &rest[..PlainAck::LEN]);
         }
     }
 

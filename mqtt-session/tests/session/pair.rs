@@ -6,7 +6,9 @@ use std::{
     num::NonZeroU16,
 };
 
-use mqtt_codec::{ConnAck, Connect, Packet, PacketType, ProtocolVersion, QoS, ReasonCode};
+use mqtt_codec::{
+    Ack, ConnAck, Connect, Packet, PacketType, PlainAck, ProtocolVersion, QoS, ReasonCode,
+};
 use mqtt_session::{
     Change, ChangeNumber, ClientConfig, Connection, Durability, Event, Persistence, ServerLimits,
     Session, Time, Token, Verdict,
@@ -212,7 +214,16 @@ impl Peer {
             | Packet::PubRel(ack)
             | Packet::PubComp(ack) => {
                 let packet_type = packet.packet_type();
-                let completed = connection.handle_ack(now, packet_type, ack).unwrap();
+                // Both ways in do the same; one in its shortest form may take either.
+                let plain = (*ack == Ack::new(ack.packet_id, ReasonCode::SUCCESS))
+                    .then(|| PlainAck::new(packet_type, ack.packet_id))
+                    .flatten();
+                let completed = match plain {
+                    Some(plain) if ack.packet_id.get() % 2 == 1 => {
+                        connection.handle_plain_ack(now, plain).unwrap()
+                    }
+                    _ => connection.handle_ack(now, packet_type, ack).unwrap(),
+                };
                 let is_last = matches!(packet_type, PacketType::PubAck | PacketType::PubComp)
                     || (packet_type == PacketType::PubRec && ack.reason_code.is_error());
                 if is_last {
