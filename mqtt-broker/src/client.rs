@@ -488,3 +488,15 @@ impl fmt::Debug for Client {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The allocator has blocks of 256 and of 320 bytes; an `Arc` adds its two counts.
+    #[test]
+    fn a_session_takes_no_more_than_its_block() {
+        let size = size_of::<Client>() + 2 * size_of::<usize>();
+        assert!(size <= 256, "{size}");
+    }
+}

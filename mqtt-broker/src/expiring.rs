@@ -9,53 +9,68 @@ use crate::frames::Frames;
 use crate::message::{seconds_until, set_expiry};
 
 /// The packets of a queue of frames that have a Message Expiry Interval.
+///
+/// Nothing but a pointer until the first of them comes: few queues see one.
 #[derive(Debug, Default)]
-pub(crate) struct Expiring {
-    /// Where each begins, counted from the first byte that was ever in the queue, and when it expires.
+pub(crate) struct Expiring(Option<Box<Marks>>);
+
+#[derive(Debug, Default)]
+struct Marks {
+    /// Where each begins, counted from the first byte of the queue when the first of them came, and when it expires.
     marks: VecDeque<(u64, Time)>,
-    /// Bytes that were taken from the front of the queue.
+    /// Bytes that were taken from the front of the queue since.
     taken: u64,
 }
 
 impl Expiring {
     /// The packet that is appended next to a queue of `len` bytes expires.
     pub(crate) fn mark(&mut self, len: usize, expires_at: Time) {
-        self.marks.push_back((self.taken + len as u64, expires_at));
+        let marks = self.0.get_or_insert_default();
+        marks
+            .marks
+            .push_back((marks.taken + len as u64, expires_at));
     }
 
     /// The packets of `other`, from which nothing was taken and of which `kept` bytes are left, are appended to a
     /// queue of `len` bytes.
     pub(crate) fn append(&mut self, len: usize, other: &mut Self, kept: usize) {
-        let start = self.taken + len as u64;
+        let Some(other) = &mut other.0 else { return };
+        let marks = self.0.get_or_insert_default();
+        let start = marks.taken + len as u64;
         let kept = other.marks.drain(..).filter(|(at, _)| *at < kept as u64);
-        self.marks.extend(kept.map(|(at, time)| (start + at, time)));
+        marks
+            .marks
+            .extend(kept.map(|(at, time)| (start + at, time)));
     }
 
     /// `frames` were taken from the front: removes those of them that have expired, and writes into the others
     /// how long they still have. Returns how many were removed.
     pub(crate) fn take(&mut self, frames: &mut Frames, now: Time) -> u64 {
-        let start = self.taken;
-        self.taken += frames.len() as u64;
-        if self.marks.front().is_none_or(|(at, _)| *at >= self.taken) {
-            return 0;
-        }
+        let Some(marks) = &mut self.0 else { return 0 };
+        let start = marks.taken;
+        marks.taken += frames.len() as u64;
         let mut expired = 0;
-        frames.revise_frames(|position, head| {
-            let position = start + position as u64;
-            let Some((at, time)) = self.marks.front().copied() else {
-                return true;
-            };
-            if at != position {
-                return true;
-            }
-            self.marks.pop_front();
-            if time <= now {
-                expired += 1;
-                return false;
-            }
-            set_expiry(head, seconds_until(time, now));
-            true
-        });
+        if marks.marks.front().is_some_and(|(at, _)| *at < marks.taken) {
+            frames.revise_frames(|position, head| {
+                let position = start + position as u64;
+                let Some((at, time)) = marks.marks.front().copied() else {
+                    return true;
+                };
+                if at != position {
+                    return true;
+                }
+                marks.marks.pop_front();
+                if time <= now {
+                    expired += 1;
+                    return false;
+                }
+                set_expiry(head, seconds_until(time, now));
+                true
+            });
+        }
+        if marks.marks.is_empty() {
+            self.0 = None;
+        }
         expired
     }
 }

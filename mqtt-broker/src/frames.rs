@@ -1,10 +1,11 @@
 //! Bytes on their way to a socket: small frames in one buffer, large payloads as shared chunks.
 
-use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use bytes::Bytes;
 use mqtt_codec::{FixedHeader, PacketType};
+
+use crate::seldom::SeldomQueue;
 
 /// A copy of so many bytes is cheaper than a chunk of its own.
 const SMALL: usize = 4 * 1024;
@@ -39,7 +40,7 @@ impl Chunk {
 /// given back while more is appended, so that a queue that never runs empty does not grow.
 #[derive(Debug, Default)]
 pub(crate) struct Frames {
-    sealed: VecDeque<Chunk>,
+    sealed: SeldomQueue<Chunk>,
     tail: Vec<u8>,
     /// Bytes of the first chunk that were written already.
     written: usize,

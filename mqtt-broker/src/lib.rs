@@ -23,6 +23,7 @@ mod message;
 mod mount;
 mod policy;
 mod runtime;
+mod seldom;
 mod server;
 pub mod settings;
 mod shown;

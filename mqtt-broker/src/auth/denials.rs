@@ -77,8 +77,13 @@ impl Denials {
 
 /// Lets a line of the log through from time to time, for one connection.
 #[derive(Debug, Default)]
-pub(crate) struct LogLimit {
-    next: Option<Time>,
+pub(crate) struct LogLimit(Option<Box<Pause>>);
+
+/// What is known once there was a line.
+#[derive(Debug)]
+struct Pause {
+    /// When the next line may be written.
+    next: Time,
     withheld: u64,
 }
 
@@ -88,12 +93,17 @@ impl LogLimit {
 
     /// How many were withheld since the last line, if there may be one now.
     pub(crate) fn pass(&mut self, now: Time) -> Option<u64> {
-        if self.next.is_some_and(|next| now < next) {
-            self.withheld += 1;
+        let next = now + Self::PAUSE;
+        let Some(pause) = &mut self.0 else {
+            self.0 = Some(Box::new(Pause { next, withheld: 0 }));
+            return Some(0);
+        };
+        if now < pause.next {
+            pause.withheld += 1;
             return None;
         }
-        self.next = Some(now + Self::PAUSE);
-        Some(core::mem::take(&mut self.withheld))
+        pause.next = next;
+        Some(core::mem::take(&mut pause.withheld))
     }
 }
 

@@ -65,7 +65,7 @@ pub(crate) struct Driver {
     partial: Vec<u8>,
     unhandled: bool,
     /// Where in `partial` they begin, while some are `unhandled`; else 0.
-    handled: usize,
+    handled: u32,
     /// What is to be written waits for its second turn.
     deferred: bool,
     /// The bytes of the packet in `partial` come in such small portions that they are gathered there.
@@ -374,14 +374,15 @@ impl Driver {
 
     fn handle_unhandled(&mut self, now: Time) -> Result<(), End> {
         let bytes = core::mem::take(&mut self.partial);
-        let from = core::mem::take(&mut self.handled);
+        let from = core::mem::take(&mut self.handled) as usize;
         with_worker(|_, batch| {
             let left = bytes.get(from..).unwrap_or_default();
             let handled = from + self.handle_bytes(now, left, batch)?;
             self.unhandled = batch.is_spent() && handled < bytes.len();
             if self.unhandled {
                 self.partial = bytes;
-                self.handled = handled;
+                // Less than a read and a packet, which is at most 256 MiB.
+                self.handled = handled as u32;
             } else {
                 self.partial = bytes.get(handled..).unwrap_or_default().to_vec();
             }
