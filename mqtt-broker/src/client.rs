@@ -2,7 +2,6 @@
 
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use core::task::Waker;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwapOption;
@@ -14,6 +13,7 @@ use crate::auth::Access;
 use crate::config::Config;
 use crate::counters::{Counters, DropReason};
 use crate::delivery::Delivery;
+use crate::doorbell::Doorbell;
 use crate::expiring::Expiring;
 use crate::frames::Frames;
 use crate::hub::cost;
@@ -99,21 +99,11 @@ pub(crate) struct Outbox {
     /// Which of them a stored session holds in memory.
     pub(crate) window: Option<Box<Window>>,
     pub(crate) kick: Option<Kick>,
-    /// The task was woken for what is here and has not looked yet.
-    pub(crate) dirty: bool,
-    waker: Option<Waker>,
+    /// Of the session's task.
+    pub(crate) doorbell: Doorbell,
 }
 
 impl Outbox {
-    /// Marks the outbox and returns whom to wake, if nobody was woken since the task last looked.
-    pub(crate) fn mark(&mut self) -> Option<Waker> {
-        if self.dirty {
-            return None;
-        }
-        self.dirty = true;
-        self.waker.clone()
-    }
-
     /// Adds messages, of which no more are held in memory than `room` bytes where the rest is in the store; empties
     /// the list.
     pub(crate) fn extend_deliveries(&mut self, deliveries: &mut Vec<Delivery>, room: usize) {
@@ -132,14 +122,6 @@ impl Outbox {
         self.deliveries
             .extract_if(.., |delivery| delivery.group.is_some())
             .collect()
-    }
-
-    /// Remembers the task to wake.
-    pub(crate) fn register(&mut self, waker: &Waker) {
-        match &mut self.waker {
-            Some(known) => known.clone_from(waker),
-            None => self.waker = Some(waker.clone()),
-        }
     }
 }
 
@@ -266,7 +248,7 @@ impl Client {
             };
             window.come(key);
             if window.is_on_disk() {
-                outbox.mark()
+                outbox.doorbell.ring()
             } else {
                 None
             }
@@ -311,7 +293,7 @@ impl Client {
                 return;
             };
             window.arrive(portion, wanted);
-            outbox.mark()
+            outbox.doorbell.ring()
         };
         if let Some(waker) = waker {
             waker.wake();
@@ -386,8 +368,7 @@ impl Client {
         if matches!(link, Link::Online { .. }) {
             return 0;
         }
-        outbox.waker = None;
-        outbox.dirty = false;
+        outbox.doorbell.reset();
         let mut lost = core::mem::take(&mut outbox.frames);
         outbox.expiring = Expiring::default();
         if let Some(window) = &mut outbox.window {
@@ -463,8 +444,7 @@ impl Client {
         let waker = {
             let mut outbox = self.outbox();
             outbox.kick = Some(why);
-            // Not through `mark`: a task that waits for its socket has not looked for a while.
-            outbox.waker.clone()
+            outbox.doorbell.owner()
         };
         if let Some(waker) = waker {
             waker.wake();

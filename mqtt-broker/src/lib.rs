@@ -5,6 +5,9 @@
 #[cfg(test)]
 extern crate self as mqtt_broker;
 
+// What is included by `tests/concurrency` finds other locks by this name there.
+use std::sync;
+
 mod amount;
 pub mod auth;
 mod bans;
@@ -14,6 +17,7 @@ mod config;
 mod connection;
 mod counters;
 mod delivery;
+mod doorbell;
 mod doorkeeper;
 mod expiring;
 mod frames;
@@ -34,6 +38,7 @@ mod store;
 mod tests;
 pub mod tools;
 mod transport;
+mod versioned;
 mod will;
 mod window;
 

@@ -147,8 +147,7 @@ impl Driver {
         let mut outbox_left = false;
         {
             let mut outbox = self.client.outbox();
-            outbox.register(cx.waker());
-            outbox.dirty = false;
+            outbox.doorbell.answer(cx.waker());
             if outbox.kick.is_some() {
                 return outbox.kick;
             }

@@ -142,7 +142,7 @@ fn keep(hub: &Hub, client: &Client, delivery: Delivery) {
     client.queue_grows(Amount::of(&delivery));
     let room = client.window_room(&hub.config);
     outbox.extend_deliveries(&mut vec![delivery], room);
-    let waker = outbox.mark();
+    let waker = outbox.doorbell.ring();
     drop(outbox);
     if let Some(waker) = waker {
         waker.wake();

@@ -13,6 +13,7 @@ use crate::client::{Client, ClientKey};
 use crate::counters::DropReason;
 use crate::hub::group::{Group, Groups};
 use crate::store::SessionNumber;
+use crate::versioned::Versioned;
 
 /// Shards by first topic level; one more holds the filters that begin with a wildcard.
 const SHARDS: usize = 16;
@@ -147,12 +148,8 @@ pub(crate) struct RouteVersion {
 /// What a walk needs besides the tree, kept by each worker.
 pub(crate) type RouteScratch = Targets<RouteKey>;
 
-#[derive(Debug, Default)]
-struct Shard {
-    tree: RwLock<SubscriptionTree<RouteKey>>,
-    /// Raised after each change, before whoever asked for the change hears of it.
-    version: AtomicU64,
-}
+/// The subscriptions of one part of the filters.
+type Shard = Versioned<SubscriptionTree<RouteKey>>;
 
 /// All subscriptions.
 #[derive(Debug)]
@@ -231,19 +228,14 @@ impl Routes {
         key: RouteKey,
         subscription: Subscription,
     ) -> Option<Subscription> {
-        let shard = self.shard(filter.as_str());
-        let mut tree = shard.tree.write().unwrap_or_else(PoisonError::into_inner);
-        let replaced = tree.insert(filter, key, subscription);
-        shard.version.store(tree.version(), Ordering::Release);
-        replaced
+        let insert = |tree: &mut SubscriptionTree<RouteKey>| tree.insert(filter, key, subscription);
+        self.shard(filter.as_str())
+            .change(insert, SubscriptionTree::version)
     }
 
     fn remove(&self, filter: &str, key: RouteKey) -> Option<Subscription> {
-        let shard = self.shard(filter);
-        let mut tree = shard.tree.write().unwrap_or_else(PoisonError::into_inner);
-        let removed = tree.remove(filter, key);
-        shard.version.store(tree.version(), Ordering::Release);
-        removed
+        let remove = |tree: &mut SubscriptionTree<RouteKey>| tree.remove(filter, key);
+        self.shard(filter).change(remove, SubscriptionTree::version)
     }
 
     /// Adds or replaces a subscription; returns whether there was none for this filter before.
@@ -290,8 +282,8 @@ impl Routes {
     pub(crate) fn version(&self, place: RoutePlace) -> RouteVersion {
         RouteVersion {
             permissions: self.permissions(),
-            level: self.levels[place.0].version.load(Ordering::Acquire),
-            wildcard: self.wildcards.version.load(Ordering::Acquire),
+            level: self.levels[place.0].version(),
+            wildcard: self.wildcards.version(),
         }
     }
 
@@ -308,8 +300,7 @@ impl Routes {
         // Held throughout: a key that a tree knows cannot pass on to another session before it is looked up.
         let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
         for shard in [&self.levels[place.0], &self.wildcards] {
-            let tree = shard.tree.read().unwrap_or_else(PoisonError::into_inner);
-            cost += scratch.collect(&tree, topic);
+            cost += scratch.collect(&shard.read(), topic);
         }
         if scratch.is_empty() {
             return (Arc::clone(&self.nobody), cost);

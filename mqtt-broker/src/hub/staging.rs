@@ -117,7 +117,7 @@ impl Slot {
         }
         let mut outbox = self.client.outbox();
         self.packets.hand_over(hub, &self.client, &mut outbox);
-        let waker = outbox.mark();
+        let waker = outbox.doorbell.ring();
         drop(outbox);
         if let Some(waker) = waker {
             waker.wake();
@@ -162,7 +162,7 @@ impl Slot {
             let room = self.client.window_room(&hub.config);
             outbox.extend_deliveries(&mut self.deliveries, room);
         }
-        let waker = outbox.mark();
+        let waker = outbox.doorbell.ring();
         drop(outbox);
         if let Some(waker) = waker {
             waker.wake();

@@ -3,6 +3,7 @@
 //! Whoever changes something submits it and gets a [`Ticket`]; what may not leave before the change is durable
 //! waits for the ticket. One thread commits: while it writes one batch, the next one gathers.
 
+mod batches;
 mod changes;
 mod codec;
 mod compaction;
@@ -25,16 +26,18 @@ mod tests;
 
 use core::fmt;
 use core::future::poll_fn;
-use core::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use core::task::{Poll, Waker};
 use core::time::Duration;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use tokio::time::Instant;
 
 use crate::config::Durability;
 use crate::counters::Counters;
+pub(crate) use crate::store::batches::Ticket;
+use crate::store::batches::{Batches, Taken, Waited};
 pub(crate) use crate::store::codec::FORMAT as STORE_FORMAT;
 #[cfg(test)]
 pub(crate) use crate::store::compaction::{Stage as CompactionStage, compact_interrupted};
@@ -70,40 +73,11 @@ const IDLE: Duration = Duration::from_millis(1);
 /// How often space is given back while new messages are refused.
 const TIDY: Duration = Duration::from_secs(30);
 
-/// Names the batch that a change is in. All changes up to a ticket are durable, or none of its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Ticket(u64);
-
-#[cfg(test)]
-impl Ticket {
-    pub(crate) fn for_test(number: u64) -> Self {
-        Self(number)
-    }
-}
-
 /// Opens the engine, at the start and again after it has failed.
 pub(crate) type Open = Box<dyn FnMut() -> Result<Box<dyn Engine>, EngineError> + Send>;
 
-/// Changes that wait for the committing thread.
-#[derive(Default)]
-struct Gathering {
-    ops: Vec<Op>,
-    bytes: usize,
-    /// Some of them want to be synced.
-    sync: bool,
-    waiting: Vec<(Ticket, Waker)>,
-    closing: bool,
-}
-
 struct Shared {
-    gathering: Mutex<Gathering>,
-    changed: Condvar,
-    /// The ticket of the batch that gathers. Changed under the lock.
-    current: AtomicU64,
-    /// The last ticket that is durable.
-    durable: AtomicU64,
-    /// Bytes that were submitted and are not durable.
-    pending: AtomicUsize,
+    batches: Batches<Op>,
     /// Why new messages are refused, as [`Shared::refuse`] puts it.
     refused: AtomicU8,
     reading: Reading,
@@ -117,25 +91,6 @@ impl Shared {
             Some(Full::Disk) => 2,
         };
         self.refused.store(number, Ordering::Relaxed);
-    }
-
-    /// Takes what has gathered; from now on the next batch does.
-    fn take(&self, gathering: &mut Gathering, ops: &mut Vec<Op>) -> Taken {
-        core::mem::swap(&mut gathering.ops, ops);
-        Taken {
-            ticket: Ticket(self.current.fetch_add(1, Ordering::Relaxed)),
-            bytes: core::mem::take(&mut gathering.bytes),
-            durability: match core::mem::take(&mut gathering.sync) {
-                true => Durability::Disk,
-                false => Durability::Os,
-            },
-        }
-    }
-
-    fn gathering(&self) -> MutexGuard<'_, Gathering> {
-        self.gathering
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -170,7 +125,7 @@ impl Store {
         let (shared, clock) = (Arc::clone(&store.shared), store.clock);
         let reads = thread::Builder::new()
             .name("store reads".into())
-            .spawn(move || shared.reading.run(&shared.durable, clock))?;
+            .spawn(move || shared.reading.run(|| shared.batches.durable(), clock))?;
         store.threads().extend([commits, reads]);
         Ok((store, contents))
     }
@@ -189,11 +144,7 @@ impl Store {
         let clock = Clock { origin };
         let contents = engine.load(clock, window)?;
         let shared = Arc::new(Shared {
-            gathering: Mutex::default(),
-            changed: Condvar::new(),
-            current: AtomicU64::new(1),
-            durable: AtomicU64::new(0),
-            pending: AtomicUsize::new(0),
+            batches: Batches::new(),
             refused: AtomicU8::new(0),
             reading: Reading::default(),
         });
@@ -246,36 +197,16 @@ impl Store {
     pub(crate) fn submit(&self, ops: &mut Vec<Op>) -> Ticket {
         let bytes = ops.iter().map(Op::size).sum();
         let sync = ops.iter().any(|op| op.wants_sync(self.syncs_retained));
-        self.shared.pending.fetch_add(bytes, Ordering::Relaxed);
-        let mut gathering = self.shared.gathering();
-        let was_empty = gathering.ops.is_empty();
-        gathering.bytes += bytes;
-        gathering.sync |= sync;
-        if was_empty {
-            core::mem::swap(&mut gathering.ops, ops);
-        } else {
-            gathering.ops.append(ops);
-        }
-        let ticket = Ticket(self.shared.current.load(Ordering::Relaxed));
-        drop(gathering);
-        if was_empty {
-            self.shared.changed.notify_one();
-        }
-        ticket
+        self.shared.batches.submit(ops, bytes, sync)
     }
 
     pub(crate) fn is_durable(&self, ticket: Ticket) -> bool {
-        self.shared.durable.load(Ordering::Acquire) >= ticket.0
+        self.shared.batches.is_durable(ticket)
     }
 
     /// Has `waker` woken when the ticket is durable; false if it is already.
     pub(crate) fn wake_when_durable(&self, ticket: Ticket, waker: &Waker) -> bool {
-        let mut gathering = self.shared.gathering();
-        if self.is_durable(ticket) {
-            return false;
-        }
-        gathering.waiting.push((ticket, waker.clone()));
-        true
+        self.shared.batches.wake_when_durable(ticket, waker)
     }
 
     /// Resolves when the ticket is durable.
@@ -291,28 +222,22 @@ impl Store {
 
     /// The batch that gathers, if so much waits that no more should be caused.
     pub(crate) fn congestion(&self) -> Option<Ticket> {
-        let pending = self.shared.pending.load(Ordering::Relaxed);
-        (pending > PENDING_BYTES).then(|| {
-            // The batch before it is being written; when that is done there is room.
-            Ticket(self.shared.durable.load(Ordering::Acquire) + 1)
-        })
+        let batches = &self.shared.batches;
+        // The batch before the next one is being written; when that is done there is room.
+        (batches.pending() > PENDING_BYTES).then(|| batches.next_durable())
     }
 
     /// Reads a part of a queue that was submitted before, without waiting for it: `done` is called by another thread,
     /// and if the store is closed before, not at all. A part that cannot be read is tried again until it can.
     pub(crate) fn read(&self, span: Span, done: Done) {
-        let after = {
-            let gathering = self.shared.gathering();
-            let current = self.shared.current.load(Ordering::Relaxed);
-            Ticket(current - u64::from(gathering.ops.is_empty()))
-        };
+        let after = self.shared.batches.last_submitted();
         self.shared.reading.add(span, after, done);
     }
 
     /// Whether all that was submitted is durable, and whoever waited for it was told.
     #[cfg(test)]
     pub(crate) fn is_idle(&self) -> bool {
-        self.shared.pending.load(Ordering::Relaxed) == 0
+        self.shared.batches.pending() == 0
     }
 
     /// Why no new message is to be submitted; what takes messages away may be.
@@ -326,8 +251,7 @@ impl Store {
 
     /// Commits what was submitted and ends the threads. Blocks.
     pub(crate) fn close(&self) {
-        self.shared.gathering().closing = true;
-        self.shared.changed.notify_one();
+        self.shared.batches.close();
         self.shared.reading.close();
         let threads = core::mem::take(&mut *self.threads());
         for thread in threads {
@@ -355,14 +279,6 @@ impl fmt::Debug for Store {
     }
 }
 
-/// What waiting for changes came to.
-enum Waited {
-    Changes(Taken),
-    Closing,
-    /// Nothing has come, and it is not the only thing to wait for.
-    Nothing,
-}
-
 /// The thread that commits.
 struct Committer {
     shared: Arc<Shared>,
@@ -375,13 +291,6 @@ struct Committer {
     counters: Arc<Counters>,
     clock: Clock,
     started: Instant,
-}
-
-/// What the committing thread took, but for the changes.
-struct Taken {
-    ticket: Ticket,
-    bytes: usize,
-    durability: Durability,
 }
 
 impl Committer {
@@ -400,7 +309,11 @@ impl Committer {
     /// Commits what was taken and tells everybody; false if the store has failed, and is to be opened again after a
     /// rest.
     fn try_commit(&mut self, ops: &[Op], taken: &Taken) -> bool {
-        if let Err(error) = self.commit(ops, taken.durability) {
+        let durability = match taken.sync {
+            true => Durability::Disk,
+            false => Durability::Os,
+        };
+        if let Err(error) = self.commit(ops, durability) {
             tracing::error!(%error, "the store failed; nothing is acknowledged that depends on it");
             // Never written again in the state that it is in now.
             self.shared.reading.set_reader(None);
@@ -408,7 +321,8 @@ impl Committer {
             self.shared.refuse(self.space.failed());
             return false;
         }
-        self.announce(taken.ticket, taken.bytes);
+        let shared = &self.shared;
+        shared.batches.announce(taken, || shared.reading.look());
         self.shared.refuse(self.space.look(taken.bytes));
         true
     }
@@ -425,27 +339,11 @@ impl Committer {
     }
 
     fn wait(&self, ops: &mut Vec<Op>) -> Waited {
-        let mut gathering = self.shared.gathering();
-        while gathering.ops.is_empty() {
-            if gathering.closing {
-                return Waited::Closing;
-            }
-            let changed = &self.shared.changed;
-            gathering = if self.shared.refused.load(Ordering::Relaxed) == 0 {
-                changed
-                    .wait(gathering)
-                    .unwrap_or_else(PoisonError::into_inner)
-            } else {
-                // Room may come without a change of ours.
-                let waited = changed.wait_timeout(gathering, space::LOOK.max(IDLE));
-                let (gathering, waited) = waited.unwrap_or_else(PoisonError::into_inner);
-                if waited.timed_out() && gathering.ops.is_empty() && !gathering.closing {
-                    return Waited::Nothing;
-                }
-                gathering
-            };
-        }
-        Waited::Changes(self.shared.take(&mut gathering, ops))
+        self.shared.batches.wait(ops, || {
+            // Room may come without a change of ours.
+            let is_full = self.shared.refused.load(Ordering::Relaxed) != 0;
+            is_full.then(|| space::LOOK.max(IDLE))
+        })
     }
 
     /// While new messages are refused and there is nothing to commit: sees whether there is room again, and has the
@@ -494,26 +392,6 @@ impl Committer {
 
     /// Waits a while after a failure; true if there is nobody left to try again for.
     fn rest(&self) -> bool {
-        let gathering = self.shared.gathering();
-        let waited = self
-            .shared
-            .changed
-            .wait_timeout_while(gathering, RETRY, |gathering| !gathering.closing);
-        let (gathering, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        gathering.closing
-    }
-
-    /// Tells everybody who waits that a batch is durable.
-    fn announce(&self, ticket: Ticket, bytes: usize) {
-        let woken: Vec<Waker> = {
-            let mut gathering = self.shared.gathering();
-            self.shared.durable.store(ticket.0, Ordering::Release);
-            let waiting = &mut gathering.waiting;
-            let due = waiting.extract_if(.., |(wanted, _)| *wanted <= ticket);
-            due.map(|(_, waker)| waker).collect()
-        };
-        self.shared.reading.look();
-        woken.into_iter().for_each(Waker::wake);
-        self.shared.pending.fetch_sub(bytes, Ordering::Relaxed);
+        self.shared.batches.rest(RETRY)
     }
 }

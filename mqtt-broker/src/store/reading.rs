@@ -1,7 +1,6 @@
 //! The thread that reads on in queues, so that neither a connection nor a commit waits for it.
 
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -85,17 +84,16 @@ impl Reading {
         self.changed.notify_one();
     }
 
-    /// Reads until the store is closed; `durable` is the last ticket that is.
-    pub(super) fn run(&self, durable: &AtomicU64, clock: Clock) {
-        while let Some(wish) = self.take(durable) {
+    /// Reads until the store is closed; `durable` tells the last ticket that is.
+    pub(super) fn run(&self, durable: impl Fn() -> Ticket, clock: Clock) {
+        while let Some(wish) = self.take(&durable) {
             self.meet(wish, clock);
         }
     }
 
     /// Reads what can be read now, without waiting.
     #[cfg(test)]
-    pub(super) fn step(&self, durable: &AtomicU64, clock: Clock) {
-        let durable = Ticket(durable.load(Ordering::Acquire));
+    pub(super) fn step(&self, durable: Ticket, clock: Clock) {
         loop {
             let next = self.wishes().next(durable, Instant::now());
             let Some(wish) = next else { return };
@@ -125,15 +123,14 @@ impl Reading {
     }
 
     /// Waits for a wish that can be met; `None` when there will be none.
-    fn take(&self, durable: &AtomicU64) -> Option<Wish> {
+    fn take(&self, durable: impl Fn() -> Ticket) -> Option<Wish> {
         let mut wishes = self.wishes();
         loop {
             if wishes.closing {
                 return None;
             }
             let now = Instant::now();
-            let durable = Ticket(durable.load(Ordering::Acquire));
-            if let Some(wish) = wishes.next(durable, now) {
+            if let Some(wish) = wishes.next(durable(), now) {
                 return Some(wish);
             }
             let again = wishes.queue.iter().filter_map(|wish| wish.again).min();

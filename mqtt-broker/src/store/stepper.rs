@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use crate::config::Durability;
 use crate::counters::Counters;
+use crate::store::batches::Taken;
 use crate::store::engine::EngineError;
 use crate::store::record::{Contents, Op, WallTime};
-use crate::store::{Committer, Open, Space, Store, Taken};
+use crate::store::{Committer, Open, Space, Store};
 
 /// Commits and reads for one [`Store`], which has no threads. It stops for good when it is dropped, as a process does
 /// that is killed.
@@ -41,12 +42,10 @@ impl Stepper {
                 Step::Committed
             }
             None => {
-                let shared = Arc::clone(&self.committer.shared);
-                let mut gathering = shared.gathering();
-                if gathering.ops.is_empty() {
+                self.taken = self.committer.shared.batches.take(&mut self.ops);
+                if self.taken.is_none() {
                     return Step::Idle;
                 }
-                self.taken = Some(shared.take(&mut gathering, &mut self.ops));
                 Step::Taken
             }
         }
@@ -55,7 +54,9 @@ impl Stepper {
     /// Reads what can be read.
     pub(crate) fn read(&self) {
         let shared = &self.committer.shared;
-        shared.reading.step(&shared.durable, self.committer.clock);
+        shared
+            .reading
+            .step(shared.batches.durable(), self.committer.clock);
     }
 }
 
