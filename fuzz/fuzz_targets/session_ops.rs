@@ -55,10 +55,11 @@ fn op([kind, a, b]: [u8; 3]) -> Op {
             at: end,
             which: usize::from(a),
         },
-        13..15 => Op::WriteOut {
+        13 => Op::WriteOut {
             at: end,
             units: usize::from(a % 8),
         },
+        14 => Op::Shrink { at: end },
         _ => Op::Cut {
             arrives: [usize::from(a), usize::from(b)],
             maximum: [maximum_a, maximum_b],

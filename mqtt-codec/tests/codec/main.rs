@@ -13,4 +13,5 @@ mod hex;
 mod roundtrip;
 mod strict;
 mod v3_client;
+mod values;
 mod vectors;

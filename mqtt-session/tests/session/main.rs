@@ -10,6 +10,7 @@ mod limits;
 mod message;
 mod model;
 mod pair;
+mod plain;
 mod properties;
 mod receiver;
 mod resume;

@@ -108,6 +108,10 @@ impl Peer {
         }
     }
 
+    pub(crate) fn shrink(&mut self) {
+        self.connection().shrink();
+    }
+
     /// Ends an open message.
     pub(crate) fn decide(&mut self, which: usize, accept: bool, durability: Durability) {
         if self.open.is_empty() {

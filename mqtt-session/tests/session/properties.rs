@@ -25,6 +25,7 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(at, which, pending)| Op::Accept { at, which: which % 3, pending }),
         1 => (0usize..2, 0usize..3).prop_map(|(at, which)| Op::Reject { at, which }),
         6 => (0usize..2, 0usize..4).prop_map(|(at, units)| Op::WriteOut { at, units }),
+        1 => (0usize..2).prop_map(|at| Op::Shrink { at }),
         2 => cut.prop_map(|(arrives, maximum, crashes)| Op::Cut {
             arrives,
             maximum,

@@ -35,6 +35,10 @@ pub(crate) enum Op {
         at: usize,
         units: usize,
     },
+    /// Spare memory is given back, which nobody may notice.
+    Shrink {
+        at: usize,
+    },
     Cut {
         arrives: [usize; 2],
         maximum: [u16; 2],
@@ -59,6 +63,7 @@ pub(crate) fn run(pair: &mut Pair, ops: Vec<Op>) {
             }
             Op::Reject { at, which } => pair.peers[at].decide(which, false, Durability::Now),
             Op::WriteOut { at, units } => pair.peers[at].write_out(units),
+            Op::Shrink { at } => pair.peers[at].shrink(),
             Op::Cut {
                 arrives,
                 maximum,
