@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Result, bail, ensure};
 
 use crate::{
-    abuse, conformance, crash, dist, fuzz, install, interop, simulate,
+    abuse, conformance, coverage, crash, dist, fuzz, install, interop, sanitize, simulate,
     step::{Steps, Verdict, execute},
     tidy,
     workspace::{cargo, fuzz_manifest},
@@ -28,7 +28,7 @@ const CRASH_ROUNDS: (u32, u32) = (10, 50);
 const FORGETFUL_ROUNDS: u32 = 2;
 /// Points of a recorded run at which the power is cut; with `--full` all of them.
 const POWER_CUTS: usize = 500;
-const STEPS: [&str; 16] = [
+const STEPS: [&str; 18] = [
     "format",
     "tidy",
     "clippy",
@@ -45,9 +45,11 @@ const STEPS: [&str; 16] = [
     "breaks",
     "stress",
     "dist",
+    "coverage",
+    "sanitize",
 ];
 /// Steps that run with `--full`, or when they are named.
-const FULL: [&str; 4] = ["abuse", "breaks", "stress", "dist"];
+const FULL: [&str; 6] = ["abuse", "breaks", "stress", "dist", "coverage", "sanitize"];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -58,7 +60,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "STEP", value_parser = STEPS, conflicts_with = "skip")]
     only: Vec<String>,
     /// Add what takes long: the tests 20 times, 5 minutes for each fuzz target, every broken statement, 50
-    /// crashes, every power cut, a browser, the attacks
+    /// crashes, every power cut, a browser, the attacks, coverage, sanitizers
     #[arg(long)]
     full: bool,
 }
@@ -126,6 +128,8 @@ fn step(name: &str, full: bool) -> Result<Verdict> {
         }
         "disk" => crash::disk::run(&crash::disk::Args::all(POWER_CUTS, full)),
         "dist" => dist::run(&dist::Args::for_ci()),
+        "coverage" => coverage::run(&coverage::Args::all()),
+        "sanitize" => sanitize::run(&sanitize::Args::all()),
         "abuse" => abuse::run(&abuse::Args::default()),
         "breaks" => conformance::run(&conformance::Args::breaks()),
         "stress" => stress().map(Verdict::from),

@@ -9,12 +9,15 @@ mod abuse;
 mod bench;
 mod ci;
 mod conformance;
+mod coverage;
 mod crash;
 mod dist;
 mod fuzz;
 mod install;
 mod interop;
+mod mutants;
 mod process;
+mod sanitize;
 mod simulate;
 mod step;
 mod tidy;
@@ -52,6 +55,12 @@ enum Chore {
     Simulate(simulate::Args),
     /// List the tests of each normative statement, and run them
     Conformance(conformance::Args),
+    /// Measure how many lines of codec, router and session their tests run, and list the others
+    Coverage(coverage::Args),
+    /// Change the code a little, again and again, and see that a test fails each time
+    Mutants(mutants::Args),
+    /// Run the tests of codec, router and session under sanitizers
+    Sanitize(sanitize::Args),
     /// Build the programs with all that belongs to them, as an archive and as Debian packages
     Dist(dist::Args),
     /// Run the fuzz targets
@@ -69,6 +78,9 @@ fn main() -> ExitCode {
         Chore::Disk(args) => crash::disk::run(&args),
         Chore::Simulate(args) => simulate::run(&args),
         Chore::Conformance(args) => conformance::run(&args),
+        Chore::Coverage(args) => coverage::run(&args),
+        Chore::Mutants(args) => mutants::run(&args),
+        Chore::Sanitize(args) => sanitize::run(&args),
         Chore::Dist(args) => dist::run(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
     };
