@@ -17,7 +17,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Passes messages on until one of the clients ends.
-pub async fn bridge(from: &str, to: &str, filter: &str) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn bridge(from: &str, to: &str, filter: &str) -> Result<(), Box<dyn Error>> {
     let options = |url: &str| -> Result<Options, Box<dyn Error>> {
         Ok(Options::from_url(url)?
             .client_id("bridge")

@@ -63,7 +63,11 @@ impl Board {
 }
 
 /// Draws four times a second where something has changed.
-pub async fn watch(url: &str, filter: &str, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn watch(
+    url: &str,
+    filter: &str,
+    out: &mut impl Write,
+) -> Result<(), Box<dyn Error>> {
     let client = Client::start(Options::from_url(url)?.reconnect(Backoff::default()));
     let mut events = client.events();
     let mut messages = client.subscribe(Filter::new(filter)?).await?;

@@ -29,7 +29,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// A client that need not find the broker at once. What an earlier run has left goes first.
-pub fn start(url: &str, outbox: Outbox) -> Result<Client, Box<dyn Error>> {
+pub(crate) fn start(url: &str, outbox: Outbox) -> Result<Client, Box<dyn Error>> {
     for left in outbox.unfinished()? {
         let reading = String::from_utf8_lossy(left.message.payload()).into_owned();
         tokio::spawn(report(
@@ -49,7 +49,7 @@ pub fn start(url: &str, outbox: Outbox) -> Result<Client, Box<dyn Error>> {
 
 /// Publishes a reading each time. When `publish` returns it is on the disk; the answer may take until the
 /// connection is back, and the next reading does not wait for it.
-pub async fn measure(client: &Client, pause: Duration) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn measure(client: &Client, pause: Duration) -> Result<(), Box<dyn Error>> {
     let mut ticks = tokio::time::interval(pause);
     for reading in 0_u32.. {
         ticks.tick().await;

@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Answers requests. Several services share the work.
-pub async fn serve(url: &str) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn serve(url: &str) -> Result<(), Box<dyn Error>> {
     let client = Client::start(Options::from_url(url)?.reconnect(Backoff::default()));
     let filter = Filter::new(format!("$share/adders/{TOPIC}"))?.qos(QoS::AtLeastOnce);
     let mut requests = client.subscribe(filter).await?;
@@ -41,7 +41,7 @@ pub async fn serve(url: &str) -> Result<(), Box<dyn Error>> {
 }
 
 /// Asks once, and waits ten seconds at most.
-pub async fn ask(url: &str, numbers: &str) -> Result<String, Box<dyn Error>> {
+pub(crate) async fn ask(url: &str, numbers: &str) -> Result<String, Box<dyn Error>> {
     let client = Client::connect(Options::from_url(url)?).await?;
     let request = Message::new(TOPIC, numbers.to_owned())?.qos(QoS::AtLeastOnce);
     let answer = tokio::time::timeout(Duration::from_secs(10), client.request(request)).await??;

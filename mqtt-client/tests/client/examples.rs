@@ -1,24 +1,21 @@
 //! The examples run, against a broker in this process.
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
-
 use mqtt_broker::{Broker, Config};
 use mqtt_client::{Client, Filter, Message, Options, QoS};
 use tokio::net::TcpListener;
 
-#[allow(dead_code, unreachable_pub, reason = "an example is a program")]
+#[expect(dead_code, reason = "its `main` is not called here")]
 #[path = "../../examples/bridge.rs"]
 mod bridge;
-#[allow(dead_code, unreachable_pub, reason = "an example is a program")]
+#[cfg(feature = "outbox")]
+#[expect(dead_code, reason = "its `main` is not called here")]
 #[path = "../../examples/dashboard.rs"]
 mod dashboard;
 #[cfg(feature = "outbox")]
-#[allow(dead_code, unreachable_pub, reason = "an example is a program")]
+#[expect(dead_code, reason = "its `main` is not called here")]
 #[path = "../../examples/sensor.rs"]
 mod sensor;
-#[allow(dead_code, unreachable_pub, reason = "an example is a program")]
+#[expect(dead_code, reason = "its `main` is not called here")]
 #[path = "../../examples/service.rs"]
 mod service;
 
@@ -86,44 +83,51 @@ async fn a_bridge_passes_on() {
     }
 }
 
+/// With the feature that the sensor keeps its readings by.
 #[cfg(feature = "outbox")]
-/// Writes to a screen that the test can look at.
-#[derive(Clone, Default)]
-struct Screen(Arc<Mutex<Vec<u8>>>);
+mod with_an_outbox {
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
 
-#[cfg(feature = "outbox")]
-impl Write for Screen {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
+    use super::{broker, dashboard, sensor};
 
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
+    /// Writes to a screen that the test can look at.
+    #[derive(Clone, Default)]
+    struct Screen(Arc<Mutex<Vec<u8>>>);
 
-#[cfg(feature = "outbox")]
-#[tokio::test]
-async fn a_dashboard_shows_a_sensor() {
-    let url = broker().await;
-    let screen = Screen::default();
-    let mut out = screen.clone();
-    let folder = tempfile::tempdir().unwrap();
-    let outbox = mqtt_client::Outbox::open(folder.path()).unwrap();
-    let client = sensor::start(&url, outbox).unwrap();
-    let shown = async {
-        loop {
-            tokio::task::yield_now().await;
-            let text = String::from_utf8_lossy(&screen.0.lock().unwrap()).into_owned();
-            if text.contains("sensors/example/reading") && text.contains("connected as") {
-                return;
-            }
+    impl Write for Screen {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
         }
-    };
-    tokio::select! {
-        () = shown => {}
-        outcome = dashboard::watch(&url, "sensors/#", &mut out) => panic!("{outcome:?}"),
-        outcome = sensor::measure(&client, Duration::from_millis(1)) => panic!("{outcome:?}"),
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_dashboard_shows_a_sensor() {
+        let url = broker().await;
+        let screen = Screen::default();
+        let mut out = screen.clone();
+        let folder = tempfile::tempdir().unwrap();
+        let outbox = mqtt_client::Outbox::open(folder.path()).unwrap();
+        let client = sensor::start(&url, outbox).unwrap();
+        let shown = async {
+            loop {
+                tokio::task::yield_now().await;
+                let text = String::from_utf8_lossy(&screen.0.lock().unwrap()).into_owned();
+                if text.contains("sensors/example/reading") && text.contains("connected as") {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = shown => {}
+            outcome = dashboard::watch(&url, "sensors/#", &mut out) => panic!("{outcome:?}"),
+            outcome = sensor::measure(&client, Duration::from_millis(1)) => panic!("{outcome:?}"),
+        }
     }
 }

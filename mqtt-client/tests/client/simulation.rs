@@ -288,14 +288,15 @@ async fn forgetful(
 }
 
 /// What a broker passes on.
-pub(crate) struct Watcher(
-    Arc<Mutex<Vec<String>>>,
-    #[allow(dead_code, reason = "kept connected")] Client,
-);
+pub(crate) struct Watcher {
+    messages: Arc<Mutex<Vec<String>>>,
+    /// Connected as long as this is there.
+    _client: Client,
+}
 
 impl Watcher {
     pub(crate) fn count(&self, payload: &str) -> usize {
-        let messages = self.0.lock().unwrap();
+        let messages = self.messages.lock().unwrap();
         messages
             .iter()
             .filter(|message| *message == payload)
@@ -319,7 +320,10 @@ pub(crate) async fn watcher(broker: &Broker) -> Watcher {
             }
         }
     });
-    Watcher(seen, client)
+    Watcher {
+        messages: seen,
+        _client: client,
+    }
 }
 
 /// Subscriptions come back with a server that has lost the session.
