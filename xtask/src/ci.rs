@@ -5,7 +5,8 @@ use std::process::Command;
 use anyhow::{Result, bail, ensure};
 
 use crate::{
-    abuse, conformance, coverage, crash, dist, fuzz, install, interop, sanitize, simulate,
+    abuse, conformance, coverage, crash, deny, dist, fuzz, install, interop, minimal, package,
+    sanitize, semver, simulate,
     step::{Steps, Verdict, execute},
     tidy,
     workspace::{cargo, fuzz_manifest},
@@ -14,7 +15,8 @@ use crate::{
 /// The crates that build without the standard library.
 const NO_STD: [&str; 3] = ["ternmq-codec", "ternmq-router", "ternmq-session"];
 /// What every step of the whole workspace turns on besides the defaults.
-const FEATURES: [&str; 2] = ["--features", "ternmq-client/blocking,ternmq-client/outbox"];
+pub(crate) const FEATURES: [&str; 2] =
+    ["--features", "ternmq-client/blocking,ternmq-client/outbox"];
 /// The features of the client library, each of which is built alone as well.
 const CLIENT_FEATURES: [&str; 6] = ["", "tls", "websocket", "proxy", "blocking", "outbox"];
 /// The version of cargo-nextest that is installed where there is none.
@@ -28,7 +30,7 @@ const CRASH_ROUNDS: (u32, u32) = (10, 50);
 const FORGETFUL_ROUNDS: u32 = 2;
 /// Points of a recorded run at which the power is cut; with `--full` all of them.
 const POWER_CUTS: usize = 500;
-const STEPS: [&str; 18] = [
+const STEPS: [&str; 22] = [
     "format",
     "tidy",
     "clippy",
@@ -37,6 +39,7 @@ const STEPS: [&str; 18] = [
     "simulate",
     "conformance",
     "no-std",
+    "packages",
     "fuzz",
     "interop",
     "crash",
@@ -47,9 +50,14 @@ const STEPS: [&str; 18] = [
     "dist",
     "coverage",
     "sanitize",
+    "publish",
+    "deny",
+    "semver",
 ];
 /// Steps that run with `--full`, or when they are named.
-const FULL: [&str; 6] = ["abuse", "breaks", "stress", "dist", "coverage", "sanitize"];
+const FULL: [&str; 9] = [
+    "abuse", "breaks", "stress", "dist", "coverage", "sanitize", "publish", "deny", "semver",
+];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -60,7 +68,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "STEP", value_parser = STEPS, conflicts_with = "skip")]
     only: Vec<String>,
     /// Add what takes long: the tests 20 times, 5 minutes for each fuzz target, every broken statement, 50
-    /// crashes, every power cut, a browser, the attacks, coverage, sanitizers
+    /// crashes, every power cut, a browser, the attacks, coverage, sanitizers, packages and minimal versions
+    /// built, cargo-deny
     #[arg(long)]
     full: bool,
 }
@@ -112,6 +121,16 @@ fn step(name: &str, full: bool) -> Result<Verdict> {
         "simulate" => simulate::run(&simulate::Args::fixed(full)),
         "conformance" => conformance::run(&conformance::Args::missing()),
         "no-std" => no_std().map(Verdict::from),
+        "packages" => {
+            let packages = package::run(&package::Args::contents())?;
+            Ok(packages.max(minimal::run(&minimal::Args::resolve())?))
+        }
+        "publish" => {
+            let packages = package::run(&package::Args::default())?;
+            Ok(packages.max(minimal::run(&minimal::Args::default())?))
+        }
+        "deny" => deny::run(&deny::Args::default()),
+        "semver" => semver::run(&semver::Args::default()),
         "fuzz" => {
             let seconds = if full { FUZZ_SECONDS.1 } else { FUZZ_SECONDS.0 };
             fuzz::run(&fuzz::Args::all(seconds))

@@ -11,13 +11,17 @@ mod ci;
 mod conformance;
 mod coverage;
 mod crash;
+mod deny;
 mod dist;
 mod fuzz;
 mod install;
 mod interop;
+mod minimal;
 mod mutants;
+mod package;
 mod process;
 mod sanitize;
+mod semver;
 mod simulate;
 mod step;
 mod tidy;
@@ -65,6 +69,14 @@ enum Chore {
     Dist(dist::Args),
     /// Run the fuzz targets
     Fuzz(fuzz::Args),
+    /// Make the packages that would be published, and build each crate from its own
+    Package(package::Args),
+    /// Build with the oldest versions of the dependencies that the manifests allow
+    MinimalVersions(minimal::Args),
+    /// Hold the dependencies against deny.toml: licences, sources, versions
+    Deny(deny::Args),
+    /// Compare the public interface of each library with that of a revision
+    Semver(semver::Args),
 }
 
 fn main() -> ExitCode {
@@ -83,6 +95,10 @@ fn main() -> ExitCode {
         Chore::Sanitize(args) => sanitize::run(&args),
         Chore::Dist(args) => dist::run(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
+        Chore::Package(args) => package::run(&args),
+        Chore::MinimalVersions(args) => minimal::run(&args),
+        Chore::Deny(args) => deny::run(&args),
+        Chore::Semver(args) => semver::run(&args),
     };
     match outcome {
         Ok(verdict) => verdict.into(),

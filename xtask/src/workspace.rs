@@ -40,8 +40,12 @@ pub(crate) struct Metadata {
 pub(crate) struct Package {
     pub(crate) id: String,
     pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) version: String,
     pub(crate) manifest_path: PathBuf,
     pub(crate) rust_version: Option<String>,
+    /// Registries that it may be published to; `None`: any.
+    pub(crate) publish: Option<Vec<String>>,
     pub(crate) dependencies: Vec<Dependency>,
     pub(crate) targets: Vec<Target>,
 }
@@ -112,6 +116,11 @@ impl Metadata {
 }
 
 impl Package {
+    /// Whether it is for others to take from a registry.
+    pub(crate) fn is_published(&self) -> bool {
+        self.publish.is_none()
+    }
+
     /// The folder that the manifest lies in.
     pub(crate) fn folder(&self) -> &Path {
         self.manifest_path.parent().unwrap_or(Path::new(""))

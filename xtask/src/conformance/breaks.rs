@@ -206,7 +206,7 @@ impl Workshop {
 
 /// Makes `to` a copy of the workspace `from`; files that are the same are left alone, so that cargo does not
 /// build them again.
-fn copy(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to).with_context(|| format!("cannot create {}", to.display()))?;
     let wanted = names(from)?;
     for (name, _) in names(to)?

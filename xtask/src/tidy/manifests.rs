@@ -1,16 +1,20 @@
-//! Manifests: versions, lints and licence come from the workspace.
+//! Manifests: versions, lints and licence come from the workspace, and who looks for a crate is told what it is.
 
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
 
 use super::{Violation, relative};
-use crate::workspace::Metadata;
+use crate::workspace::{Metadata, Package};
 
 /// Keys of `[package]` that each crate takes from the workspace.
 const INHERITED: [&str; 4] = ["version", "edition", "rust-version", "license"];
 
-/// Checks the manifest of each member.
+/// Keys of `[package]` that each crate has that is published.
+const PUBLISHED: [&str; 5] = ["description", "keywords", "categories", "readme", "include"];
+const DOCS_RS: &str = "package.metadata.docs.rs";
+
+/// Checks the manifest of each member, and that no dependency needs a later Rust than they say.
 pub(super) fn check(root: &Path, metadata: &Metadata) -> Result<Vec<Violation>> {
     let mut found = Vec::new();
     for package in metadata.members() {
@@ -21,7 +25,34 @@ pub(super) fn check(root: &Path, metadata: &Metadata) -> Result<Vec<Violation>> 
             &text,
         ));
     }
+    let members: Vec<_> = metadata.members().map(|package| &package.id).collect();
+    let ours = metadata
+        .members()
+        .find_map(|package| package.rust_version.as_deref())
+        .unwrap_or_default();
+    for package in &metadata.packages {
+        let theirs = package.rust_version.as_deref().unwrap_or_default();
+        if !members.contains(&&package.id) && numbers(theirs) > numbers(ours) {
+            let Package { name, version, .. } = package;
+            found.push(Violation {
+                file: Path::new("Cargo.lock").to_path_buf(),
+                line: 1,
+                rule: "manifest",
+                what: format!("{name} {version} needs Rust {theirs}, and Cargo.toml says {ours}"),
+            });
+        }
+    }
     Ok(found)
+}
+
+/// A version in an order that is that of versions.
+fn numbers(version: &str) -> Vec<u64> {
+    let parts = version.split('.');
+    let mut numbers: Vec<u64> = parts.map_while(|part| part.parse().ok()).collect();
+    while numbers.last() == Some(&0) {
+        numbers.pop();
+    }
+    numbers
 }
 
 fn check_manifest(file: &Path, text: &str) -> Vec<Violation> {
@@ -39,6 +70,20 @@ fn check_manifest(file: &Path, text: &str) -> Vec<Violation> {
         let inherits = |entry: &Entry<'_>| entry.section == "package" && entry.inherits(key);
         if !entries.iter().any(inherits) {
             report(1, format!("{key}.workspace = true is missing in [package]"));
+        }
+    }
+    let has = |section, key| {
+        let mut entries = entries.iter();
+        entries.any(|entry| entry.section == section && entry.key == key)
+    };
+    if !has("package", "publish") {
+        for key in PUBLISHED {
+            if !has("package", key) {
+                report(1, format!("{key} is missing in [package]"));
+            }
+        }
+        if !has(DOCS_RS, "all-features") {
+            report(1, format!("all-features is missing in [{DOCS_RS}]"));
         }
     }
     let lints = |entry: &Entry<'_>| {
@@ -127,6 +172,11 @@ version.workspace = true
 edition.workspace = true
 rust-version.workspace = true
 license.workspace = true
+description = "a"
+keywords = ["a"]
+categories = ["a"]
+readme = "README.md"
+include = ["src/**"]
 
 [dependencies]
 bytes = { workspace = true, features = [
@@ -136,6 +186,9 @@ nom.workspace = true
 
 [[bench]]
 name = "decode"
+
+[package.metadata.docs.rs]
+all-features = true
 
 [lints]
 workspace = true
@@ -154,6 +207,25 @@ workspace = true
     }
 
     #[test]
+    fn what_is_published_says_what_it_is() {
+        let silent = GOOD.replace("categories = [\"a\"]\n", "");
+        assert_eq!(
+            found(&silent),
+            ["a/Cargo.toml:1: manifest: categories is missing in [package]"]
+        );
+        let kept = silent.replace("description", "publish = false\ndescription");
+        assert!(found(&kept).is_empty());
+        assert_eq!(found(&GOOD.replace("all-features", "x")).len(), 1);
+    }
+
+    #[test]
+    fn versions_have_an_order() {
+        assert!(numbers("1.90") < numbers("1.90.1"));
+        assert_eq!(numbers("1.90.0"), numbers("1.90"));
+        assert!(numbers("1.9") < numbers("1.10"));
+    }
+
+    #[test]
     fn what_is_not_inherited_is_named() {
         assert_eq!(
             found(&GOOD.replace(
@@ -164,7 +236,7 @@ workspace = true
         );
         assert_eq!(
             found(&GOOD.replace("nom.workspace = true", "nom = \"8\"")),
-            ["a/Cargo.toml:12: manifest: nom takes its version from [workspace.dependencies]"]
+            ["a/Cargo.toml:17: manifest: nom takes its version from [workspace.dependencies]"]
         );
         assert_eq!(found(&GOOD.replace("[lints]", "[other]")).len(), 1);
         assert_eq!(
