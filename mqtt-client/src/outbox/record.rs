@@ -24,6 +24,9 @@ pub(crate) const FRAME: usize = 9;
 /// Bytes of a message's body before its packet.
 pub(crate) const PREFIX: usize = 16;
 
+/// Keys are counted from 1: none is larger, and there is always a next one.
+const LAST_KEY: u64 = u64::MAX / 2;
+
 /// What happened to an outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Record<'a> {
@@ -144,7 +147,7 @@ impl Record<'_> {
         }
         Some(match kind {
             1 => Record::Message {
-                key: number(0)?,
+                key: number(0).filter(|key| *key <= LAST_KEY)?,
                 stored_at: number(8)?,
                 packet: body.get(PREFIX..)?,
             },

@@ -1,9 +1,13 @@
 //! Tests of the file: whatever happens to it, what is read back is what was written up to some moment, and a disk
 //! that fails is told of truthfully.
 
+mod garbage;
+mod power;
+mod waiting;
+
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use mqtt_codec::{PacketId, QoS};
@@ -31,6 +35,53 @@ struct Contents {
     /// Syncs until one fails.
     syncs: AtomicUsize,
     replacements: AtomicUsize,
+    gate: Gate,
+}
+
+/// Where syncs wait while it is closed.
+#[derive(Debug, Default)]
+struct Gate {
+    /// How many may pass; `None`: all.
+    passes: Mutex<Option<usize>>,
+    changed: Condvar,
+    reached: tokio::sync::Notify,
+}
+
+impl Gate {
+    fn close(&self) {
+        *self.passes.lock().unwrap() = Some(0);
+    }
+
+    fn open(&self) {
+        *self.passes.lock().unwrap() = None;
+        self.changed.notify_all();
+    }
+
+    /// Lets one more pass.
+    fn pass(&self) {
+        if let Some(passes) = &mut *self.passes.lock().unwrap() {
+            *passes += 1;
+        }
+        self.changed.notify_all();
+    }
+
+    /// Somebody waits, or has waited since this was asked last.
+    async fn reached(&self) {
+        self.reached.notified().await;
+    }
+
+    fn wait(&self) {
+        let mut passes = self.passes.lock().unwrap();
+        if passes.is_some() {
+            self.reached.notify_one();
+        }
+        while *passes == Some(0) {
+            passes = self.changed.wait(passes).unwrap();
+        }
+        if let Some(passes) = &mut *passes {
+            *passes -= 1;
+        }
+    }
 }
 
 impl Memory {
@@ -41,6 +92,7 @@ impl Memory {
             room: AtomicUsize::new(usize::MAX),
             syncs: AtomicUsize::new(usize::MAX),
             replacements: AtomicUsize::new(0),
+            gate: Gate::default(),
         }))
     }
 
@@ -75,6 +127,7 @@ impl Disk for Memory {
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        self.0.gate.wait();
         let left = self.0.syncs.load(Ordering::Relaxed);
         if left == 0 {
             return Err(io::Error::from_raw_os_error(5));
