@@ -423,6 +423,11 @@ impl Client {
         }
     }
 
+    /// Whether messages of a topic, as the broker knows it, are kept from it.
+    pub(crate) fn is_denied(&self, topic: &str) -> bool {
+        self.may_receive(TopicName::assume_valid(topic)).is_none()
+    }
+
     /// The highest QoS at which it may subscribe; none: it may not.
     pub(crate) fn may_subscribe(&self, filter: TopicFilter<'_>) -> Option<QoS> {
         match &*self.access.load() {

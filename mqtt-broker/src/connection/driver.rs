@@ -84,6 +84,8 @@ pub(crate) struct Driver {
     /// What a service is asked about, where one is, and what it said lately.
     pub(crate) asking: Option<Box<Asking>>,
     pub(crate) denials: LogLimit,
+    /// The state of the permissions in which the messages that wait were looked at.
+    pub(crate) permissions: u64,
     /// When what it was let in by is worth nothing any more.
     ends: Option<Time>,
     /// How the client has shown who it is, if by an exchange, and may do so again.
@@ -189,6 +191,7 @@ impl Driver {
             asking: None,
             enhanced: enhanced.map(Box::new),
             denials: LogLimit::default(),
+            permissions: 0,
             ends: ends.map(|ends| now + time_until(ends)),
         })
     }

@@ -174,6 +174,7 @@ impl Driver {
         }
         let is_on_disk = from_disk.is_on_disk;
         self.push_from_disk(from_disk, &mut waiting, &mut ops);
+        self.drop_denied(&mut ops);
         // In the order in which they came, a portion of each kind: no kind waits for all of another.
         self.output.deliveries.append(&mut frames);
         let more = !roomy || {
@@ -218,18 +219,33 @@ impl Driver {
         let restricted = self.hub.permissions() != 0;
         for (key, entry) in portion.into_iter().flat_map(|portion| portion.entries) {
             let delivery = self.hub.delivery(&self.client, key, entry);
-            if restricted && let Some(number) = self.client.stored {
-                let topic = TopicName::assume_valid(delivery.whole_topic());
-                if self.client.may_receive(topic).is_none() {
-                    *waiting += Amount::of_one(delivery.size());
-                    ops.push(Op::Dequeued(number, delivery.key, delivery.body));
-                    self.hub
-                        .count_drop(Some(&self.client), DropReason::NotAuthorized, 1);
-                    continue;
-                }
+            if restricted
+                && let Some(number) = self.client.stored
+                && self.client.is_denied(delivery.whole_topic())
+            {
+                *waiting += Amount::of_one(delivery.size());
+                ops.push(Op::Dequeued(number, delivery.key, delivery.body));
+                self.hub
+                    .count_drop(Some(&self.client), DropReason::NotAuthorized, 1);
+                continue;
             }
             self.push(delivery, waiting);
         }
+    }
+
+    /// Takes out of the queue what the client may not receive any more since the permissions changed.
+    fn drop_denied(&mut self, ops: &mut Vec<Op>) {
+        let permissions = self.hub.permissions();
+        if self.permissions == permissions {
+            return;
+        }
+        self.permissions = permissions;
+        let client = &self.client;
+        let session = self.connection.session_mut();
+        let denied = session.take_queued(|delivery| client.is_denied(delivery.whole_topic()));
+        let state = self.state.as_mut();
+        let stored = state.and_then(|state| state.stored.as_deref_mut());
+        self.hub.discard_denied(client, denied, stored, ops);
     }
 
     /// Has more of the queue read when half of what may wait in memory has left.

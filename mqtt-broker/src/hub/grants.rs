@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use mqtt_codec::{TopicFilter, TopicName};
+use mqtt_codec::TopicFilter;
 
 use crate::amount::Amount;
 use crate::auth::{Access, AuthError, AuthPlan, Denial, Owner, Proven};
 use crate::client::{Client, Kick};
 use crate::counters::DropReason;
+use crate::delivery::Delivery;
 use crate::hub::state::SessionState;
+use crate::hub::stored::Stored;
 use crate::hub::{Hub, total};
 use crate::shown::Shown;
 use crate::store::Op;
@@ -37,7 +39,9 @@ impl Hub {
             let changed = before.as_ref().map(|access| &access.rules)
                 != now.as_ref().map(|access| &access.rules);
             client.access.store(now.map(Arc::new));
-            if restricts && (self.permissions() == 0 || (changed && before.is_some())) {
+            // What was decided before is in the routes: for another token of the same user it does not hold.
+            let is_known = changed && before.is_some();
+            if is_known || (restricts && self.permissions() == 0) {
                 self.routes.permissions_changed();
             }
             if Arc::ptr_eq(&policy, &self.config.auth.policies()) {
@@ -109,9 +113,11 @@ impl Hub {
     /// Takes from a session that is resumed what its owner may not have any more: subscriptions, and messages
     /// that waited.
     pub(super) fn check_resumed(&self, state: &mut SessionState) {
-        if self.permissions() == 0 || state.permissions == self.permissions() {
+        let permissions = self.permissions();
+        if permissions == 0 || state.permissions == permissions {
             return;
         }
+        state.permissions = permissions;
         let filters: Vec<Box<str>> = state.subscriptions.iter().map(Into::into).collect();
         let mut ops = Vec::new();
         for text in filters {
@@ -121,34 +127,46 @@ impl Hub {
             }
         }
         let client = Arc::clone(&state.client);
-        let is_denied = |topic: &str| {
-            let topic = TopicName::new(topic);
-            topic.is_ok_and(|topic| client.may_receive(topic).is_none())
-        };
         let mut denied = state.session.as_mut().map_or_else(Vec::new, |session| {
-            session.take_queued(|delivery| is_denied(delivery.whole_topic()))
+            session.take_queued(|delivery| client.is_denied(delivery.whole_topic()))
         });
-        let waiting = &mut client.outbox().deliveries;
-        denied.extend(waiting.extract_if(.., |delivery| is_denied(delivery.whole_topic())));
+        let is_denied = |delivery: &mut Delivery| client.is_denied(delivery.whole_topic());
+        denied.extend(client.outbox().deliveries.extract_if(.., is_denied));
         client.queue_changes(total(&denied), Amount::default());
         if let Some(session) = &state.session {
             client.set_waiting(session.queue_size());
         }
-        if let (Some(stored), Some(number)) = (&mut state.stored, client.stored) {
-            for delivery in &denied {
-                stored.forget(delivery);
-                ops.push(Op::Dequeued(number, delivery.key, delivery.body));
-            }
-        }
-        self.count_drop(
-            Some(&client),
-            DropReason::NotAuthorized,
-            total(&denied).messages as u64,
-        );
+        self.discard_denied(&client, denied, state.stored.as_deref_mut(), &mut ops);
         if let Some(store) = &self.store
             && !ops.is_empty()
         {
             store.submit(&mut ops);
         }
+    }
+
+    /// Counts and forgets messages that waited for a client which may not receive them any more; what a shared group
+    /// had chosen it for goes to other members. What the store is to know is added to `ops`.
+    pub(crate) fn discard_denied(
+        &self,
+        client: &Client,
+        denied: Vec<Delivery>,
+        stored: Option<&mut Stored>,
+        ops: &mut Vec<Op>,
+    ) {
+        if denied.is_empty() {
+            return;
+        }
+        if let Some(stored) = stored {
+            denied.iter().for_each(|delivery| stored.forget(delivery));
+        }
+        let is_shared = |delivery: &Delivery| delivery.group.is_some();
+        let (shared, mut lost): (Vec<_>, Vec<_>) = denied.into_iter().partition(is_shared);
+        lost.extend(self.return_to_groups(client, true, shared));
+        if let Some(number) = client.stored {
+            let gone = lost.iter();
+            ops.extend(gone.map(|it| Op::Dequeued(number, it.key, it.body)));
+        }
+        let messages = total(&lost).messages as u64;
+        self.count_drop(Some(client), DropReason::NotAuthorized, messages);
     }
 }

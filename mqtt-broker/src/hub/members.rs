@@ -12,10 +12,33 @@ use crate::hub::Hub;
 use crate::hub::group::{Candidate, Content, Group};
 use crate::hub::publish::{Batch, Fate, Passage};
 use crate::hub::staging::Returned;
+use crate::message::Message;
 use crate::store::Op;
 
 /// How often a message is offered again because what a batch has gathered made the last choice a bad one.
 pub(crate) const ATTEMPTS: usize = 4;
+
+/// A message that no other member of its group took.
+struct Refused {
+    group: Weak<Group>,
+    message: Arc<Message>,
+}
+
+impl Refused {
+    fn new(delivery: &Delivery) -> Option<Self> {
+        Some(Self {
+            group: delivery.group.clone()?,
+            message: Arc::clone(delivery.message()?),
+        })
+    }
+
+    /// Whether nobody takes this one either.
+    fn stands_for(&self, delivery: &Delivery, restricted: bool) -> bool {
+        let group = delivery.group.as_ref();
+        group.is_some_and(|group| group.ptr_eq(&self.group))
+            && (!restricted || self.message.topic() == delivery.whole_topic())
+    }
+}
 
 impl Batch {
     /// Gives a message to a member of a group; false if no member can take it.
@@ -64,16 +87,17 @@ impl Batch {
         may_wait: bool,
         mut deliveries: Vec<Delivery>,
     ) -> Vec<Delivery> {
-        // Whoever could not take one message can take the next ones as little.
-        let mut nobody: Option<Weak<Group>> = None;
+        // Whoever could not take one message can take the next ones as little: where members may receive some topics
+        // only, the next ones of its topic.
+        let restricted = hub.permissions() != 0;
+        let mut nobody: Option<Refused> = None;
         deliveries.retain(|delivery| {
-            let asked = match (&nobody, &delivery.group) {
-                (Some(nobody), Some(group)) => nobody.ptr_eq(group),
-                _ => false,
-            };
+            let asked = nobody
+                .as_ref()
+                .is_some_and(|refused| refused.stands_for(delivery, restricted));
             let taken = !asked && self.offer(hub, now, from, may_wait, delivery);
-            if !taken {
-                nobody.clone_from(&delivery.group);
+            if !taken && !asked {
+                nobody = Refused::new(delivery);
             }
             !taken
         });

@@ -192,7 +192,8 @@ impl Hub {
                 let stored = stored.and_then(|store| store.new_session(durability));
                 let client = self.routes.add_client(Arc::clone(id), stored);
                 self.grant(&client, owner.clone(), access);
-                let state = SessionState::new(client, owner);
+                let mut state = SessionState::new(client, owner);
+                state.permissions = self.permissions();
                 let created = self.store_session(&state, stay);
                 if let (Some(store), Some(ticket)) = (&self.store, created.or(discarded)) {
                     store.durable(ticket).await;
@@ -255,7 +256,6 @@ impl Hub {
         self.count_drop(Some(&state.client), DropReason::Offline, lost);
         self.return_unsent(&mut state);
         self.give_back_to_disk(&mut state);
-        state.permissions = self.permissions();
         state.expiry_interval = expiry_interval;
         state.expires_at = (expiry_interval != u32::MAX)
             .then(|| now + Duration::from_secs(expiry_interval.into()));

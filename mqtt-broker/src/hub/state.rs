@@ -61,7 +61,8 @@ impl Subscriptions {
 pub(crate) struct SessionState {
     pub(crate) client: Arc<Client>,
     pub(crate) owner: Owner,
-    /// The state of the permissions in which it lost its connection. 0: not known, or nobody was restricted.
+    /// The state of the permissions in which its subscriptions were all allowed. 0: not known, or nobody was
+    /// restricted.
     pub(crate) permissions: u64,
     /// QoS 1 and 2 in both directions. `None` while a connection has it.
     pub(crate) session: Option<Box<Session<Delivery>>>,

@@ -143,8 +143,18 @@ impl Peer {
         options: &Arc<ListenerOptions>,
         version: ProtocolVersion,
     ) -> Self {
+        Self::open_from(broker, options, Address::named("test"), version)
+    }
+
+    /// The same as a peer of which the transport knows more.
+    pub(crate) fn open_from(
+        broker: &Broker,
+        options: &Arc<ListenerOptions>,
+        address: Address,
+        version: ProtocolVersion,
+    ) -> Self {
         let (stream, other) = tokio::io::duplex(PIPE);
-        broker.serve_with(other, Address::named("test"), Arc::clone(options));
+        broker.serve_with(other, address, Arc::clone(options));
         Self::on(stream, version)
     }
 

@@ -19,6 +19,7 @@ mod hostile;
 mod http_login;
 mod http_topics;
 mod keep_alive;
+mod leaks;
 mod limits;
 mod listener_options;
 mod login;

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::guarded::{Files, denied, user};
 use crate::harness::{Peer, V5, advance, broker, hello, lasting, message};
 
-const METHOD: &str = "SCRAM-SHA-256";
+pub(crate) const METHOD: &str = "SCRAM-SHA-256";
 
 /// Users whose password is their name with `-scram`; `carl` has one that is no use for SCRAM.
 fn files() -> Files {
@@ -30,12 +30,12 @@ fn keyed(key: &[u8], message: &str) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
-fn first(user: &str) -> String {
+pub(crate) fn first(user: &str) -> String {
     format!("n,,n={user},r=abc")
 }
 
 /// The client's last message, and what the server must say to it.
-fn last(user: &str, password: &str, server_first: &str) -> (String, String) {
+pub(crate) fn last(user: &str, password: &str, server_first: &str) -> (String, String) {
     let mut parts = server_first.split(',');
     let nonce = parts.next().unwrap();
     assert!(nonce.starts_with("r=abc") && nonce.len() > 20, "{nonce}");
