@@ -50,6 +50,7 @@ mod store;
 mod store_command;
 mod subscribe;
 mod tls;
+mod token_keys;
 mod tokens;
 mod topics;
 mod transports;
