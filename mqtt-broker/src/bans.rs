@@ -2,6 +2,7 @@
 
 use core::net::{IpAddr, Ipv6Addr};
 use core::num::NonZeroU32;
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -18,7 +19,9 @@ const REMEMBERED: usize = 16_384;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BanRules {
-    /// Addresses and networks; their connections are closed without an answer.
+    /// Addresses and networks; their connections are closed without an answer. Those that are there when
+    /// [`Broker::reconfigure`](crate::Broker::reconfigure) names them end with 0x98, as those of
+    /// clients and users: 0x8A is for CONNACK alone.
     pub addresses: Vec<Network>,
     /// Client identifiers, as clients write them; refused with 0x8A.
     pub client_ids: Vec<String>,
@@ -53,6 +56,11 @@ impl BanRules {
         self.client_ids.iter().any(|one| one == client_id)
             || user.is_some_and(|user| self.users.iter().any(|one| one == user))
     }
+
+    /// Whether an address is named, or its network.
+    pub(crate) fn names_address(&self, address: Option<IpAddr>) -> bool {
+        address.is_some_and(|address| self.addresses.iter().any(|one| one.contains(address)))
+    }
 }
 
 /// The failures of an address.
@@ -64,9 +72,19 @@ struct Record {
     banned_until: Option<Instant>,
 }
 
+/// A client that was let in, as far as bans are about it.
+#[derive(Debug)]
+pub(crate) struct Visitor {
+    pub(crate) address: Option<IpAddr>,
+    /// The user name in CONNECT; another one may own the session.
+    pub(crate) user: Option<Box<str>>,
+}
+
 /// Addresses that have failed lately.
 #[derive(Debug, Default)]
 pub(crate) struct Bans {
+    /// How often the rules have changed.
+    changes: AtomicU64,
     records: Mutex<HashMap<IpAddr, Record, RandomState>>,
 }
 
@@ -79,12 +97,22 @@ fn key(address: IpAddr) -> IpAddr {
 }
 
 impl Bans {
+    /// Which rules hold: another number than before when they have changed, and never 0.
+    pub(crate) fn version(&self) -> u64 {
+        1 + self.changes.load(Ordering::Acquire)
+    }
+
+    /// Takes note that the rules have changed.
+    pub(crate) fn rules_have_changed(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
     /// Whether connections from this address are closed.
     pub(crate) fn bans(&self, address: Option<IpAddr>, rules: &BanRules) -> bool {
-        let Some(address) = address else { return false };
-        if rules.addresses.iter().any(|one| one.contains(address)) {
+        if rules.names_address(address) {
             return true;
         }
+        let Some(address) = address else { return false };
         if rules.failures.is_none() {
             return false;
         }

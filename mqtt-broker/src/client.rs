@@ -85,6 +85,8 @@ pub(crate) enum Kick {
     ShuttingDown,
     /// A new configuration does not let it in.
     NoLongerAdmitted,
+    /// A new configuration bans it.
+    Banned,
 }
 
 /// What publishers left for a session's task, or for its next connection.
@@ -441,6 +443,14 @@ impl Client {
         match &*self.access.load() {
             Some(access) => access.publish(topic).allows(qos, retain),
             None => true,
+        }
+    }
+
+    /// Lets the task of the connection, if there is one, look at everything again.
+    pub(crate) fn wake(&self) {
+        let waker = self.outbox().waker.clone();
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 

@@ -4,6 +4,8 @@
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use mqtt_codec::ReasonCode;
+
 use crate::auth::{Denial, Denials};
 
 /// Why a message did not reach a receiver. Whoever drops a message must name one of these.
@@ -66,6 +68,29 @@ impl DropReason {
         Self::DiskFull,
     ];
 
+    /// Whether it is a limit of the broker: those are logged as well, from time to time.
+    pub(crate) fn is_limit(self) -> bool {
+        match self {
+            Self::OutboxFull
+            | Self::QueueFull
+            | Self::RetainedFull
+            | Self::RetainedTooLarge
+            | Self::DirectoryFull
+            | Self::DiskFull => true,
+            // Too many levels are logged where they are found.
+            Self::TooManyLevels
+            | Self::Expired
+            | Self::TooLarge
+            | Self::Offline
+            | Self::SessionEnded
+            | Self::NoLocal
+            | Self::NoSubscription
+            | Self::NoMember
+            | Self::Unsendable
+            | Self::NotAuthorized => false,
+        }
+    }
+
     /// The name under which the counter is printed.
     pub fn name(self) -> &'static str {
         match self {
@@ -125,11 +150,13 @@ pub enum RefusalReason {
     Banned,
     /// Its first packet was no CONNECT, or a malformed one.
     NoConnect,
+    /// After the handshakes and before CONNECT, what should have been frames of WebSocket or records of TLS was none.
+    BrokenFrames,
 }
 
 impl RefusalReason {
     /// Every reason, in the order in which counters are printed.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::TooManyConnections,
         Self::ListenerFull,
         Self::AddressFull,
@@ -143,6 +170,7 @@ impl RefusalReason {
         Self::WillTooDeep,
         Self::Banned,
         Self::NoConnect,
+        Self::BrokenFrames,
     ];
 
     /// The reason with its own name.
@@ -166,6 +194,7 @@ impl RefusalReason {
             Self::WillTooDeep => "topic of the will has too many levels",
             Self::Banned => "banned",
             Self::NoConnect => "no CONNECT",
+            Self::BrokenFrames => "broken frames before CONNECT",
         }
     }
 }
@@ -176,17 +205,116 @@ impl fmt::Display for RefusalReason {
     }
 }
 
+/// Why the broker ended a connection that it had accepted. Each stands for a limit that the client was beyond, or for
+/// something that it may not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EndReason {
+    /// It sent, or asked for, a packet that is larger than packets may be.
+    PacketTooLarge,
+    /// It had more messages unacknowledged than it may.
+    ReceiveMaximum,
+    /// It used a topic alias that it has not set, or that is higher than it may be.
+    TopicAlias,
+    /// It used what the broker has told it not to offer: a QoS, RETAIN, a kind of subscription.
+    NotOffered,
+    /// It sent a malformed packet.
+    Malformed,
+    /// It broke the protocol in another way.
+    Protocol,
+    /// It did what it may not do.
+    NotAuthorized,
+    /// Nothing came within one and a half times its keep alive.
+    KeepAlive,
+    /// It read nothing for the write timeout.
+    WriteStalled,
+    /// What should have been frames of WebSocket or records of TLS was none.
+    BrokenFrames,
+    /// Another connection came with its client identifier.
+    TakenOver,
+    /// A new configuration does not let it in any more, or its token has ended.
+    NoLongerAdmitted,
+    /// Its address, its client identifier or its user name was banned.
+    Banned,
+}
+
+impl EndReason {
+    /// Every reason, in the order in which counters are printed.
+    pub const ALL: [Self; 13] = [
+        Self::PacketTooLarge,
+        Self::ReceiveMaximum,
+        Self::TopicAlias,
+        Self::NotOffered,
+        Self::Malformed,
+        Self::Protocol,
+        Self::NotAuthorized,
+        Self::KeepAlive,
+        Self::WriteStalled,
+        Self::BrokenFrames,
+        Self::TakenOver,
+        Self::NoLongerAdmitted,
+        Self::Banned,
+    ];
+
+    /// What a violation is counted as that a client is told about with this reason code.
+    pub(crate) fn of(code: ReasonCode) -> Self {
+        match code {
+            ReasonCode::PACKET_TOO_LARGE => Self::PacketTooLarge,
+            ReasonCode::RECEIVE_MAXIMUM_EXCEEDED => Self::ReceiveMaximum,
+            ReasonCode::TOPIC_ALIAS_INVALID => Self::TopicAlias,
+            ReasonCode::QOS_NOT_SUPPORTED
+            | ReasonCode::RETAIN_NOT_SUPPORTED
+            | ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
+            | ReasonCode::SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED
+            | ReasonCode::WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED => Self::NotOffered,
+            ReasonCode::MALFORMED_PACKET => Self::Malformed,
+            ReasonCode::NOT_AUTHORIZED | ReasonCode::BAD_USER_NAME_OR_PASSWORD => {
+                Self::NotAuthorized
+            }
+            _ => Self::Protocol,
+        }
+    }
+
+    /// The name under which the counter is printed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PacketTooLarge => "packet too large",
+            Self::ReceiveMaximum => "more unacknowledged than receive maximum",
+            Self::TopicAlias => "topic alias",
+            Self::NotOffered => "uses what is not offered",
+            Self::Malformed => "malformed packet",
+            Self::Protocol => "protocol error",
+            Self::NotAuthorized => "not authorized",
+            Self::KeepAlive => "keep alive",
+            Self::WriteStalled => "reads nothing",
+            Self::BrokenFrames => "broken frames",
+            Self::TakenOver => "taken over",
+            Self::NoLongerAdmitted => "not let in any more",
+            Self::Banned => "banned",
+        }
+    }
+}
+
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// Counters of one broker, readable at any time.
 #[derive(Debug, Default)]
 pub struct Counters {
     dropped: [AtomicU64; DropReason::ALL.len()],
     refused: [AtomicU64; RefusalReason::ALL.len()],
+    ended: [AtomicU64; EndReason::ALL.len()],
     throttled: AtomicU64,
     subscriptions_refused: AtomicU64,
     banned: AtomicU64,
     denials: Denials,
     asked: AtomicU64,
     asks_failed: AtomicU64,
+    /// When the next line of the log about a limit may be written, in seconds since the broker started.
+    next_lines: [AtomicU64; DropReason::ALL.len()],
     commits: [Commits; SIZES],
     records: AtomicU64,
 }
@@ -210,6 +338,11 @@ impl Counters {
     /// Connections that were not served for `reason` since the start.
     pub fn refused(&self, reason: RefusalReason) -> u64 {
         self.refused[reason as usize].load(Ordering::Relaxed)
+    }
+
+    /// Accepted connections that the broker ended for `reason` since the start.
+    pub fn ended(&self, reason: EndReason) -> u64 {
+        self.ended[reason as usize].load(Ordering::Relaxed)
     }
 
     /// How many addresses were banned for their failures.
@@ -249,6 +382,9 @@ impl Counters {
         let refused = RefusalReason::ALL
             .iter()
             .map(|&reason| (format!("refused, {reason}"), self.refused(reason)));
+        let ended = EndReason::ALL
+            .iter()
+            .map(|&reason| (format!("ended, {reason}"), self.ended(reason)));
         let throttled = [
             ("paused, sends too fast".to_owned(), self.throttled()),
             (
@@ -263,6 +399,7 @@ impl Counters {
             ),
         ];
         let others = refused
+            .chain(ended)
             .chain(throttled)
             .filter(|&(_, count)| count > 0)
             .map(|(name, count)| format!("{name}: {count}\n"));
@@ -297,6 +434,18 @@ impl Counters {
         report
     }
 
+    /// Whether a line may be written about messages dropped for this reason: one in ten seconds. `now`: seconds since
+    /// the broker started.
+    pub(crate) fn may_log(&self, reason: DropReason, now: u64) -> bool {
+        const PAUSE: u64 = 10;
+        let next = &self.next_lines[reason as usize];
+        let due = next.load(Ordering::Relaxed);
+        now >= due
+            && next
+                .compare_exchange(due, now + PAUSE, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
     pub(crate) fn count_commit(&self, changes: usize, records: usize) {
         let size = changes.max(1).ilog2() as usize;
         if let Some(commits) = self.commits.get(size.min(SIZES - 1)) {
@@ -308,6 +457,10 @@ impl Counters {
 
     pub(crate) fn count_refusal(&self, reason: RefusalReason) {
         self.refused[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_end(&self, reason: EndReason) {
+        self.ended[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_subscription_refused(&self) {

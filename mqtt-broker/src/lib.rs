@@ -45,7 +45,7 @@ mod window;
 
 pub use bans::BanRules;
 pub use config::{Config, Durability};
-pub use counters::{Counters, DropReason, RefusalReason};
+pub use counters::{Counters, DropReason, EndReason, RefusalReason};
 pub use policy::{ListenerOptions, Peer, PeerAddress};
 pub use runtime::runtime;
 pub use server::{Broker, OpenError, run};

@@ -191,10 +191,11 @@ impl Broker {
         tokio::spawn(Doorkeeper::new().accept(self.clone(), listener));
     }
 
-    /// Limits that hold for connections from now on; those that are there keep what they were granted. What the
+    /// Limits that hold for connections from now on; those that are there keep what they were granted, but for those
+    /// whom new [`Config::bans`] name, which end. What the
     /// broker keeps for all of them (outboxes, queues, retained messages) is bounded as when it started.
     pub fn reconfigure(&self, config: Config) {
-        self.hub.limits.store(Arc::new(config));
+        self.hub.reconfigure(config);
     }
 
     /// Resolves when the broker closes.

@@ -16,6 +16,7 @@ use tokio::time::{Sleep, sleep_until};
 
 use crate::amount::Amount;
 use crate::auth::{Guard, LogLimit};
+use crate::bans::Visitor;
 use crate::client::{Client, Kick, Link};
 use crate::connection::asking::{Asking, check_subscriptions};
 use crate::connection::durable::Waits;
@@ -86,6 +87,9 @@ pub(crate) struct Driver {
     pub(crate) denials: LogLimit,
     /// The state of the permissions in which the messages that wait were looked at.
     pub(crate) permissions: u64,
+    /// The state of the bans in which the client was looked at; 0: it was not yet.
+    pub(crate) bans: u64,
+    pub(crate) visitor: Visitor,
     /// When what it was let in by is worth nothing any more.
     ends: Option<Time>,
     /// How the client has shown who it is, if by an exchange, and may do so again.
@@ -109,6 +113,7 @@ impl Driver {
             packet,
             rest,
             place,
+            visitor,
         } = handshake;
         let limits = handshake::limits(&hub.limits.load(), &options);
         let stay = Stay {
@@ -192,6 +197,8 @@ impl Driver {
             enhanced: enhanced.map(Box::new),
             denials: LogLimit::default(),
             permissions: 0,
+            bans: 0,
+            visitor,
             ends: ends.map(|ends| now + time_until(ends)),
         })
     }
@@ -264,6 +271,9 @@ impl Driver {
             }
             if let Some(kick) = self.collect(cx, now) {
                 return Poll::Ready(End::Kicked(kick));
+            }
+            if self.is_banned() {
+                return Poll::Ready(End::Kicked(Kick::Banned));
             }
             let written = self.poll_write(cx, stream);
             if let Poll::Ready(Err(error)) = written {

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use crate::client::Kick;
 use crate::connection::driver::Driver;
+use crate::counters::EndReason;
 use crate::transport::Stream;
 
 /// Reads of what a client sent before its connection ended, at most.
@@ -62,6 +63,24 @@ impl End {
             Self::Kicked(Kick::TakenOver) => Some(ReasonCode::SESSION_TAKEN_OVER),
             Self::Kicked(Kick::ShuttingDown) => Some(ReasonCode::SERVER_SHUTTING_DOWN),
             Self::Kicked(Kick::NoLongerAdmitted) => Some(ReasonCode::NOT_AUTHORIZED),
+            // 0x8A stands in CONNACK only (section 2.4).
+            Self::Kicked(Kick::Banned) => Some(ReasonCode::ADMINISTRATIVE_ACTION),
+        }
+    }
+
+    /// Under what it is counted, if it was the broker's decision.
+    pub(crate) fn counted_as(&self) -> Option<EndReason> {
+        match self {
+            Self::Disconnected(_) | Self::Closed | Self::Kicked(Kick::ShuttingDown) => None,
+            Self::Failed(error) => {
+                (error.kind() == io::ErrorKind::InvalidData).then_some(EndReason::BrokenFrames)
+            }
+            Self::Violation { reason, .. } => Some(EndReason::of(*reason)),
+            Self::KeepAlive => Some(EndReason::KeepAlive),
+            Self::WriteStalled => Some(EndReason::WriteStalled),
+            Self::Kicked(Kick::TakenOver) => Some(EndReason::TakenOver),
+            Self::Kicked(Kick::NoLongerAdmitted) => Some(EndReason::NoLongerAdmitted),
+            Self::Kicked(Kick::Banned) => Some(EndReason::Banned),
         }
     }
 
@@ -180,6 +199,7 @@ impl fmt::Display for End {
             Self::Kicked(Kick::NoLongerAdmitted) => {
                 f.write_str("the configuration does not let it in any more")
             }
+            Self::Kicked(Kick::Banned) => f.write_str("banned"),
         }
     }
 }

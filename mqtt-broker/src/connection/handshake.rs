@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout_at;
 
 use crate::auth::{Access, Owner, SERVER_FINAL};
+use crate::bans::Visitor;
 use crate::config::Config;
 use crate::connection::enhanced::{self, Enhanced};
 use crate::connection::input::has_more_levels;
@@ -48,6 +49,7 @@ pub(crate) struct Handshake {
     /// What was read after it.
     pub(crate) rest: Vec<u8>,
     pub(crate) place: Place,
+    pub(crate) visitor: Visitor,
 }
 
 /// The bytes of a whole CONNECT.
@@ -139,7 +141,14 @@ impl Refusal {
 
     /// A client that would be let in, were it not for a limit.
     fn beyond(connect: &Connect<'_>, exceeded: RefusalReason) -> Self {
-        let mut refusal = Self::of(connect, gate::refusal_code(exceeded), exceeded.name());
+        let code = match exceeded {
+            // No code of 3.1.1 says more than that.
+            RefusalReason::Banned if !connect.version.has_reason_codes() => {
+                ReasonCode::NOT_AUTHORIZED
+            }
+            exceeded => gate::refusal_code(exceeded),
+        };
+        let mut refusal = Self::of(connect, code, exceeded.name());
         if let Self::Refused { limit, .. } = &mut refusal {
             *limit = Some(exceeded);
         }
@@ -161,7 +170,8 @@ impl Refusal {
         match self {
             Self::NotConnect(_) | Self::Malformed { .. } => true,
             Self::Refused { reason, .. } => *reason == ReasonCode::BAD_USER_NAME_OR_PASSWORD,
-            Self::Gone(_) | Self::TimedOut | Self::PushedOut | Self::ShuttingDown => false,
+            Self::Gone(error) => is_broken(error),
+            Self::TimedOut | Self::PushedOut | Self::ShuttingDown => false,
         }
     }
 
@@ -172,7 +182,8 @@ impl Refusal {
             Self::PushedOut => Some(RefusalReason::PushedOut),
             Self::NotConnect(_) | Self::Malformed { .. } => Some(RefusalReason::NoConnect),
             Self::Refused { limit, .. } => *limit,
-            Self::Gone(_) | Self::ShuttingDown => None,
+            Self::Gone(error) => is_broken(error).then_some(RefusalReason::BrokenFrames),
+            Self::ShuttingDown => None,
         }
     }
 
@@ -226,6 +237,11 @@ impl fmt::Display for Refusal {
             Self::ShuttingDown => f.write_str("the broker shuts down"),
         }
     }
+}
+
+/// Whether a stream has failed for what its peer sent: frames of WebSocket, or records of TLS, that are none.
+fn is_broken(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidData
 }
 
 /// Reads CONNECT and checks what can be checked without the session.
@@ -284,6 +300,10 @@ pub(crate) async fn receive_connect<S: Stream>(
         .will
         .as_ref()
         .map(|will| StoredWill::new(will, connect.version));
+    let visitor = Visitor {
+        address: arrival.peer.ip(),
+        user: connect.username.map(Into::into),
+    };
     Ok(Handshake {
         client_id: match mount {
             None => client_id,
@@ -297,6 +317,7 @@ pub(crate) async fn receive_connect<S: Stream>(
         packet,
         rest,
         place,
+        visitor,
     })
 }
 

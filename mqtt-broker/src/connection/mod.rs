@@ -1,6 +1,7 @@
 //! One client's connection, from the first byte to the release of its session.
 
 mod asking;
+mod bans;
 mod driver;
 mod durable;
 mod end;
@@ -142,6 +143,9 @@ async fn conclude<S: Stream>(served: Box<Served<S>>, end: End) {
     } = *served;
     let (end, said) = unconstrained(driver.part(&mut stream, end)).await;
     tracing::info!(%peer, client_id = %Shown(driver.client_id()), reason = %end, "disconnected");
+    if let Some(reason) = end.counted_as() {
+        driver.hub.counters.count_end(reason);
+    }
     driver.release(&end);
     drop(driver);
     if said {

@@ -404,8 +404,30 @@ impl Hub {
     /// Counts messages that did not reach `client`, or nobody in particular.
     pub(crate) fn count_drop(&self, client: Option<&Client>, reason: DropReason, messages: u64) {
         self.counters.count_drop(reason, messages);
+        if messages > 0
+            && reason.is_limit()
+            && self
+                .counters
+                .may_log(reason, self.origin.elapsed().as_secs())
+        {
+            let client_id = client.map(|client| Shown(client.name()).to_string());
+            let so_far = self.counters.dropped(reason);
+            tracing::warn!(client_id, %reason, so_far, "messages dropped");
+        }
         if let Some(client) = client {
             client.count_drop(reason, messages);
+        }
+    }
+
+    /// Lets other limits hold for those who come, and other bans for everybody.
+    pub(crate) fn reconfigure(&self, config: Config) {
+        let bans_changed = self.limits.load().bans != config.bans;
+        self.limits.store(Arc::new(config));
+        if bans_changed {
+            self.gate.bans.rules_have_changed();
+            for client in self.routes.clients() {
+                client.wake();
+            }
         }
     }
 

@@ -3,11 +3,12 @@
 use core::fmt::Write;
 
 use crate::auth::{AuthSettings, HttpSettings, JwtSettings};
+use crate::settings::bans::BanSettings;
 use crate::settings::describe::Described;
 use crate::settings::limits::LimitSettings;
 use crate::settings::sections::{
-    BanSettings, ListenerSettings, LogSettings, ProxySettings, ReloadSettings, StoreSettings,
-    TlsSettings, WebSocketSettings,
+    ListenerSettings, LogSettings, ProxySettings, ReloadSettings, StoreSettings, TlsSettings,
+    WebSocketSettings,
 };
 
 const HEAD: &str = "\
@@ -47,7 +48,7 @@ pub fn example() -> String {
     section::<BanSettings>(
         &mut out,
         "[bans]",
-        "Who is not let in. It holds for those who come; who is connected stays.",
+        "Who is not let in. Who is connected when a reload names it is disconnected (0x98).",
     );
     section::<AuthSettings>(
         &mut out,

@@ -1,6 +1,7 @@
 //! The configuration file: read, checked, and turned into what the library takes.
 
 mod authentication;
+mod bans;
 mod certificate;
 pub(crate) mod describe;
 mod environment;
@@ -20,14 +21,15 @@ use crate::settings::problem::{Source, Step, explain};
 
 pub(crate) use crate::settings::describe::section;
 
+pub use crate::settings::bans::BanSettings;
 pub use crate::settings::example::example;
 pub use crate::settings::limits::LimitSettings;
 pub use crate::settings::mosquitto::{Imported, import_mosquitto};
 pub use crate::settings::prepare::Prepared;
 pub use crate::settings::problem::Problem;
 pub use crate::settings::sections::{
-    BanSettings, ListenerSettings, LogForm, LogLevel, LogSettings, ProxySettings, ReloadSettings,
-    Settings, StoreSettings, TlsMinimum, TlsSettings, WebSocketSettings,
+    ListenerSettings, LogForm, LogLevel, LogSettings, ProxySettings, ReloadSettings, Settings,
+    StoreSettings, TlsMinimum, TlsSettings, WebSocketSettings,
 };
 pub use crate::settings::value::{Quality, Size, Span, Version};
 
@@ -82,7 +84,10 @@ impl Loaded {
         };
         match loaded.settings.limits.problem() {
             Some((key, what)) => Err(loaded.error(&[Step::Key("limits"), Step::Key(key)], what)),
-            None => Ok(loaded),
+            None => match loaded.ban_problem() {
+                Some(problem) => Err(problem),
+                None => Ok(loaded),
+            },
         }
     }
 

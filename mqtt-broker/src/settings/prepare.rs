@@ -50,6 +50,7 @@ impl Loaded {
     /// # Errors
     /// Something cannot be served as it is asked for.
     pub fn prepare(&self, warnings: &mut Vec<Problem>) -> Result<Vec<Prepared>, Problem> {
+        self.look_at_bans(warnings);
         let mut prepared: Vec<Prepared> = Vec::new();
         for (number, settings) in self.settings.listener.iter().enumerate() {
             let place = Place { number };

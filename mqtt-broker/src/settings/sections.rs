@@ -1,18 +1,16 @@
-//! The sections of the configuration file but `[limits]`.
+//! The sections of the configuration file but `[limits]` and `[bans]`.
 
-use core::num::NonZeroU32;
-use core::time::Duration;
 use std::path::PathBuf;
 
 use mqtt_codec::ProtocolVersion;
 use serde::Deserialize;
 
 use crate::auth::AuthSettings;
-use crate::bans::BanRules;
 use crate::config::Durability;
+use crate::settings::bans::BanSettings;
 use crate::settings::describe::section;
 use crate::settings::limits::LimitSettings;
-use crate::settings::value::{Quality, Size, Span, Version};
+use crate::settings::value::{Quality, Size, Version};
 use crate::transport::{Address, Network, TlsVersion};
 
 section! {
@@ -63,41 +61,6 @@ section! {
     struct ReloadSettings {
         /// Read it again when this file, or one that it names, changes.
         watch: bool = false, "false";
-    }
-}
-
-section! {
-    /// Who is not let in. It holds for those who come; who is connected stays.
-    struct BanSettings {
-        /// Addresses and networks; their connections are closed without an answer.
-        addresses: Vec<Network> = Vec::new(), "[]";
-        /// Client identifiers; refused with 0x8A (3.1.1: 5).
-        client_ids: Vec<String> = Vec::new(), "[]";
-        /// User names; refused with 0x8A (3.1.1: 5).
-        users: Vec<String> = Vec::new(), "[]";
-        /// Failures of an address within `window` for which it is banned: wrong passwords, failed handshakes of
-        /// TLS and WebSocket, first packets that are no CONNECT. Of IPv6 the network of 64 bits counts as one
-        /// address. Without it: no address is banned for its failures.
-        failures: Option<NonZeroU32> = None, "10";
-        /// Time in which failures count together.
-        window: Span = Span(Duration::from_secs(60)), "\"60s\"";
-        /// Time that such a ban lasts.
-        duration: Span = Span(Duration::from_secs(600)), "\"10m\"";
-    }
-}
-
-impl BanSettings {
-    /// The same for a broker.
-    #[must_use]
-    pub fn rules(&self) -> BanRules {
-        BanRules {
-            addresses: self.addresses.clone(),
-            client_ids: self.client_ids.clone(),
-            users: self.users.clone(),
-            failures: self.failures,
-            window: self.window.0,
-            duration: self.duration.0,
-        }
     }
 }
 

@@ -43,6 +43,26 @@ impl Network {
             _ => false,
         }
     }
+
+    /// Whether it has every address of IPv4, or of IPv6.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.prefix == 0
+    }
+
+    /// The same range written with its first address.
+    pub(crate) fn without_host(&self) -> Option<Self> {
+        let address = match self.address {
+            IpAddr::V4(address) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix))?;
+                IpAddr::V4((address.to_bits() & mask).into())
+            }
+            IpAddr::V6(address) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix))?;
+                IpAddr::V6((address.to_bits() & mask).into())
+            }
+        };
+        Some(Self { address, ..*self })
+    }
 }
 
 impl FromStr for Network {
@@ -58,7 +78,14 @@ impl FromStr for Network {
         if prefix > width {
             return Err(NetworkError::Length(prefix));
         }
-        Ok(Self { address, prefix })
+        // Who comes is compared as what it is, so a range of IPv4 written as IPv6 is one of IPv4.
+        Ok(match address.to_canonical() {
+            address @ IpAddr::V4(_) if width == 128 && prefix >= 96 => Self {
+                address,
+                prefix: prefix - 96,
+            },
+            _ => Self { address, prefix },
+        })
     }
 }
 
@@ -88,6 +115,13 @@ mod tests {
         assert!(contains("2001:db8::/32", "2001:db8:1::1"));
         assert!(!contains("2001:db8::1", "2001:db8::2"));
         assert!(contains("192.0.2.7", "192.0.2.7"));
+        for network in ["::ffff:192.0.2.0/120", "192.0.2.0/24"] {
+            for address in ["192.0.2.7", "::ffff:192.0.2.7"] {
+                assert!(contains(network, address), "{network} {address}");
+            }
+            assert!(!contains(network, "192.0.3.7"), "{network}");
+        }
+        assert!(contains("::ffff:192.0.2.7", "192.0.2.7"));
     }
 
     #[test]

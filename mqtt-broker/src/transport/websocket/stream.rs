@@ -200,7 +200,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocketStream<S> {
                 // What cannot be written now is written with what is sent next, or when there is room.
                 let _ = this.poll_control(cx)?;
             }
-            let count = decoded.map_err(io::Error::other)?;
+            let count =
+                decoded.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
             if count > 0 {
                 buffer.advance(count);
                 break;
