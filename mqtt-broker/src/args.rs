@@ -69,6 +69,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PART")]
     pub(crate) certificate_identity: Option<CertificateIdentity>,
 
+    /// Clients that may be connected. [default: as many as the system lets open sockets]
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) max_connections: Option<usize>,
+
+    /// Largest packet that a client may send, such as "256 KiB". [default: 2 MB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_packet_size: Option<Size>,
+
     /// Configuration file in TOML; the options of the command line stand before it.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -168,6 +176,10 @@ pub(crate) enum LogFormat {
 impl Args {
     /// What cannot be served as asked, if anything: a message for the user.
     pub(crate) fn problem(&self) -> Option<String> {
+        if self.max_packet_size.is_some_and(|size| size.0 < 64) {
+            let text = "--max-packet-size: less than 64 bytes leaves no room for MQTT";
+            return Some(text.to_owned());
+        }
         let open = self.listen.iter().find(|address| !address.is_local());
         match open {
             Some(address) if !self.allow_anonymous && self.password_file.is_none() => {

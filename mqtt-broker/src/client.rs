@@ -448,7 +448,7 @@ impl Client {
 
     /// Lets the task of the connection, if there is one, look at everything again.
     pub(crate) fn wake(&self) {
-        let waker = self.outbox().waker.clone();
+        let waker = self.outbox().doorbell.owner();
         if let Some(waker) = waker {
             waker.wake();
         }

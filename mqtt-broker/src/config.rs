@@ -74,6 +74,9 @@ pub struct Config {
     pub retained_bytes: usize,
     /// Bytes of one retained message, topic and properties included. Default: no bound of its own.
     pub retained_message_bytes: usize,
+    /// Longest time that a message is retained, also of one that expires later, or not at all by itself. Who gets it
+    /// within that time is told when it ends, as of a Message Expiry Interval. Default: as its publisher says.
+    pub retained_expiry_maximum: Option<Duration>,
     /// How often expired retained messages are looked for, so that they do not hold memory. They are
     /// never sent, whether they were found or not. Default 60 s.
     pub retained_sweep_interval: Duration,
@@ -164,6 +167,7 @@ impl Default for Config {
             retained_messages: usize::MAX,
             retained_bytes: 256 * 1024 * 1024,
             retained_message_bytes: usize::MAX,
+            retained_expiry_maximum: None,
             retained_sweep_interval: Duration::from_secs(60),
             session_expiry_maximum: u32::MAX,
             keep_alive_maximum: None,

@@ -50,6 +50,12 @@ impl Plan {
             settings.store.durability = level.into();
         }
         settings.store.in_memory |= args.in_memory;
+        if args.max_connections.is_some() {
+            settings.limits.max_connections = args.max_connections;
+        }
+        if let Some(size) = args.max_packet_size {
+            settings.limits.max_packet_size = size;
+        }
         let auth = &mut settings.auth;
         if args.allow_anonymous {
             auth.allow_anonymous = Some(true);

@@ -389,7 +389,7 @@ impl Batch {
         };
         self.work += passage.receivers;
         if publish.retain {
-            self.retain(hub, publisher, topic, &mut passage);
+            self.retain(hub, now, publisher, topic, &mut passage);
         }
         for target in &route.targets {
             let fate = match target.grant_for(publisher.key()) {
@@ -434,6 +434,7 @@ impl Batch {
     fn retain(
         &mut self,
         hub: &Hub,
+        now: Time,
         publisher: Publisher<'_>,
         topic: TopicName<'_>,
         passage: &mut Passage<'_>,
@@ -445,7 +446,14 @@ impl Batch {
             hub.retained.clear(topic);
             Op::RetainedCleared(topic.as_str().into())
         } else {
-            let message = passage.message();
+            let latest = hub.config.retained_expiry_maximum.map(|most| now + most);
+            let message = match latest {
+                Some(latest) if passage.expires_at.is_none_or(|end| end > latest) => {
+                    Arc::new(Message::new(passage.parts, passage.qos, Some(latest)))
+                }
+                _ => passage.message(),
+            };
+            let expires_at = hub.wall(message.expires_at);
             let publisher = publisher.client.map(|client| Arc::clone(&client.id));
             let kept = RetainedMessage {
                 message: Arc::clone(&message),
@@ -461,7 +469,7 @@ impl Batch {
                 None => hub.retained.set(topic, kept, &hub.config),
             };
             match room {
-                Ok(()) => Op::Retained(message, hub.wall(passage.expires_at), publisher),
+                Ok(()) => Op::Retained(message, expires_at, publisher),
                 Err(reason) => {
                     hub.count_drop(None, reason, 1);
                     passage.refused = true;

@@ -58,6 +58,9 @@ section! {
         retained_bytes: Size = Size(256 << 20), "\"256 MiB\"";
         /// Bytes of one retained message. Without it: as large as a packet.
         retained_message_bytes: Option<Size> = None, "\"64 KiB\"";
+        /// Longest time that a message is retained, also of one that expires later, or not at all by itself. Without it:
+        /// as its publisher says.
+        retained_expiry_maximum: Option<Span> = None, "\"30d\"";
         /// How often expired retained messages are looked for, so that they hold no memory.
         retained_sweep_interval: Span = Span(Duration::from_secs(60)), "\"60s\"";
         /// Longest time that a session outlives its connection. Without it: for ever.
@@ -162,6 +165,7 @@ impl LimitSettings {
             retained_messages: self.retained_messages.unwrap_or(usize::MAX),
             retained_bytes: bytes(self.retained_bytes),
             retained_message_bytes: self.retained_message_bytes.map_or(usize::MAX, bytes),
+            retained_expiry_maximum: self.retained_expiry_maximum.map(|span| span.0),
             retained_sweep_interval: self.retained_sweep_interval.0,
             session_expiry_maximum: self.session_expiry_maximum.map_or(u32::MAX, |span| {
                 u32::try_from(span.0.as_secs()).unwrap_or(u32::MAX)

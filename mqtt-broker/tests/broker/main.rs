@@ -20,6 +20,7 @@ mod http_login;
 mod http_topics;
 mod keep_alive;
 mod leaks;
+mod limit_table;
 mod limits;
 mod listener_options;
 mod login;
