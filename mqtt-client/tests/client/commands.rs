@@ -5,7 +5,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Output};
 
-use mqtt_client::{ProtocolVersion, QoS, ReasonCode};
+use mqtt_broker::{Broker, Config};
+use mqtt_client::{Client, Filter, Options, ProtocolVersion, QoS, ReasonCode};
 use mqtt_codec::{ConnAck, Packet, SubAck};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::{TcpStream, UnixListener};
@@ -321,6 +322,38 @@ async fn an_interrupted_pub_or_rr_says_goodbye_and_that_work_is_left() {
     drop(peer);
     let output = finish(child, "").await.unwrap();
     assert_eq!(output.status.code(), Some(130));
+}
+
+/// A load that is ended early prints what it has measured, all of it accounted for, without a colour in a pipe.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupted_bench_prints_what_it_measured() {
+    let (listener, port) = listen().await;
+    let broker = Broker::new(Config::default());
+    tokio::spawn(async move {
+        while let Ok((stream, peer)) = listener.accept().await {
+            broker.serve(stream, peer);
+        }
+    });
+    let watcher = Client::connect(Options::new("127.0.0.1", port))
+        .await
+        .unwrap();
+    let mut seen = watcher.subscribe(Filter::new("#").unwrap()).await.unwrap();
+    let port = port.to_string();
+    let load = ["bench", "p2p", "-n", "1", "--rate", "1000", "-q", "1"];
+    let rest = ["-h", "127.0.0.1", "-p", &port, "--seconds", "3600"];
+    let child = spawn(&[&load[..], &rest, &["--warmup", "0", "--json"]].concat());
+    // Some messages have flowed.
+    for _ in 0..10 {
+        seen.recv().await.unwrap();
+    }
+    interrupt(&child);
+    let output = finish(child, "").await.unwrap();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(130), "{stdout} {stderr}");
+    assert_eq!(stderr, "Interrupted\n");
+    assert!(stdout.contains("\"lost\""), "{stdout}");
+    assert!(stdout.contains("\"messages_per_s\""), "{stdout}");
+    assert!(!stdout.contains('\x1b'), "{stdout}");
 }
 
 #[tokio::test]

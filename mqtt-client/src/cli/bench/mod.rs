@@ -18,6 +18,7 @@ mod relay;
 mod report;
 mod retained;
 mod setup;
+mod stop;
 #[cfg(test)]
 mod tests;
 mod traffic;
@@ -34,6 +35,7 @@ pub(crate) use self::args::BenchArgs;
 use self::args::LoadName;
 use self::load::{Load, Shape};
 use self::report::Figures;
+use self::stop::Stop;
 use self::wire::Identity;
 use super::Failure;
 
@@ -69,6 +71,8 @@ pub(super) struct Bench {
     /// The broker's processes, if they are to be measured.
     processes: Vec<u32>,
     quiet: bool,
+    /// Set where a signal came and the load is to end.
+    stop: Stop,
 }
 
 /// A run that came to no figures.
@@ -106,7 +110,15 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
         return relay::serve(server, args.fault).map_err(message);
     }
     let target = args.output.clone();
-    let figures = measure(args, server).map_err(message)?;
+    let stop = match args.load.is_traffic() {
+        true => Stop::on_signals().map_err(|error| message(error.into()))?,
+        false => Stop::default(),
+    };
+    let figures = measure(args, server, &stop);
+    if let (Err(_), Some(status)) = (&figures, stop.status()) {
+        return Err(Failure::Interrupted(status));
+    }
+    let figures = figures.map_err(message)?;
     let text = figures.format(output);
     let written = match target {
         Some(file) => std::fs::write(&file, text)
@@ -117,7 +129,8 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
     };
     written.map_err(message)?;
     if figures.is_good() {
-        Ok(())
+        stop.status()
+            .map_or(Ok(()), |status| Err(Failure::Interrupted(status)))
     } else {
         Err(Failure::Message(format!(
             "Error: the broker did not do all it should: {}",
@@ -126,7 +139,7 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
     }
 }
 
-fn measure(args: BenchArgs, server: SocketAddr) -> Result<Figures, Failed> {
+fn measure(args: BenchArgs, server: SocketAddr, stop: &Stop) -> Result<Figures, Failed> {
     let bench = Bench {
         load: args.load.name(),
         label: args.label,
@@ -151,6 +164,7 @@ fn measure(args: BenchArgs, server: SocketAddr) -> Result<Figures, Failed> {
         warmup: args.warmup,
         processes: args.broker_pid,
         quiet: args.quiet,
+        stop: stop.clone(),
     };
     let traffic = traffic::Options {
         window: args.window,

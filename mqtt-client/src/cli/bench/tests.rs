@@ -36,6 +36,7 @@ fn run(server: SocketAddr, load: Load, count: u64, rate: Option<f64>, open_loop:
         warmup: Duration::ZERO,
         processes: Vec::new(),
         quiet: true,
+        stop: Stop::default(),
     };
     let options = traffic::Options {
         window: None,

@@ -228,6 +228,7 @@ impl Traffic<'_> {
                 meter = Some(Meter::start(&self.bench.processes));
             }
             let sending = now < end
+                && self.bench.stop.status().is_none()
                 && self.stalls < STALLS
                 && self.engine.broken == 0
                 && self.publishers.iter().any(Publisher::has_more);
@@ -276,6 +277,9 @@ impl Traffic<'_> {
         }
         self.account.note_latency();
         progress.end();
+        if meter.is_none() && self.bench.stop.status().is_some() {
+            return Err(Failed::new("nothing was measured yet"));
+        }
         Ok(measured.unwrap_or_default())
     }
 
