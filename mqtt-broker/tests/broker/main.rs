@@ -1,6 +1,7 @@
 //! The broker over in-memory streams and virtual time: what a client can see of it.
 
 mod aliases;
+mod allocations;
 mod auth_commands;
 mod backlog;
 mod bans;
