@@ -87,6 +87,8 @@ pub(crate) enum Kick {
     NoLongerAdmitted,
     /// A new configuration bans it.
     Banned,
+    /// Memory is short, and it holds much of it.
+    OutOfMemory,
 }
 
 /// What publishers left for a session's task, or for its next connection.
@@ -149,6 +151,8 @@ pub(crate) struct Client {
     backlog: AtomicUsize,
     /// Messages wait because the client has not acknowledged those before them.
     busy: AtomicBool,
+    /// The session ends with its connection.
+    passing: AtomicBool,
     /// Who its owner is, and what that may do; none: everything.
     pub(crate) access: ArcSwapOption<Access>,
     /// What was dropped on the way to this session, once anything was.
@@ -170,6 +174,7 @@ impl Client {
             waiting: AtomicUsize::new(0),
             backlog: AtomicUsize::new(0),
             busy: AtomicBool::new(false),
+            passing: AtomicBool::new(false),
             access: ArcSwapOption::empty(),
             dropped: OnceLock::new(),
             outbox: Mutex::new(Outbox {
@@ -330,6 +335,26 @@ impl Client {
     /// Takes note of how many bytes of QoS 0 packets are in the outbox, whose lock the caller holds.
     pub(crate) fn set_backlog(&self, outbox: &Outbox) {
         self.backlog.store(outbox.frames.len(), Ordering::Relaxed);
+    }
+
+    /// Takes note whether the session ends with its connection.
+    pub(crate) fn set_passing(&self, passing: bool) {
+        self.passing.store(passing, Ordering::Relaxed);
+    }
+
+    /// Bytes of messages above QoS 0 that leave memory when the connection ends, and whether they are lost then.
+    pub(crate) fn held_in_memory(&self) -> (usize, bool) {
+        if self.stored.is_some() {
+            return (self.waiting.load(Ordering::Relaxed), false);
+        }
+        match self.passing.load(Ordering::Relaxed) {
+            true => {
+                let queued = self.queued().bytes;
+                (queued, queued > 0)
+            }
+            // They stay.
+            false => (0, false),
+        }
     }
 
     /// Whether messages wait in the session because too many are unacknowledged.

@@ -45,11 +45,13 @@ pub enum DropReason {
     DirectoryFull,
     /// The disk of the store is full, but for its reserve.
     DiskFull,
+    /// Memory is short, and the receiver is slow (QoS 0).
+    MemoryFull,
 }
 
 impl DropReason {
     /// Every reason, in the order in which counters are printed.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::OutboxFull,
         Self::QueueFull,
         Self::Expired,
@@ -66,6 +68,7 @@ impl DropReason {
         Self::NotAuthorized,
         Self::DirectoryFull,
         Self::DiskFull,
+        Self::MemoryFull,
     ];
 
     /// Whether it is a limit of the broker: those are logged as well, from time to time.
@@ -76,7 +79,8 @@ impl DropReason {
             | Self::RetainedFull
             | Self::RetainedTooLarge
             | Self::DirectoryFull
-            | Self::DiskFull => true,
+            | Self::DiskFull
+            | Self::MemoryFull => true,
             // Too many levels are logged where they are found.
             Self::TooManyLevels
             | Self::Expired
@@ -110,6 +114,7 @@ impl DropReason {
             Self::NotAuthorized => "not authorized",
             Self::DirectoryFull => "directory full",
             Self::DiskFull => "disk full",
+            Self::MemoryFull => "memory full",
         }
     }
 }
@@ -152,11 +157,13 @@ pub enum RefusalReason {
     NoConnect,
     /// After the handshakes and before CONNECT, what should have been frames of WebSocket or records of TLS was none.
     BrokenFrames,
+    /// Memory is short.
+    MemoryFull,
 }
 
 impl RefusalReason {
     /// Every reason, in the order in which counters are printed.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::TooManyConnections,
         Self::ListenerFull,
         Self::AddressFull,
@@ -171,6 +178,7 @@ impl RefusalReason {
         Self::Banned,
         Self::NoConnect,
         Self::BrokenFrames,
+        Self::MemoryFull,
     ];
 
     /// The reason with its own name.
@@ -195,6 +203,7 @@ impl RefusalReason {
             Self::Banned => "banned",
             Self::NoConnect => "no CONNECT",
             Self::BrokenFrames => "broken frames before CONNECT",
+            Self::MemoryFull => "memory full",
         }
     }
 }
@@ -315,6 +324,9 @@ pub struct Counters {
     asks_failed: AtomicU64,
     /// When the next line of the log about a limit may be written, in seconds since the broker started.
     next_lines: [AtomicU64; DropReason::ALL.len()],
+    memory_steps: AtomicU64,
+    held: AtomicU64,
+    shed: AtomicU64,
     commits: [Commits; SIZES],
     records: AtomicU64,
 }
@@ -371,6 +383,21 @@ impl Counters {
         self.asks_failed.load(Ordering::Relaxed)
     }
 
+    /// How often the broker had to give up more since memory was short; see [`Config::memory`](crate::Config::memory).
+    pub fn memory_steps(&self) -> u64 {
+        self.memory_steps.load(Ordering::Relaxed)
+    }
+
+    /// How often a client was not read for a second after it published since memory was short.
+    pub fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// How many clients were disconnected since memory was short.
+    pub fn shed(&self) -> u64 {
+        self.shed.load(Ordering::Relaxed)
+    }
+
     /// How often clients were not let do this since the start.
     pub fn denied(&self, what: Denial) -> u64 {
         self.denials.get(what)
@@ -392,6 +419,9 @@ impl Counters {
                 self.subscriptions_refused(),
             ),
             ("addresses banned".to_owned(), self.banned()),
+            ("memory short".to_owned(), self.memory_steps()),
+            ("paused, memory short".to_owned(), self.held()),
+            ("disconnected, memory short".to_owned(), self.shed()),
             ("asked of the service".to_owned(), self.asked()),
             (
                 "asked of the service, failed".to_owned(),
@@ -473,6 +503,18 @@ impl Counters {
 
     pub(crate) fn count_throttled(&self) {
         self.throttled.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_memory_step(&self) {
+        self.memory_steps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_held(&self) {
+        self.held.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_shed(&self) {
+        self.shed.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_asked(&self) {

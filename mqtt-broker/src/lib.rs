@@ -46,6 +46,7 @@ mod window;
 pub use bans::BanRules;
 pub use config::{Config, Durability};
 pub use counters::{Counters, DropReason, EndReason, RefusalReason};
+pub use hub::MemoryGauge;
 pub use policy::{ListenerOptions, Peer, PeerAddress};
 pub use runtime::runtime;
 pub use server::{Broker, OpenError, run};

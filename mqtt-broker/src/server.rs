@@ -196,6 +196,7 @@ impl Broker {
     /// broker keeps for all of them (outboxes, queues, retained messages) is bounded as when it started.
     pub fn reconfigure(&self, config: Config) {
         self.hub.reconfigure(config);
+        self.hub.pressure.changed.notify_one();
     }
 
     /// Resolves when the broker closes.
@@ -359,6 +360,8 @@ impl Broker {
         tasks.spawn(async move { hub.run_sweeps().await });
         let hub = Arc::clone(&self.hub);
         tasks.spawn(async move { hub.run_endings().await });
+        let hub = Arc::clone(&self.hub);
+        tasks.spawn(async move { hub.run_memory().await });
 
         shutdown.await;
         tasks.shutdown().await;

@@ -160,6 +160,7 @@ impl Driver {
         let client = Arc::clone(&state.client);
         let throttle = Throttle::new(&hub.limits.load()).map(Box::new);
         let topic_levels = hub.limits.load().topic_levels;
+        client.set_passing(negotiated.session_expiry_interval == 0);
         hub.open_link(
             &client,
             Link::Online {

@@ -63,6 +63,7 @@ impl End {
             Self::Kicked(Kick::TakenOver) => Some(ReasonCode::SESSION_TAKEN_OVER),
             Self::Kicked(Kick::ShuttingDown) => Some(ReasonCode::SERVER_SHUTTING_DOWN),
             Self::Kicked(Kick::NoLongerAdmitted) => Some(ReasonCode::NOT_AUTHORIZED),
+            Self::Kicked(Kick::OutOfMemory) => Some(ReasonCode::QUOTA_EXCEEDED),
             // 0x8A stands in CONNACK only (section 2.4).
             Self::Kicked(Kick::Banned) => Some(ReasonCode::ADMINISTRATIVE_ACTION),
         }
@@ -78,6 +79,8 @@ impl End {
             Self::Violation { reason, .. } => Some(EndReason::of(*reason)),
             Self::KeepAlive => Some(EndReason::KeepAlive),
             Self::WriteStalled => Some(EndReason::WriteStalled),
+            // Counted when it was chosen.
+            Self::Kicked(Kick::OutOfMemory) => None,
             Self::Kicked(Kick::TakenOver) => Some(EndReason::TakenOver),
             Self::Kicked(Kick::NoLongerAdmitted) => Some(EndReason::NoLongerAdmitted),
             Self::Kicked(Kick::Banned) => Some(EndReason::Banned),
@@ -200,6 +203,7 @@ impl fmt::Display for End {
                 f.write_str("the configuration does not let it in any more")
             }
             Self::Kicked(Kick::Banned) => f.write_str("banned"),
+            Self::Kicked(Kick::OutOfMemory) => f.write_str("memory is short, and it holds much"),
         }
     }
 }

@@ -428,6 +428,9 @@ fn admit(hub: &Hub, arrival: &Arrival, connect: &Connect<'_>) -> Result<Place, R
     if *too_fast {
         return Err(Refusal::beyond(connect, RefusalReason::TooFast));
     }
+    if hub.pressure.refuses() {
+        return Err(Refusal::beyond(connect, RefusalReason::MemoryFull));
+    }
     hub.gate
         .admit(peer.ip(), &hub.limits.load(), options, connected)
         .map_err(|reason| Refusal::beyond(connect, reason))

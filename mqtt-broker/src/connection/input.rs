@@ -36,6 +36,7 @@ impl Driver {
 
     fn handle_packets(&mut self, now: Time, bytes: &[u8], batch: &mut Batch) -> Result<usize, End> {
         let limit = packet_limit(self.connection.negotiated().inbound.maximum_packet_size);
+        let holds = self.hub.pressure.holds();
         let mut at = 0;
         while let Some(rest) = bytes.get(at..) {
             let (packet_type, len) = if let Some(ack) = PlainAck::recognize(rest)
@@ -61,6 +62,9 @@ impl Driver {
                 (header.packet_type, len)
             };
             at += len;
+            if holds && packet_type == PacketType::Publish {
+                self.hold(now);
+            }
             if let Some(throttle) = &mut self.throttle {
                 throttle.count(now, len, packet_type);
                 if throttle.blocked_until(now).is_some() {

@@ -12,11 +12,16 @@ use crate::connection::driver::Driver;
 /// What may come at once.
 const BURST: Duration = Duration::from_secs(1);
 
+/// How long a client is not read that has published while memory is short.
+const HELD: Duration = Duration::from_secs(1);
+
 /// The rates of one client.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Throttle {
     messages: Option<Meter>,
     bytes: Option<Meter>,
+    /// It is not read until then since memory is short.
+    held_until: Time,
     /// Whether the client is held back now, so that each time is counted once.
     paused: bool,
 }
@@ -54,7 +59,7 @@ impl Throttle {
         let throttle = Self {
             messages: config.message_rate.map(Meter::new),
             bytes: config.byte_rate.map(Meter::new),
-            paused: false,
+            ..Self::default()
         };
         (throttle.messages.is_some() || throttle.bytes.is_some()).then_some(throttle)
     }
@@ -73,6 +78,12 @@ impl Throttle {
 
     /// When the client may go on, if that is not now.
     pub(crate) fn blocked_until(&self, now: Time) -> Option<Time> {
+        let held = Some(self.held_until).filter(|until| *until > now);
+        self.metered_until(now).max(held)
+    }
+
+    /// The same, as far as it has sent too fast.
+    fn metered_until(&self, now: Time) -> Option<Time> {
         let meters = [&self.messages, &self.bytes].into_iter().flatten();
         meters.filter_map(|meter| meter.blocked_until(now)).max()
     }
@@ -84,13 +95,20 @@ impl Driver {
         let Some(throttle) = &mut self.throttle else {
             return false;
         };
-        let blocked = throttle.blocked_until(now).is_some();
+        let is_held = throttle.held_until > now;
+        let blocked = throttle.metered_until(now).is_some();
         if blocked && !throttle.paused {
             self.hub.counters.count_throttled();
             tracing::debug!(client_id = %self.client.name(), "not read for a while: sends too fast");
         }
         throttle.paused = blocked;
-        blocked
+        blocked || is_held
+    }
+
+    /// Memory is short, and the client has published: it is not read for a while.
+    pub(crate) fn hold(&mut self, now: Time) {
+        self.hub.counters.count_held();
+        self.throttle.get_or_insert_default().held_until = now + HELD;
     }
 }
 

@@ -7,6 +7,7 @@ mod endings;
 mod grants;
 mod group;
 mod members;
+mod memory;
 mod presence;
 mod publish;
 mod pulls;
@@ -40,6 +41,7 @@ use crate::delivery::Delivery;
 use crate::gate::Gate;
 use crate::hub::deadlines::Deadlines;
 use crate::hub::endings::Endings;
+use crate::hub::memory::Pressure;
 use crate::hub::presence::Presence;
 use crate::hub::registry::Registry;
 use crate::hub::retained::Retained;
@@ -51,6 +53,7 @@ use crate::will::StoredWill;
 
 pub(crate) use crate::hub::backlog::cost;
 pub(crate) use crate::hub::group::Group;
+pub use crate::hub::memory::MemoryGauge;
 pub(crate) use crate::hub::publish::{Answer, Batch, Inbound, Outcome, Publisher, packet_limit};
 pub(crate) use crate::hub::pulls::Pull;
 pub(crate) use crate::hub::registry::NotYours;
@@ -78,6 +81,7 @@ pub(crate) struct Hub {
     endings: Endings,
     pub(crate) presence: Presence,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) pressure: Pressure,
     closing: AtomicBool,
     closed: Notify,
     origin: Instant,
@@ -122,6 +126,7 @@ impl Hub {
             endings: Endings::default(),
             presence: Presence::default(),
             gate: Arc::default(),
+            pressure: Pressure::default(),
             closing: AtomicBool::new(false),
             closed: Notify::new(),
             origin: Instant::now(),

@@ -243,6 +243,7 @@ impl Batch {
         if !self.staging.is_empty() {
             self.staging.clear();
         }
+        self.staging.drops_for_slow = hub.pressure.drops();
         self.run = None;
         self.ops.clear();
         self.ticket = None;

@@ -14,6 +14,7 @@ use crate::delivery::Delivery;
 use crate::expiring::Expiring;
 use crate::frames::Frames;
 use crate::hub::Hub;
+use crate::hub::memory::SLOW_BYTES;
 use crate::hub::publish::Fate;
 
 /// Bytes that a batch gathers before it hands them to the sessions: a fan-out does not stand in memory twice.
@@ -36,10 +37,12 @@ impl Packets {
     fn hand_over(&mut self, hub: &Hub, client: &Client, outbox: &mut Outbox) {
         let config = &hub.config;
         let link = client.link();
+        let is_slow = hub.pressure.drops() && outbox.frames.len() >= SLOW_BYTES;
         let loss = match link {
             Link::Ended => Some(DropReason::SessionEnded),
             Link::Offline => Some(DropReason::Offline),
             Link::Online { .. } if link != self.link => Some(DropReason::Offline),
+            Link::Online { .. } if is_slow => Some(DropReason::MemoryFull),
             Link::Online { .. }
                 if outbox.frames.len() + self.frames.len() > config.outbox_bytes =>
             {
@@ -219,6 +222,8 @@ pub(crate) struct Staging {
     spare: Vec<Vec<Delivery>>,
     /// What is to be offered to other members of the groups.
     returned: Vec<Returned>,
+    /// Memory is short: receivers that are slow get no QoS 0 packets.
+    pub(crate) drops_for_slow: bool,
 }
 
 /// Lists of deliveries that a worker keeps for reuse, and the longest that is worth keeping.
@@ -240,6 +245,11 @@ impl Staging {
                 number as usize
             }
             _ => {
+                let backlog = client.backlog();
+                let bound = match self.drops_for_slow && backlog >= SLOW_BYTES {
+                    true => 0,
+                    false => config.outbox_bytes,
+                };
                 self.slots.push(Slot {
                     client: Arc::clone(client),
                     packets: Packets {
@@ -248,7 +258,7 @@ impl Staging {
                         count: 0,
                         expiring: Expiring::default(),
                     },
-                    frame_bound: config.outbox_bytes.saturating_sub(client.backlog()),
+                    frame_bound: bound.saturating_sub(backlog),
                     deliveries: self.spare.pop().unwrap_or_default(),
                     gathered: Amount::default(),
                     announced: Amount::default(),
@@ -284,9 +294,14 @@ impl Staging {
         expires_at: Option<Time>,
         write: impl FnOnce(&mut Frames),
     ) -> Fate {
+        let drops_for_slow = self.drops_for_slow;
         let slot = self.slot(client, config);
         if !slot.has_frame_room() {
-            return Fate::Dropped(DropReason::OutboxFull);
+            let is_slow = drops_for_slow && slot.frame_bound == 0;
+            return Fate::Dropped(match is_slow {
+                true => DropReason::MemoryFull,
+                false => DropReason::OutboxFull,
+            });
         }
         let packets = &mut slot.packets;
         packets.count += count;

@@ -96,6 +96,13 @@ section! {
         message_rate: Option<NonZeroU32> = None, "1000";
         /// The same of bytes of packets of any kind.
         byte_rate: Option<NonZeroU32> = None, "1000000";
+        /// Memory that the whole process may take, as the system counts it (resident). The nearer it comes, the more is
+        /// given up, each step with those before it: from 80 % on new connections are refused (0x97); from 85 % on
+        /// QoS 0 messages are dropped for receivers of which 64 KiB are unsent; from 90 % on clients are not read for
+        /// a second after each message that they publish; from 95 % on those are disconnected (0x97) who hold most, if
+        /// that is 64 KiB or more, first those of whom nothing above QoS 0 is lost, then those whose sessions end with
+        /// their connections. Without it: as much as there is.
+        memory: Option<Size> = None, "\"512 MiB\"";
         /// Time from the accepted socket to the end of CONNECT, handshakes of TLS and WebSocket included.
         connect_timeout: Span = Span(Duration::from_secs(10)), "\"10s\"";
         /// Time that a write may make no progress before the connection is closed.
@@ -130,6 +137,10 @@ impl LimitSettings {
                 "max_connect_size",
                 "less than 64 bytes leaves no room for CONNECT",
             ));
+        }
+        const LEAST_MEMORY: u64 = 32 << 20;
+        if self.memory.is_some_and(|size| size.0 < LEAST_MEMORY) {
+            return Some(("memory", "less than 32 MiB leaves no room for clients"));
         }
         for (name, span) in [
             ("connect_timeout", self.connect_timeout),
@@ -184,6 +195,7 @@ impl LimitSettings {
             max_entering: self.max_entering,
             message_rate: self.message_rate,
             byte_rate: self.byte_rate,
+            memory: self.memory.map_or(u64::MAX, |size| size.0),
             connect_timeout: self.connect_timeout.0,
             write_timeout: self.write_timeout.0,
             shutdown_timeout: self.shutdown_timeout.0,

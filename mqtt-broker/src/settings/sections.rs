@@ -84,7 +84,9 @@ section! {
         /// Clients that may be connected through this listener.
         max_connections: Option<usize> = None, "1000";
         /// What the topics of its clients begin with, without their knowing: whole levels, ending with `/`.
-        /// Client identifiers are told apart by it. Files of permissions name whole topics, with it.
+        /// Client identifiers are told apart by it. Files of permissions name whole topics, with it. What such a client
+        /// publishes to a topic that begins with `$` is an ordinary topic for the broker, since it begins with the mount
+        /// point: a filter such as `#` of a client behind the same mount point matches it.
         mount_point: Option<String> = None, "\"tenant/\"";
         /// As in the section `store`, for the sessions of this listener.
         durability: Option<Durability> = None, "\"os\"";

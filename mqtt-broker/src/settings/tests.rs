@@ -107,6 +107,11 @@ fn mistakes_are_shown_where_they_are() {
             "no time",
         ),
         (
+            "[limits]\nmemory = \"31 MiB\"",
+            "broker.toml:2:1",
+            "less than 32 MiB",
+        ),
+        (
             "[limits]\nmax_packet_size = \"63 B\"",
             "broker.toml:2:1",
             "64 bytes",

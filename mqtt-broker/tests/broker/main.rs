@@ -26,6 +26,7 @@ mod limits;
 mod listener_options;
 mod login;
 mod malformed;
+mod memory;
 mod mount_point;
 mod options;
 mod panics;
