@@ -270,6 +270,13 @@ impl Driver {
             if self.ends.is_some_and(|ends| ends <= now) {
                 return Poll::Ready(End::Kicked(Kick::NoLongerAdmitted));
             }
+            if self
+                .shown_again_by()
+                .is_some_and(|deadline| deadline <= now)
+                && let Err(end) = self.deny_again(now)
+            {
+                return Poll::Ready(end);
+            }
             if let Some(kick) = self.collect(cx, now) {
                 return Poll::Ready(End::Kicked(kick));
             }
@@ -488,6 +495,7 @@ impl Driver {
             stalled,
             throttled,
             self.ends,
+            self.shown_again_by(),
             self.connection.poll_timeout(),
         ]
         .into_iter()

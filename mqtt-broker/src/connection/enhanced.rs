@@ -22,8 +22,15 @@ pub(crate) struct Enhanced {
     pub(crate) realm: Option<Arc<str>>,
     /// What CONNACK says to the client.
     pub(crate) last_words: Vec<u8>,
-    /// An exchange that the client began after CONNACK.
-    again: Option<ScramExchange>,
+    /// An exchange that the client began after CONNACK, and when it must have come to its end.
+    again: Option<(ScramExchange, Time)>,
+}
+
+impl Enhanced {
+    /// When an exchange that runs must have come to its end.
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        self.again.as_ref().map(|(_, deadline)| *deadline)
+    }
 }
 
 /// [MQTT-4.12.0-1]: a method that there is none of is refused before anything else is looked at.
@@ -137,10 +144,11 @@ impl Driver {
                 let Some((exchange, server_first)) = begun else {
                     return self.deny_again(now);
                 };
-                enhanced.again = Some(exchange);
+                let deadline = now + self.hub.limits.load().connect_timeout;
+                enhanced.again = Some((exchange, deadline));
                 self.write_auth(ReasonCode::CONTINUE_AUTHENTICATION, &server_first)
             }
-            (ReasonCode::CONTINUE_AUTHENTICATION, Some(exchange)) => {
+            (ReasonCode::CONTINUE_AUTHENTICATION, Some((exchange, _))) => {
                 let Some(proven) = exchange.finish(data) else {
                     return self.deny_again(now);
                 };
@@ -158,8 +166,13 @@ impl Driver {
         }
     }
 
+    /// When the client must have shown again who it is, if it began to.
+    pub(super) fn shown_again_by(&self) -> Option<Time> {
+        self.enhanced.as_ref()?.deadline()
+    }
+
     /// [MQTT-4.12.1-2]
-    fn deny_again(&mut self, now: Time) -> Result<(), End> {
+    pub(super) fn deny_again(&mut self, now: Time) -> Result<(), End> {
         self.deny(now, Denial::Login, "");
         Err(End::violation(
             ReasonCode::NOT_AUTHORIZED,

@@ -238,6 +238,34 @@ async fn a_client_may_show_again_who_it_is() {
     }
 }
 
+/// Who begins to show again who it is, and does not come to the end of it in the time that CONNECT has, is
+/// disconnected, though it does everything else; who does stays.
+#[tokio::test(start_paused = true)]
+async fn showing_again_has_its_time() {
+    let files = files();
+    let broker = files.broker();
+    let mut anna = accepted(&broker, &hello(V5, "one"), "anna").await;
+    for finishes in [true, false] {
+        let again = first("anna");
+        let begun = auth(ReasonCode::REAUTHENTICATE, &again);
+        anna.send(&Packet::Auth(begun)).await;
+        let server_first = expect_auth(&mut anna, ReasonCode::CONTINUE_AUTHENTICATION).await;
+        advance(9).await;
+        anna.expect_nothing().await;
+        if finishes {
+            let (data, _) = last("anna", "anna-scram", &server_first);
+            let ended = auth(ReasonCode::CONTINUE_AUTHENTICATION, &data);
+            anna.send(&Packet::Auth(ended)).await;
+            expect_auth(&mut anna, ReasonCode::SUCCESS).await;
+        }
+        advance(1).await;
+        if finishes {
+            anna.expect_nothing().await;
+        }
+    }
+    anna.expect_disconnect(ReasonCode::NOT_AUTHORIZED).await;
+}
+
 /// The session does not change hands, and after CONNACK there is an order as well.
 #[tokio::test(start_paused = true)]
 async fn showing_again_is_no_way_to_be_another() {
