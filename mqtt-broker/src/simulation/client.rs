@@ -511,10 +511,12 @@ impl Client {
             "PUBLISH {number} {:?} {:?} {fresh}",
             publish.qos, publish.packet_id
         ));
-        if fresh && !publish.retain {
-            self.world
-                .model()
-                .deliver(self.index, number, &topic, publish.qos);
+        if fresh && publish.retain {
+            let mut model = self.world.model();
+            model.deliver_retained(self.index, number, &topic);
+        } else if fresh {
+            let mut model = self.world.model();
+            model.deliver(self.index, number, &topic, publish.qos);
         }
         Ok(())
     }

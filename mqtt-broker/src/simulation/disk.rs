@@ -25,12 +25,14 @@ pub(super) enum Plant {
     KeepAcknowledged,
     /// Of what was retained, nothing is stored.
     ForgetRetained,
+    /// What was retained is stored, and not read back.
+    UnreadRetained,
     /// The units of a commit are stored in two commits.
     TornUnits,
 }
 
 impl Plant {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::AckFirst,
         Self::NoSync,
         Self::ForgetReceived,
@@ -38,13 +40,14 @@ impl Plant {
         Self::ForgetSubscriptions,
         Self::KeepAcknowledged,
         Self::ForgetRetained,
+        Self::UnreadRetained,
         Self::TornUnits,
     ];
 
     /// Whether this change is kept from the store.
     fn drops(self, op: &Op) -> bool {
         match self {
-            Self::AckFirst | Self::NoSync | Self::TornUnits => false,
+            Self::AckFirst | Self::NoSync | Self::UnreadRetained | Self::TornUnits => false,
             Self::ForgetReceived => matches!(op, Op::Received(..)),
             Self::ForgetReleased => matches!(op, Op::Released(..)),
             Self::ForgetSubscriptions => matches!(op, Op::Subscribed(..)),
@@ -160,7 +163,11 @@ impl Engine for Simulated {
     }
 
     fn load(&mut self, clock: Clock, window: usize) -> Result<Contents, EngineError> {
-        self.engine.load(clock, window)
+        let mut contents = self.engine.load(clock, window)?;
+        if self.disk.plant == Some(Plant::UnreadRetained) {
+            contents.retained.clear();
+        }
+        Ok(contents)
     }
 
     fn reader(&self) -> Box<dyn Reader> {

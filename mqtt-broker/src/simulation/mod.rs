@@ -35,6 +35,7 @@ struct Outcome {
     events: u64,
     acknowledged: usize,
     delivered: usize,
+    retained_delivered: usize,
     failures: Vec<String>,
     /// The last events.
     last: Vec<String>,
@@ -80,6 +81,7 @@ fn run(seed: u64, plant: Option<Plant>, print: bool) -> Outcome {
             events: 0,
             acknowledged: 0,
             delivered: 0,
+            retained_delivered: 0,
             failures: vec![
                 "it does not end: a task has turns without end, while time stands still".to_owned(),
             ],
@@ -151,6 +153,7 @@ fn outcome(world: &Arc<World>) -> Outcome {
         events,
         acknowledged: model.acknowledged(),
         delivered: model.delivered,
+        retained_delivered: model.retained_delivered,
         failures: core::mem::take(&mut model.failures),
         last: world.trace.last(),
     }

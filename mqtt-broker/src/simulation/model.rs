@@ -1,6 +1,6 @@
 //! What was promised to each session, and what came: the naive account that a run is held against.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use mqtt_codec::QoS;
 
@@ -32,9 +32,20 @@ struct Interest {
     void: bool,
 }
 
+/// A retained message that a subscription is to bring, or a later one of its topic.
+#[derive(Debug)]
+struct Wanted {
+    filter: String,
+    topic: String,
+    number: usize,
+    /// SUBACK has come.
+    promised: bool,
+}
+
 #[derive(Debug, Default)]
 struct Session {
     interests: Vec<Interest>,
+    wanted: Vec<Wanted>,
     /// Filters that were asked for, whether or not that was answered.
     asked: Vec<String>,
     /// How often each message came.
@@ -55,6 +66,7 @@ pub(super) struct Model {
     sessions: Vec<Session>,
     pub(super) failures: Vec<String>,
     pub(super) delivered: usize,
+    pub(super) retained_delivered: usize,
 }
 
 impl Model {
@@ -104,15 +116,35 @@ impl Model {
         messages.filter(|it| it.acknowledged.is_some()).count()
     }
 
+    /// SUBSCRIBE is about to be sent: what is retained by now is to come.
     pub(super) fn asks(&mut self, session: usize, filter: &str) {
-        self.sessions[session].asked.push(filter.to_owned());
+        let mut retained: BTreeMap<&str, usize> = BTreeMap::new();
+        for (number, message) in self.messages.iter().enumerate() {
+            let is_retained = message.retain && message.acknowledged.is_some();
+            if is_retained && matches(filter, &message.topic) {
+                retained.insert(&message.topic, number);
+            }
+        }
+        let wanted = retained.into_iter().map(|(topic, number)| Wanted {
+            filter: filter.to_owned(),
+            topic: topic.to_owned(),
+            number,
+            promised: false,
+        });
+        let session = &mut self.sessions[session];
+        session.asked.push(filter.to_owned());
+        session.wanted.retain(|it| it.filter != filter);
+        session.wanted.extend(wanted);
     }
 
     /// SUBACK has come.
     pub(super) fn subscribe(&mut self, session: usize, filter: &str, qos: QoS) {
         let from = self.tick();
-        self.unsubscribe(session, filter);
-        self.sessions[session].interests.push(Interest {
+        self.end_interests(session, filter);
+        let kept = &mut self.sessions[session];
+        let wanted = kept.wanted.iter_mut().filter(|it| it.filter == filter);
+        wanted.for_each(|it| it.promised = qos != QoS::AtMostOnce);
+        kept.interests.push(Interest {
             filter: filter.to_owned(),
             qos,
             from,
@@ -121,8 +153,14 @@ impl Model {
         });
     }
 
-    /// UNSUBSCRIBE or another SUBSCRIBE is about to be sent.
+    /// UNSUBSCRIBE is about to be sent.
     pub(super) fn unsubscribe(&mut self, session: usize, filter: &str) {
+        self.end_interests(session, filter);
+        let wanted = &mut self.sessions[session].wanted;
+        wanted.retain(|it| it.filter != filter);
+    }
+
+    fn end_interests(&mut self, session: usize, filter: &str) {
         let tick = self.tick();
         for interest in &mut self.sessions[session].interests {
             if interest.filter == filter {
@@ -135,9 +173,27 @@ impl Model {
     pub(super) fn void(&mut self, session: usize, forgetful: bool) {
         let session = &mut self.sessions[session];
         session.forgetful |= forgetful;
+        session.wanted.clear();
         for interest in &mut session.interests {
             interest.void = true;
         }
+    }
+
+    /// A retained message has come, for a subscription.
+    pub(super) fn deliver_retained(&mut self, session: usize, number: usize, topic: &str) {
+        let kept = &mut self.sessions[session];
+        let was_asked = kept.asked.iter().any(|filter| matches(filter, topic));
+        // One that is older may be on its way since an earlier subscription.
+        kept.wanted
+            .retain(|it| it.topic != topic || it.number > number);
+        let is_known = self.messages.get(number);
+        let is_known = is_known.is_some_and(|it| it.retain && it.topic == topic);
+        if !is_known || !was_asked {
+            self.fail(format!(
+                "session {session}: {number} ({topic}) was not retained, or was not asked for"
+            ));
+        }
+        self.retained_delivered += 1;
     }
 
     /// A message has come that is not known to be a repetition.
@@ -156,6 +212,9 @@ impl Model {
             )
         };
         let mut failures = Vec::new();
+        // What has been replaced need not come any more.
+        kept.wanted
+            .retain(|it| it.topic != topic || it.number >= number);
         if message.topic != topic {
             failures.push(told("has another topic"));
         }
@@ -198,6 +257,10 @@ impl Model {
                     first.get_or_insert((index, number));
                     count += 1;
                 }
+            }
+            for wanted in session.wanted.iter().filter(|it| it.promised) {
+                first.get_or_insert((index, wanted.number));
+                count += 1;
             }
         }
         (first, count)
