@@ -283,6 +283,9 @@ pub enum EncodeError {
     /// Session Present in a CONNACK that refuses the connection.
     #[error("session present in a refusal")]
     SessionPresent,
+    /// A Maximum QoS of 2 in a CONNACK, which says that by leaving it out.
+    #[error("maximum QoS of 2, which is said by leaving it out")]
+    MaximumQos,
     /// No Local on a shared subscription.
     #[error("no local on a shared subscription")]
     NoLocalShared,

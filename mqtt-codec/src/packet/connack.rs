@@ -148,6 +148,9 @@ impl Body for ConnAck<'_> {
         if !version.has_properties() {
             return Ok(2);
         }
+        if self.properties.maximum_qos == Some(QoS::ExactlyOnce) {
+            return Err(EncodeError::MaximumQos);
+        }
         Ok(2 + property::section_size(&self.properties)?)
     }
 

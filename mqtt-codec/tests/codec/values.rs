@@ -2,9 +2,9 @@
 
 use bytes::BytesMut;
 use mqtt_codec::{
-    Ack, Auth, ConnAck, Connect, DecodeErrorKind, Disconnect, Frame, Packet, PacketId, PacketType,
-    ProtocolVersion, Publish, QoS, ReasonCode, SubAck, Subscribe, SubscribeFilter, TopicFilter,
-    TopicName, UnsubAck, Unsubscribe, decode,
+    Ack, Auth, ConnAck, Connect, DecodeErrorKind, Disconnect, EncodeError, Frame, Packet, PacketId,
+    PacketType, ProtocolVersion, Publish, QoS, ReasonCode, SubAck, Subscribe, SubscribeFilter,
+    TopicFilter, TopicName, UnsubAck, Unsubscribe, decode,
 };
 
 #[test]
@@ -127,6 +127,20 @@ fn a_packet_has_the_type_that_its_frame_has() {
         assert_eq!(frame.packet(ProtocolVersion::V5), Ok(packet));
         assert_eq!(frame.into_bytes(), bytes);
     }
+}
+
+/// Section 3.2.2.3.4: 0 and 1 are the values of Maximum QoS, and nothing else is written.
+#[test]
+fn a_maximum_qos_of_two_is_left_out() {
+    let mut connack = ConnAck::new(ReasonCode::SUCCESS);
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+        connack.properties.maximum_qos = Some(qos);
+        connack.encoded_len(ProtocolVersion::V5).unwrap();
+    }
+    connack.properties.maximum_qos = Some(QoS::ExactlyOnce);
+    let error = connack.encoded_len(ProtocolVersion::V5).unwrap_err();
+    assert_eq!(error, EncodeError::MaximumQos);
+    assert_eq!(connack.encoded_len(ProtocolVersion::V3_1_1), Ok(4));
 }
 
 /// A sign of life says nothing, and AUTH is of 5.0 alone.
