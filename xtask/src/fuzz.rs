@@ -135,10 +135,14 @@ fn fuzz(target: &str, seconds: u32) -> Result<()> {
         .arg(format!("-timeout={SLOW_INPUT}"))
         .arg(format!("-rss_limit_mb={MEMORY}"))
         .args(["-verbosity=0", "-print_final_stats=1"]);
-    let dictionary = folder.join("dictionaries").join(format!("{target}.dict"));
-    if dictionary.exists() {
-        command.arg(format!("-dict={}", dictionary.display()));
-    }
+    let dictionaries = folder.join("dictionaries");
+    let own = dictionaries.join(format!("{target}.dict"));
+    let dictionary = if own.exists() {
+        own
+    } else {
+        dictionaries.join("mqtt.dict")
+    };
+    command.arg(format!("-dict={}", dictionary.display()));
     if step::execute(&mut command).is_err() {
         let again = "RUSTC_BOOTSTRAP=1 cargo fuzz run --release --debug-assertions";
         bail!("found something; run it again with: {again} {target} fuzz/artifacts/{target}/FILE");
