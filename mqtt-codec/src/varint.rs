@@ -26,7 +26,8 @@ pub(crate) fn read(input: &[u8], place: &'static str) -> Result<Option<(u32, u8)
         value |= u32::from(byte & 0x7F) << (7 * u32::from(len));
         len += 1;
         if byte & 0x80 == 0 {
-            if byte == 0 && len > 1 {
+            // It is not the first: that one has been dealt with.
+            if byte == 0 {
                 return Err(invalid(place));
             }
             return Ok(Some((value, len)));
