@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use mqtt_codec::{
     Ack, Connect, Disconnect, Frame, Packet, PacketId, ProtocolVersion, Publish, QoS, ReasonCode,
-    Subscribe, SubscribeFilter, TopicFilter, TopicName, Unsubscribe,
+    Subscribe, SubscribeFilter, TopicFilter, TopicName, Unsubscribe, Will,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -25,6 +25,10 @@ const KEEP_ALIVE: u16 = 10;
 const PING: Duration = Duration::from_secs(4);
 /// A connection on which nothing came for so long is given up.
 const SILENCE: Duration = Duration::from_secs(12);
+/// By how many seconds a will waits that waits: longer than a client stays away while the broker is there.
+const WILL_DELAY: u32 = 60;
+/// A client that is back so soon is back in time, however late the broker heard of its end.
+const SOON: Duration = Duration::from_secs(30);
 /// Longer than any run.
 const EXPIRY: u32 = 100_000;
 
@@ -65,6 +69,10 @@ pub(super) struct Client {
     receive_maximum: u16,
     /// It wants a new session, and may have got it already.
     renews: bool,
+    /// Seconds by which its will waits, where it has one.
+    will_delay: Option<u32>,
+    /// Wills of connections that may wait, and when each was last known to have none yet.
+    waiting_wills: Vec<(usize, Instant)>,
 }
 
 /// How a conversation goes on.
@@ -85,6 +93,13 @@ struct Conversation {
     open: BTreeSet<u16>,
     /// The SUBSCRIBE or UNSUBSCRIBE that waits for its answer.
     asked: Option<(PacketId, usize, bool)>,
+    /// The message that is published if it ends without a farewell.
+    will: Option<usize>,
+    /// Something that was first sent on this connection was acknowledged, and so its will is durable: CONNACK of a
+    /// session that goes on does not wait for that.
+    is_will_kept: bool,
+    /// DISCONNECT was sent, or some of it.
+    is_farewell: bool,
     heard: Instant,
     said: Instant,
 }
@@ -98,6 +113,10 @@ impl Client {
         mut random: Random,
     ) -> Self {
         let version = *random.pick(&[ProtocolVersion::V3_1_1, ProtocolVersion::V5]);
+        // What a lesser level promises of wills is not looked at.
+        let has_will = role == Role::Publisher && level == Durability::Disk;
+        let waits = version.has_properties() && random.once_in(2);
+        let will_delay = has_will.then_some(if waits { WILL_DELAY } else { 0 });
         Self {
             world: Arc::clone(world),
             index,
@@ -112,6 +131,8 @@ impl Client {
             subscribed: BTreeSet::new(),
             receive_maximum: 1 + random.below(6) as u16,
             renews: false,
+            will_delay,
+            waiting_wills: Vec::new(),
             random,
         }
     }
@@ -146,6 +167,9 @@ impl Client {
             answers: VecDeque::new(),
             open: BTreeSet::new(),
             asked: None,
+            will: None,
+            is_will_kept: false,
+            is_farewell: false,
             heard: now,
             said: now,
         };
@@ -163,6 +187,19 @@ impl Client {
         let mut connect = Connect::new(self.version, &name);
         connect.clean_start = clean;
         connect.keep_alive = KEEP_ALIVE;
+        let will = self.will_delay.map(|delay| {
+            let topic = format!("will/{}", self.index);
+            let number = self.world.model().send_will(&topic, QoS::ExactlyOnce);
+            self.waiting_wills.push((number, now));
+            talk.will = Some(number);
+            (topic, number.to_string(), delay)
+        });
+        connect.will = will.as_ref().map(|(topic, payload, delay)| {
+            let mut will = Will::new(TopicName::assume_valid(topic), payload.as_bytes());
+            will.qos = QoS::ExactlyOnce;
+            will.properties.delay_interval = Some(*delay).filter(|delay| *delay > 0);
+            will
+        });
         if self.version.has_properties() {
             connect.properties.session_expiry_interval = Some(EXPIRY);
             connect.properties.receive_maximum = NonZeroU16::new(self.receive_maximum);
@@ -190,10 +227,34 @@ impl Client {
         self.world
             .trace
             .note(format_args!("{} connected, session {present}", self.index));
-        if !self.begin(present, clean, &mut talk).await {
-            return "broken";
+        self.call_back_wills(&talk);
+        let why = match self.begin(present, clean, &mut talk).await {
+            true => self.talk(&mut talk).await,
+            false => "broken",
+        };
+        if let Some(number) = talk.will {
+            // What waits for the end of this connection begins to wait no earlier.
+            self.waiting_wills.push((number, talk.heard));
+            if self.will_delay == Some(0) && talk.is_will_kept && !talk.is_farewell {
+                self.world.model().acknowledge(number);
+            }
         }
-        self.talk(&mut talk).await
+        why
+    }
+
+    /// The client is back: no will of an earlier connection that still waits is published.
+    fn call_back_wills(&mut self, talk: &Conversation) {
+        let earlier = core::mem::take(&mut self.waiting_wills);
+        if self.will_delay == Some(0) {
+            return;
+        }
+        let now = Instant::now();
+        let mut model = self.world.model();
+        for (number, since) in earlier {
+            if Some(number) != talk.will && now - since < SOON {
+                model.call_back(number);
+            }
+        }
     }
 
     /// Goes on with the session that the broker has, or with none.
@@ -318,6 +379,7 @@ impl Client {
         let calm = self.world.is_calm();
         if !calm && self.random.once_in(60) {
             if self.random.once_in(2) {
+                talk.is_farewell = true;
                 let bye = Disconnect::new(ReasonCode::NORMAL_DISCONNECTION);
                 talk.say(self.version, &Packet::Disconnect(bye)).await;
             }
@@ -422,6 +484,7 @@ impl Client {
                     return Err(format!("refused a message: {}", ack.reason_code));
                 }
                 let number = self.outgoing[place].number;
+                talk.is_will_kept |= talk.will.is_some_and(|will| will < number);
                 let mut model = self.world.model();
                 if model.message(number).qos != wanted {
                     return Err(format!("answered {} of another QoS", ack.packet_id));

@@ -27,12 +27,16 @@ pub(super) enum Plant {
     ForgetRetained,
     /// What was retained is stored, and not read back.
     UnreadRetained,
+    /// Sessions are stored without their wills.
+    ForgetWills,
+    /// Wills are stored without their delay.
+    HurryWills,
     /// The units of a commit are stored in two commits.
     TornUnits,
 }
 
 impl Plant {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::AckFirst,
         Self::NoSync,
         Self::ForgetReceived,
@@ -41,13 +45,35 @@ impl Plant {
         Self::KeepAcknowledged,
         Self::ForgetRetained,
         Self::UnreadRetained,
+        Self::ForgetWills,
+        Self::HurryWills,
         Self::TornUnits,
     ];
+
+    /// What becomes of a change on its way to the store.
+    fn spoil(self, mut op: Op) -> Op {
+        if let Op::Session(_, record) = &mut op {
+            match (self, &mut record.will) {
+                (Self::ForgetWills, will) => *will = None,
+                (Self::HurryWills, Some(will)) => {
+                    will.delay = 0;
+                    will.due = None;
+                }
+                _ => {}
+            }
+        }
+        op
+    }
 
     /// Whether this change is kept from the store.
     fn drops(self, op: &Op) -> bool {
         match self {
-            Self::AckFirst | Self::NoSync | Self::UnreadRetained | Self::TornUnits => false,
+            Self::AckFirst
+            | Self::NoSync
+            | Self::UnreadRetained
+            | Self::ForgetWills
+            | Self::HurryWills
+            | Self::TornUnits => false,
             Self::ForgetReceived => matches!(op, Op::Received(..)),
             Self::ForgetReleased => matches!(op, Op::Released(..)),
             Self::ForgetSubscriptions => matches!(op, Op::Subscribed(..)),
@@ -150,7 +176,11 @@ impl Simulated {
                 self.engine.commit(second, at, durability)
             }
             _ => {
-                let kept: Vec<Op> = ops.iter().filter(|op| !plant.drops(op)).cloned().collect();
+                let kept: Vec<Op> = ops
+                    .iter()
+                    .filter(|op| !plant.drops(op))
+                    .map(|op| plant.spoil(op.clone()))
+                    .collect();
                 self.engine.commit(&kept, at, durability)
             }
         }

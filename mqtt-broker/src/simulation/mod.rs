@@ -121,7 +121,7 @@ async fn live(seed: u64, plant: Option<Plant>, print: bool) -> Outcome {
 /// Some of different kinds, none twice.
 fn filters(random: &mut Random) -> Vec<(String, QoS)> {
     let all = [
-        "t/#", "t/+/1", "t/+/2", "t/0/#", "t/1/2", "kept/#", "kept/0", "#",
+        "t/#", "t/+/1", "t/+/2", "t/0/#", "t/1/2", "kept/#", "kept/0", "will/#", "#",
     ];
     let mut chosen = Vec::new();
     for filter in all {

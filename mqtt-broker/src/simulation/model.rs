@@ -18,6 +18,10 @@ pub(super) struct Message {
     pub(super) retain: bool,
     sent: Tick,
     acknowledged: Option<Tick>,
+    /// It is published when somebody else says so.
+    is_will: bool,
+    /// It must not be published any more.
+    called_back: bool,
 }
 
 /// A subscription, from SUBACK on.
@@ -97,8 +101,23 @@ impl Model {
             retain,
             sent,
             acknowledged: None,
+            is_will: false,
+            called_back: false,
         });
         self.messages.len() - 1
+    }
+
+    /// A CONNECT with this will is about to be sent; its number. It counts as acknowledged when its connection has ended
+    /// without a farewell.
+    pub(super) fn send_will(&mut self, topic: &str, qos: QoS) -> usize {
+        let number = self.send(topic, qos, false);
+        self.messages[number].is_will = true;
+        number
+    }
+
+    /// A will waits no longer, for its client is back.
+    pub(super) fn call_back(&mut self, number: usize) {
+        self.messages[number].called_back = true;
     }
 
     pub(super) fn message(&self, number: usize) -> &Message {
@@ -212,6 +231,9 @@ impl Model {
             )
         };
         let mut failures = Vec::new();
+        if message.called_back {
+            failures.push(told("is a will that was called back"));
+        }
         // What has been replaced need not come any more.
         kept.wanted
             .retain(|it| it.topic != topic || it.number >= number);
@@ -294,7 +316,10 @@ impl Session {
         message.qos != QoS::AtMostOnce
             && self.interests(message).any(|interest| {
                 interest.qos != QoS::AtMostOnce
-                    && interest.until.is_none_or(|until| acknowledged < until)
+                    // A will may be published long after its connection has ended.
+                    && interest
+                        .until
+                        .is_none_or(|until| !message.is_will && acknowledged < until)
             })
     }
 
