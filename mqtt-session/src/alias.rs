@@ -31,7 +31,7 @@ impl InboundAliases {
                 sender,
             });
         }
-        let place = usize::from(alias) - 1;
+        let place = usize::from(alias).saturating_sub(1);
         let Some(topic) = topic else {
             let known = self.topics.get(place).filter(|known| !known.is_empty());
             return known

@@ -25,7 +25,7 @@ const LIST: &str = "xtask/mutants/survivors.json";
 /// Survivors of all files together, in percent of the mutants that were built.
 const MOST: usize = 3;
 /// Tests that take longer count as failed, in seconds: most that hang do so in a loop without end.
-const TIMEOUT: &str = "120";
+const TIMEOUT: &str = "300";
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
