@@ -1,8 +1,7 @@
 //! `cargo xtask semver`: the public interface of each library beside that of an earlier revision.
 //!
-//! It compares what rustdoc writes as JSON at both revisions. That takes nothing but the compiler: cargo-semver-checks
-//! knows more rules, but it takes longer to build than the workspace, and each version of it reads what some versions
-//! of the compiler write. What it does not see is what a rule of its own would have to say: behaviour,
+//! It compares what rustdoc writes as JSON at both revisions. That takes nothing but the compiler; cargo-semver-checks,
+//! which knows more rules, would be one more program to build. What it does not see is what a rule of its own would have to say: behaviour,
 //! inference, and whether a type that changed still takes all that it took.
 
 mod surface;
