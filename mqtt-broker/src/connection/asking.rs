@@ -4,8 +4,10 @@ use core::fmt;
 use core::ops::Range;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use mqtt_codec::{FixedHeader, Packet, QoS, ReasonCode, Subscribe, TopicFilter};
 use mqtt_session::{Time, Token};
 
@@ -28,7 +30,7 @@ pub(crate) struct Asking {
     asked: Asked,
     parked: Option<Parked>,
     /// What was told of the packet that is being handled.
-    answers: Answers,
+    answers: HashMap<Question, Reply, RandomState>,
 }
 
 /// A packet that waits.
@@ -59,8 +61,7 @@ impl fmt::Debug for Parked {
 impl Asking {
     /// What was told of it, if that still holds.
     pub(crate) fn known(&mut self, question: &Question, epoch: u64, now: Time) -> Option<Reply> {
-        let mut answers = self.answers.iter();
-        if let Some((_, reply)) = answers.find(|(asked, _)| asked == question) {
+        if let Some(reply) = self.answers.get(question) {
             return Some(*reply);
         }
         if self.epoch != epoch {
@@ -108,7 +109,8 @@ impl Driver {
         };
         let mount = self.client.mount();
         let asking = self.asking.get_or_insert_default();
-        let mut questions: Vec<Question> = Vec::new();
+        let mut questions = Vec::new();
+        let mut seen: HashSet<Question, RandomState> = HashSet::default();
         for wanted in &subscribe.filters {
             let mounted = mount.map(|mount| mount::filter(mount, wanted.filter));
             let filter = match &mounted {
@@ -122,7 +124,7 @@ impl Driver {
             let question = Question::subscribe(filter, Some(wanted.options.qos));
             if access.subscribe(filter).is_some()
                 && asking.known(&question, permissions, now).is_none()
-                && !questions.contains(&question)
+                && seen.insert(question.clone())
             {
                 questions.push(question);
             }
@@ -176,10 +178,10 @@ impl Driver {
                 self.go_on(now, token, &topic, &frame, reply)
             }
             What::Subscribe => {
-                asking.answers = answers;
+                asking.answers = answers.into_iter().collect();
                 let handled = self.subscribe_again(&frame);
                 if let Some(asking) = &mut self.asking {
-                    asking.answers = Vec::new();
+                    asking.answers = HashMap::default();
                 }
                 handled
             }

@@ -251,6 +251,34 @@ async fn a_failure_denies_for_now() {
     peer.publish(&message("c", "x", QoS::AtLeastOnce)).await;
 }
 
+/// Where a failure lets pass, a client cannot bring about that nobody is asked: neither by a question that the service
+/// has no answer to, nor by so many that the time is over before all are asked.
+#[tokio::test]
+async fn nobody_makes_the_service_fail_for_more_than_one_question() {
+    let service = Service::new(usual).await;
+    let mut settings = about_topics(&service);
+    settings.http.as_mut().unwrap().on_failure = OnFailure::Allow;
+    let broker = asking(&settings);
+    let mut peer = Peer::new(&broker, V5, "a").await;
+    service.now(|asked| match asked["topic"].as_str() {
+        Some("odd") => Answer::status(500),
+        _ => usual(asked),
+    });
+    let wanted = ["odd", "no/a", "b"].map(|text| filter(text, QoS::AtMostOnce));
+    let codes = peer.subscribe_with(wanted.to_vec(), None).await;
+    assert_eq!(codes, [ReasonCode(0), NOT, ReasonCode(0)]);
+
+    service.now(|_| Answer::Wait);
+    settings.http.as_mut().unwrap().timeout = Span(Duration::from_millis(20));
+    let hasty = asking(&settings);
+    let mut hurried = Peer::new(&hasty, V5, "a").await;
+    let wanted = ["1", "2", "3", "4", "no/5"].map(|text| filter(text, QoS::AtMostOnce));
+    let codes = hurried.subscribe_with(wanted.to_vec(), None).await;
+    assert_eq!(codes[0], ReasonCode(0));
+    // The time that is there in all is that of two answers.
+    assert_eq!(codes[2..], [FAILED; 3]);
+}
+
 /// An answer holds for its time and until the next reload.
 #[tokio::test]
 async fn an_answer_holds_for_a_while() {

@@ -51,6 +51,13 @@ pub(crate) enum Failure {
     Garbage,
 }
 
+impl Failure {
+    /// Whether there was nobody to ask: then it is not for what was asked.
+    pub(crate) fn is_without_connection(self) -> bool {
+        matches!(self, Self::Connect | Self::Tls)
+    }
+}
+
 /// What came back.
 #[derive(Clone, Debug)]
 pub(crate) struct Reply {

@@ -37,6 +37,13 @@ impl Reply {
     }
 }
 
+/// Why a question has no answer.
+enum Unsaid {
+    /// Others are asked about for so long that no turn came.
+    Busy,
+    Failed(Failure),
+}
+
 /// A service that is asked about topics.
 pub(crate) struct Topics {
     endpoint: Endpoint,
@@ -60,23 +67,36 @@ impl Topics {
         }))
     }
 
-    /// Asks one question after the other; when one has no answer, those behind it have none either. It takes no
-    /// longer than two answers may, one for its turn.
+    /// Asks one question after the other; the answers come in their order, one for each. It takes no longer than two
+    /// answers may, one for its turn.
+    ///
+    /// What was not asked for want of time or of a turn has failed, whatever the settings say of failures: who asks for
+    /// much at once, or keeps all turns busy, does not decide what happens then. Nothing more is asked of a service
+    /// that cannot be connected to, or has failed where its word is needed.
     pub(crate) async fn ask(
         &self,
         access: &Access,
         questions: Vec<Question>,
         counters: &Counters,
     ) -> Vec<(Question, Reply)> {
-        let mut answers = Vec::with_capacity(questions.len());
-        let mut all = questions.into_iter();
+        let failed = |question| (question, Reply::Failed);
+        let mut answers: Vec<_> = questions.into_iter().map(failed).collect();
+        let mut left = answers.iter_mut();
         let asking = async {
-            for question in all.by_ref() {
-                let said = self.ask_one(access, &question, counters).await;
-                let failed = said.is_none();
-                answers.push((question, said));
-                if failed {
-                    return;
+            while let Some((question, reply)) = left.next() {
+                match self.ask_one(access, question, counters).await {
+                    Ok(said) => *reply = said,
+                    Err(Unsaid::Busy) => return,
+                    Err(Unsaid::Failed(failure)) => {
+                        *reply = self.without();
+                        if *reply == Reply::Failed {
+                            return;
+                        }
+                        if failure.is_without_connection() {
+                            left.for_each(|(_, reply)| *reply = self.without());
+                            return;
+                        }
+                    }
                 }
             }
         };
@@ -84,11 +104,7 @@ impl Topics {
             counters.count_ask_failed();
             self.log.tell(&self.endpoint, Failure::TimedOut);
         }
-        let answers = answers
-            .into_iter()
-            .chain(all.map(|question| (question, None)));
-        let answers = answers.map(|(question, said)| (question, said.unwrap_or(self.without())));
-        answers.collect()
+        answers
     }
 
     fn without(&self) -> Reply {
@@ -104,7 +120,7 @@ impl Topics {
         access: &Access,
         question: &Question,
         counters: &Counters,
-    ) -> Option<Reply> {
+    ) -> Result<Reply, Unsaid> {
         let (group, topic) = question.parts();
         let request = TopicRequest {
             action: match question.action() {
@@ -120,21 +136,20 @@ impl Topics {
             listener: access.realm.as_deref(),
         };
         let body = serde_json::to_vec(&request).unwrap_or_default();
-        let reply = match self.endpoint.turn().await {
-            Some(turn) => {
-                counters.count_asked();
-                self.endpoint.post(&turn, Bytes::from(body)).await
-            }
-            None => Err(Failure::TimedOut),
+        let Some(turn) = self.endpoint.turn().await else {
+            counters.count_ask_failed();
+            return Err(Unsaid::Busy);
         };
+        counters.count_asked();
+        let reply = self.endpoint.post(&turn, Bytes::from(body)).await;
         match reply.and_then(|reply| topic_answer(&reply)) {
-            Ok(Some(false)) => Some(Reply::Denied),
+            Ok(Some(false)) => Ok(Reply::Denied),
             // What the rules say of it was looked at before.
-            Ok(Some(true) | None) => Some(Reply::Allowed),
+            Ok(Some(true) | None) => Ok(Reply::Allowed),
             Err(failure) => {
                 counters.count_ask_failed();
                 self.log.tell(&self.endpoint, failure);
-                None
+                Err(Unsaid::Failed(failure))
             }
         }
     }
