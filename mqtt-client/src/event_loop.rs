@@ -201,7 +201,8 @@ impl EventLoop {
     }
 
     /// Takes what is left of a connection.
-    fn part(&mut self, link: Link, comes_again: bool) -> Box<Session<Outbound>> {
+    fn part(&mut self, mut link: Link, comes_again: bool) -> Box<Session<Outbound>> {
+        self.acknowledge(&mut link);
         let Remains {
             mut session,
             unwritten,
@@ -223,6 +224,12 @@ impl EventLoop {
 
     /// Gives up what was not completed.
     async fn finish(mut self, mut session: Session<Outbound>, ended: Ended) {
+        // For the outbox: another run of the program goes on with the session.
+        self.inputs.post.take_acknowledged(&mut self.tokens);
+        for token in self.tokens.drain(..) {
+            session.accept_late(token);
+        }
+        self.keeper.keep(&mut session);
         let error = ended.clone().err().unwrap_or(Error::Closed);
         // What this says of the session is not for the outbox, which keeps it.
         let given_up = |message: &Outbound, error: Error| {

@@ -45,7 +45,7 @@ impl Incoming {
     pub fn try_recv(&mut self) -> Option<Received> {
         loop {
             let message = self.mailbox.try_pop()?;
-            if let Some(message) = self.take(message) {
+            if let Some(message) = message.taken(&self.post, self.acknowledge) {
                 return Some(message);
             }
         }
@@ -61,23 +61,12 @@ impl Incoming {
         self.mailbox.dropped()
     }
 
-    /// Takes a message, unless it was left over from before the session was resumed.
-    fn take(&self, message: Received) -> Option<Received> {
-        if self.post.is_stale(&message) {
-            return None;
-        }
-        if self.acknowledge == Acknowledge::WhenTaken {
-            message.acknowledge();
-        }
-        Some(message)
-    }
-
     fn poll_recv(&mut self, context: &Context<'_>) -> Poll<Option<Received>> {
         loop {
             let Some(message) = ready!(self.mailbox.poll_pop(context)) else {
                 return Poll::Ready(None);
             };
-            if let Some(message) = self.take(message) {
+            if let Some(message) = message.taken(&self.post, self.acknowledge) {
                 return Poll::Ready(Some(message));
             }
         }

@@ -18,8 +18,11 @@ pub(crate) struct Post {
     /// send without an acknowledgement.
     acknowledged: Mutex<Vec<Token>>,
     pub(crate) bell: Notify,
-    /// How often the session was resumed: what was not acknowledged before comes again.
+    /// How often the session was resumed: what was not acknowledged before comes again. This and the next are set
+    /// with the list locked, so that each message is either acknowledged by then or comes again.
     resumptions: AtomicU32,
+    /// How many connections there were before this one, if there is one.
+    connections: AtomicU32,
 }
 
 /// Locks a mutex whose holder cannot have left its contents half changed.
@@ -28,15 +31,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Post {
-    /// A message is the application's: the event loop tells the server.
-    pub(crate) fn acknowledge(&self, token: Token) {
+    /// A message of this connection, or of the last one while there is no other, is the application's: the event loop
+    /// tells the server. Returns whether it can: a message of an earlier one comes again, or is forgotten.
+    pub(crate) fn acknowledge(&self, token: Token, connection: u32) -> bool {
         let mut acknowledged = lock(&self.acknowledged);
+        if connection != self.connection() {
+            return false;
+        }
         let was_empty = acknowledged.is_empty();
         acknowledged.push(token);
         drop(acknowledged);
         if was_empty {
             self.bell.notify_one();
         }
+        true
     }
 
     /// Swaps the messages that were acknowledged into an empty list.
@@ -44,9 +52,23 @@ impl Post {
         std::mem::swap(&mut *lock(&self.acknowledged), into);
     }
 
-    /// The server goes on with the session and sends what is unacknowledged again.
-    pub(crate) fn resumed(&self) {
-        self.resumptions.fetch_add(1, Ordering::Relaxed);
+    /// There is a new connection. If the server goes on with the session it sends again what is unacknowledged, but
+    /// for what it did not hear of: that goes into an empty list.
+    pub(crate) fn connected(&self, is_resumed: bool, unheard: &mut Vec<Token>) {
+        let mut acknowledged = lock(&self.acknowledged);
+        std::mem::swap(&mut *acknowledged, unheard);
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        if is_resumed {
+            self.resumptions.fetch_add(1, Ordering::Relaxed);
+        } else {
+            // It knows nothing of them any more.
+            unheard.clear();
+        }
+    }
+
+    /// The number of the connection that messages arrive on.
+    pub(crate) fn connection(&self) -> u32 {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// The number of the resumption that messages arrive under.

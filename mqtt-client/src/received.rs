@@ -10,7 +10,7 @@ use mqtt_codec::{PacketId, TopicError};
 use mqtt_session::Token;
 
 use crate::mailbox::Post;
-use crate::{Message, MessageProperties};
+use crate::{Acknowledge, Message, MessageProperties};
 
 /// A message that arrived, with what only its delivery has. It dereferences to [`Message`].
 #[derive(Debug, Clone)]
@@ -74,11 +74,28 @@ impl Received {
     /// the order the messages came [MQTT-4.6.0-2]: one that is missing holds back the later ones of its
     /// quality of service. A message that several [`Subscription`](crate::Subscription)s got is
     /// acknowledged when all of them have. At QoS 0, a second time, or for a message that was received
-    /// on an earlier connection (it comes again) this does nothing.
+    /// before the session was resumed (it comes again) this does nothing. Without a connection it holds for QoS 2:
+    /// the server hears of it on the next one, and the message does not come again.
     pub fn acknowledge(&self) {
-        if let Some(acknowledgement) = &self.acknowledgement {
-            acknowledgement.give();
+        self.give();
+    }
+
+    /// The same; whether the message does not come again, as far as it is up to this reader.
+    fn give(&self) -> bool {
+        let acknowledgement = self.acknowledgement.as_ref();
+        acknowledgement.is_none_or(Acknowledgement::give)
+    }
+
+    /// A reader takes it, which acknowledges it unless that is left to the application. `None`: it was left over from
+    /// before the session was resumed, and comes again.
+    pub(crate) fn taken(self, post: &Post, acknowledge: Acknowledge) -> Option<Self> {
+        if post.is_stale(&self) {
+            return None;
         }
+        // In between the session may have been resumed.
+        let comes_again =
+            acknowledge == Acknowledge::WhenTaken && !self.give() && post.is_stale(&self);
+        (!comes_again).then_some(self)
     }
 
     /// The DUP flag: the server may have sent this PUBLISH packet before [MQTT-3.3.1-1].
@@ -137,6 +154,8 @@ impl Eq for Received {}
 /// The right to acknowledge a message, once.
 pub(crate) struct Acknowledgement {
     token: Token,
+    /// [`Post::connection`] of the message.
+    connection: u32,
     post: Arc<Post>,
     state: State,
 }
@@ -160,12 +179,14 @@ impl Acknowledgement {
     pub(crate) fn new(token: Token, post: &Arc<Post>) -> Self {
         Self {
             token,
+            connection: post.connection(),
             post: Arc::clone(post),
             state: State::Alone(AtomicBool::new(false)),
         }
     }
 
-    fn give(&self) {
+    /// Returns whether the message does not come again, as far as it is up to this reader.
+    fn give(&self) -> bool {
         let is_last = match &self.state {
             State::Alone(done) => !done.swap(true, Ordering::Relaxed),
             State::Shared(share) => {
@@ -173,9 +194,7 @@ impl Acknowledgement {
                     && share.left.fetch_sub(1, Ordering::AcqRel) == 1
             }
         };
-        if is_last {
-            self.post.acknowledge(self.token);
-        }
+        !is_last || self.post.acknowledge(self.token, self.connection)
     }
 }
 
@@ -183,6 +202,7 @@ impl Clone for Acknowledgement {
     fn clone(&self) -> Self {
         Self {
             token: self.token,
+            connection: self.connection,
             post: Arc::clone(&self.post),
             state: match &self.state {
                 State::Alone(done) => State::Alone(AtomicBool::new(done.load(Ordering::Relaxed))),

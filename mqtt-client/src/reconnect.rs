@@ -210,6 +210,17 @@ impl EventLoop {
         true
     }
 
+    /// Messages of QoS 2 that the application took when the last connection had ended, or was about to, come again:
+    /// from now on that is known to the session.
+    fn accept_late(&mut self, link: &mut Link) {
+        let mut unheard = Vec::new();
+        let is_resumed = link.server.session_present;
+        self.inputs.post.connected(is_resumed, &mut unheard);
+        for token in unheard {
+            link.connection.session_mut().accept_late(token);
+        }
+    }
+
     /// A connection was made: what waited for it goes out.
     fn connected(&mut self, link: &mut Link) {
         let is_first = !std::mem::replace(&mut self.has_connected, true);
@@ -225,9 +236,8 @@ impl EventLoop {
             self.keeper.lost(link.connection.session_mut(), &ended);
         }
         dispatch::queue_first(link, std::mem::take(&mut self.unwritten));
-        if link.server.session_present {
-            self.inputs.post.resumed();
-        } else if !is_first {
+        self.accept_late(link);
+        if !link.server.session_present && !is_first {
             let _ = self.outputs.events.send(Event::SessionLost);
         }
         let now = self.now();

@@ -87,7 +87,7 @@ impl Subscription {
                 self.mailbox.try_swap(&mut self.taken);
             }
             let message = self.taken.pop_front()?;
-            if let Some(message) = self.take(message) {
+            if let Some(message) = message.taken(&self.post, self.acknowledge) {
                 return Some(message);
             }
         }
@@ -123,24 +123,13 @@ impl Subscription {
         }
     }
 
-    /// Takes a message, unless it was left over from before the session was resumed.
-    fn take(&self, message: Received) -> Option<Received> {
-        if self.post.is_stale(&message) {
-            return None;
-        }
-        if self.acknowledge == Acknowledge::WhenTaken {
-            message.acknowledge();
-        }
-        Some(message)
-    }
-
     fn poll_recv(&mut self, context: &Context<'_>) -> Poll<Option<Received>> {
         loop {
             if self.taken.is_empty() && !ready!(self.mailbox.poll_swap(context, &mut self.taken)) {
                 return Poll::Ready(None);
             }
             if let Some(message) = self.taken.pop_front()
-                && let Some(message) = self.take(message)
+                && let Some(message) = message.taken(&self.post, self.acknowledge)
             {
                 return Poll::Ready(Some(message));
             }

@@ -29,6 +29,19 @@ pub(crate) struct Received {
     pub(crate) counted: bool,
 }
 
+impl Received {
+    /// One that was accepted, and came on an earlier connection.
+    const fn earlier(after: ChangeNumber) -> Self {
+        Self {
+            after,
+            place: 0,
+            fate: Fate::Accepted,
+            reason: ReasonCode::SUCCESS,
+            counted: false,
+        }
+    }
+}
+
 /// What of the receiver outlives a connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Inbound {
@@ -83,18 +96,15 @@ impl Inbound {
     }
 
     pub(crate) fn restore(&mut self, id: PacketId) {
-        let reason = ReasonCode::SUCCESS;
-        let after = ChangeNumber::ZERO;
-        self.insert(
-            id,
-            Received {
-                after,
-                place: 0,
-                fate: Fate::Accepted,
-                reason,
-                counted: false,
-            },
-        );
+        self.insert(id, Received::earlier(ChangeNumber::ZERO));
+    }
+
+    /// The message was taken after its connection.
+    pub(crate) fn accept_late(&mut self, id: PacketId, journal: &mut Journal) {
+        if self.get_mut(id).is_none() {
+            let after = journal.record(Change::InboundReceived { packet_id: id });
+            self.insert(id, Received::earlier(after));
+        }
     }
 
     pub(crate) fn restore_removal(&mut self, id: PacketId) {

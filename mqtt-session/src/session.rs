@@ -2,10 +2,10 @@
 
 use alloc::vec::Vec;
 
-use mqtt_codec::PacketId;
+use mqtt_codec::{PacketId, QoS};
 
 use crate::{
-    Change, ChangeNumber, InFlight, InFlightState, Outgoing, Persistence, change::Journal,
+    Change, ChangeNumber, InFlight, InFlightState, Outgoing, Persistence, Token, change::Journal,
     inbound::Inbound, outbound::Outbound,
 };
 
@@ -196,6 +196,15 @@ impl<H: Outgoing> Session<H> {
     pub fn restore_received(&mut self, packet_id: PacketId) {
         self.is_established = true;
         self.inbound.restore(packet_id);
+    }
+
+    /// The caller took a message when the connection that it came on had ended. One of QoS 2 will come again on the
+    /// next connection, and is then a duplicate; one of QoS 1 will come again and be new. Between two connections, or
+    /// on the next one before anything has come on it: later the token means nothing, and must not be used here.
+    pub fn accept_late(&mut self, token: Token) {
+        if let (QoS::ExactlyOnce, Some(packet_id)) = (token.qos, token.packet_id) {
+            self.inbound.accept_late(packet_id, &mut self.journal);
+        }
     }
 
     /// Says that the peer has this session too, though there is nothing in flight: for a session that

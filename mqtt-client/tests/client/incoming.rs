@@ -1,8 +1,18 @@
 //! Received messages: when they are acknowledged, and what happens when nobody takes them.
 
 use std::num::NonZeroU16;
+#[cfg(feature = "outbox")]
+use std::{
+    future::ready,
+    io,
+    sync::atomic::{AtomicBool, Ordering},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use mqtt_client::{Acknowledge, Error, ProtocolVersion, QoS, ReasonCode, TopicName};
+#[cfg(feature = "outbox")]
+use mqtt_client::{Client, Filter, Message, Target};
 use mqtt_codec::{Packet, Publish};
 
 use crate::peer::{ack, connect, options};
@@ -102,5 +112,64 @@ async fn the_servers_aliases_are_resolved() {
     peer.send(Packet::Publish(publish)).await;
     for _ in 0..2 {
         assert_eq!(incoming.recv().await.unwrap().topic(), "long/topic");
+    }
+}
+
+/// What the application has of QoS 2 does not come to it again, though it took it, or acknowledged it, when the link
+/// was lost, before the server could hear of it.
+#[cfg(feature = "outbox")]
+#[tokio::test(start_paused = true)]
+async fn a_message_of_qos_2_that_is_taken_without_a_link_comes_once() {
+    use crate::simulation::{Fuse, broker, opener, options};
+
+    for (version, acknowledge) in [
+        (ProtocolVersion::V5, Acknowledge::WhenTaken),
+        (ProtocolVersion::V5, Acknowledge::Manually),
+        (ProtocolVersion::V3_1_1, Acknowledge::WhenTaken),
+    ] {
+        let place = Arc::new(Mutex::new(broker()));
+        let fuse = Fuse::new(usize::MAX);
+        let is_reachable = Arc::new(AtomicBool::new(true));
+        let open = opener(&place, &fuse);
+        let reachable = Arc::clone(&is_reachable);
+        let open = move |target: Target| {
+            let opened = match reachable.load(Ordering::Relaxed) {
+                true => open(target).into_inner(),
+                false => Err(io::ErrorKind::ConnectionRefused.into()),
+            };
+            ready(opened)
+        };
+        let options_of = |id| options(version, id).acknowledge(acknowledge);
+        let reader = Client::connect_through(open, options_of("r"))
+            .await
+            .unwrap();
+        let filter = Filter::new("t").unwrap().qos(QoS::ExactlyOnce);
+        let mut subscription = reader.subscribe(filter).await.unwrap();
+        let writer = opener(&place, &Fuse::new(usize::MAX));
+        let writer = Client::connect_through(writer, options_of("w"))
+            .await
+            .unwrap();
+        let publish = async |text: &'static str| {
+            let message = Message::new("t", text).unwrap().qos(QoS::ExactlyOnce);
+            writer.publish(message).await.unwrap().await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        };
+        publish("first").await;
+        publish("second").await;
+        is_reachable.store(false, Ordering::Relaxed);
+        fuse.cut();
+        publish("third").await;
+        let first = subscription.try_recv().unwrap();
+        first.acknowledge();
+        assert_eq!(first.payload()[..], *b"first");
+        is_reachable.store(true, Ordering::Relaxed);
+        for expected in ["second", "third"] {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let next = subscription.recv().await.unwrap();
+            assert_eq!(next.payload()[..], *expected.as_bytes(), "{acknowledge:?}");
+            next.acknowledge();
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(subscription.try_recv(), None);
     }
 }

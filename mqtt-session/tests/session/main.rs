@@ -6,6 +6,7 @@ mod end;
 mod flow;
 mod handshake;
 mod keep_alive;
+mod late;
 mod limits;
 mod message;
 mod model;
