@@ -54,7 +54,10 @@ impl Received {
 
     /// The same message for several readers, of whom each has to acknowledge it.
     pub(crate) fn shared(self, readers: usize) -> Vec<Self> {
-        let left = Arc::new(AtomicUsize::new(readers));
+        let all = Arc::new(Readers {
+            left: AtomicUsize::new(readers),
+            has_taken: AtomicBool::new(false),
+        });
         let mut copies: Vec<Self> = Vec::with_capacity(readers);
         copies.resize_with(readers.saturating_sub(1), || self.clone());
         copies.push(self);
@@ -62,7 +65,7 @@ impl Received {
             if let Some(acknowledgement) = &mut copy.acknowledgement {
                 acknowledgement.state = State::Shared(Arc::new(Share {
                     done: AtomicBool::new(false),
-                    left: Arc::clone(&left),
+                    all: Arc::clone(&all),
                 }));
             }
         }
@@ -92,10 +95,31 @@ impl Received {
         if post.is_stale(&self) {
             return None;
         }
+        if let Some(Acknowledgement {
+            state: State::Shared(share),
+            ..
+        }) = &self.acknowledgement
+        {
+            // Before it counts as acknowledged.
+            share.all.has_taken.store(true, Ordering::Release);
+        }
         // In between the session may have been resumed.
         let comes_again =
             acknowledge == Acknowledge::WhenTaken && !self.give() && post.is_stale(&self);
         (!comes_again).then_some(self)
+    }
+
+    /// Whether a reader that goes without having taken it was the last hope for it: no other has taken it, or may yet.
+    pub(crate) fn is_unread(&self) -> bool {
+        match self.acknowledgement.as_ref().map(|it| &it.state) {
+            // Of QoS 0.
+            None => false,
+            Some(State::Alone(_)) => true,
+            Some(State::Shared(share)) => {
+                let left = share.all.left.load(Ordering::Acquire);
+                left == 1 && !share.all.has_taken.load(Ordering::Relaxed)
+            }
+        }
     }
 
     /// The DUP flag: the server may have sent this PUBLISH packet before [MQTT-3.3.1-1].
@@ -171,8 +195,15 @@ enum State {
 /// One of several readers of a message.
 struct Share {
     done: AtomicBool,
-    /// How many readers have yet to acknowledge it.
-    left: Arc<AtomicUsize>,
+    all: Arc<Readers>,
+}
+
+/// All readers of a message.
+struct Readers {
+    /// How many have yet to acknowledge it.
+    left: AtomicUsize,
+    /// One has taken it.
+    has_taken: AtomicBool,
 }
 
 impl Acknowledgement {
@@ -191,7 +222,7 @@ impl Acknowledgement {
             State::Alone(done) => !done.swap(true, Ordering::Relaxed),
             State::Shared(share) => {
                 !share.done.swap(true, Ordering::Relaxed)
-                    && share.left.fetch_sub(1, Ordering::AcqRel) == 1
+                    && share.all.left.fetch_sub(1, Ordering::AcqRel) == 1
             }
         };
         !is_last || self.post.acknowledge(self.token, self.connection)

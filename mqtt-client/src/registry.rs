@@ -330,9 +330,11 @@ impl Registry {
             &message.property().subscription_identifiers,
             false,
         );
-        // The others had their copy; only a message that nobody reads is held.
+        // Others may have their copy, or have come since.
         if self.route.readers.is_empty() {
             self.hold(message);
+        } else if message.is_unread() {
+            self.hand_over(message);
         } else {
             message.acknowledge();
         }
@@ -348,9 +350,12 @@ impl Registry {
             }
             readers => {
                 for (reader, copy) in readers.iter().zip(message.shared(readers.len())) {
-                    if let Some(copy) = reader.mailbox.push(copy) {
+                    match reader.mailbox.push(copy) {
+                        None => {}
+                        // All have just gone.
+                        Some(copy) if copy.is_unread() => self.give_up(reader, copy),
                         // It goes, and the others have theirs.
-                        copy.acknowledge();
+                        Some(copy) => copy.acknowledge(),
                     }
                 }
             }

@@ -5,7 +5,7 @@ use mqtt_client::{
     Acknowledge, Client, Error, Filter, Options, PacketId, ProtocolVersion, QoS, ReasonCode,
     SubscribeOptions, Subscription, SubscriptionIdentifier, TopicName,
 };
-use mqtt_codec::{Packet, Publish, SubAck, UnsubAck};
+use mqtt_codec::{Packet, PacketType, Publish, SubAck, UnsubAck};
 
 use crate::peer::{Peer, ack, connect, options};
 
@@ -197,6 +197,55 @@ async fn a_session_that_stays_keeps_its_subscriptions() {
     peer.expect_packet(Packet::PubAck(ack(2))).await;
     assert_eq!(incoming.recv().await.unwrap().payload()[..], *b"z");
     peer.expect_packet(Packet::PubAck(ack(3))).await;
+}
+
+/// What a reader had not taken when it was dropped goes to one that came after it, who had no copy, and nothing is
+/// acknowledged that nobody took.
+#[tokio::test(start_paused = true)]
+async fn what_a_dropped_reader_had_not_taken_goes_to_those_who_came_later() {
+    let v3 = options(V3).clean_start(false);
+    for options in [persistent(), v3] {
+        let (client, _incoming, mut peer) = connect(options).await;
+        let (first, id) = subscribe(&client, &mut peer, "a/#").await;
+        publish(&mut peer, ("a/b", "x"), (QoS::AtLeastOnce, 1), &[id]).await;
+        peer.silent().await;
+        let (second, id) = subscribe(&client, &mut peer, "a/#").await;
+        // A copy for each, which neither takes.
+        publish(&mut peer, ("a/b", "y"), (QoS::ExactlyOnce, 2), &[id]).await;
+        peer.silent().await;
+        drop(first);
+        peer.silent().await;
+        let (mut third, _) = subscribe(&client, &mut peer, "a/#").await;
+        drop(second);
+        let mut all = taken(&mut third).await;
+        // What was left over comes behind what was there.
+        all.sort();
+        assert_eq!(all, ["x", "y"]);
+        let mut answers = Vec::new();
+        for _ in 0..2 {
+            answers.push(peer.expect(|packet| packet.packet_type()).await);
+        }
+        answers.sort();
+        assert_eq!(answers, [PacketType::PubAck, PacketType::PubRec]);
+    }
+}
+
+/// A message for two readers that have both just gone is kept for the next one.
+#[tokio::test(start_paused = true)]
+async fn a_message_for_readers_that_have_all_gone_waits() {
+    let (client, _incoming, mut peer) = connect(persistent()).await;
+    let (first, _) = subscribe(&client, &mut peer, "a/#").await;
+    let (second, id) = subscribe(&client, &mut peer, "a/#").await;
+    publish(&mut peer, ("a/b", "x"), (QoS::AtLeastOnce, 1), &[id]).await;
+    peer.silent().await;
+    // The event loop reads the message before it hears of this.
+    publish(&mut peer, ("a/b", "y"), (QoS::AtLeastOnce, 2), &[id]).await;
+    drop((first, second));
+    peer.silent().await;
+    let (mut third, _) = subscribe(&client, &mut peer, "a/#").await;
+    assert_eq!(taken(&mut third).await, ["x", "y"]);
+    peer.expect_packet(Packet::PubAck(ack(1))).await;
+    peer.expect_packet(Packet::PubAck(ack(2))).await;
 }
 
 #[tokio::test(start_paused = true)]
