@@ -113,7 +113,13 @@ impl Dispatch<'_> {
         if let Some(completed) = completed
             && let Some(message) = completed.handle
         {
-            message.resolve(Ok(completed.reason));
+            let reason = match packet_type {
+                // The server has taken it with its PUBREC. That it does not know the identifier any more (0x92), as
+                // after a PUBREL that is sent again, says nothing of the message.
+                PacketType::PubComp => ReasonCode::SUCCESS,
+                _ => completed.reason,
+            };
+            message.resolve(Ok(reason));
         }
         Ok(())
     }
