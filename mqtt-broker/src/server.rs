@@ -96,9 +96,9 @@ impl Broker {
     /// # Errors
     /// Another broker uses the store.
     pub fn open_in_memory(config: Config, store: &MemoryStore) -> Result<Self, OpenError> {
-        let store = store.clone();
+        let (store, now) = (store.clone(), store.wall_clock());
         let open = move || -> Result<Box<dyn Engine>, EngineError> { Ok(Box::new(store.open()?)) };
-        let opened = Self::open_engine(config, Box::new(open), Space::unlimited(), WallTime::now());
+        let opened = Self::open_engine(config, Box::new(open), Space::unlimited(), now);
         let (broker, _) = opened.map_err(|source| OpenError {
             place: "memory".to_owned(),
             source,

@@ -6,9 +6,11 @@
 use core::ops::{Bound, RangeBounds};
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::SystemTime;
 
 use crate::store::engine::EngineError;
+use crate::store::record::WallTime;
 use crate::store::records::{Database, Records};
 use crate::store::table::{Batch, Record, Slice, Table, Tables};
 
@@ -36,6 +38,8 @@ struct InUseError;
 struct Shared {
     contents: RwLock<Contents>,
     in_use: AtomicBool,
+    /// What the next broker takes for the time of the wall clock.
+    clock: Mutex<Option<SystemTime>>,
 }
 
 #[derive(Debug, Default)]
@@ -94,6 +98,23 @@ impl MemoryStore {
     pub fn unsynced(&self) -> usize {
         let contents = self.shared.read();
         contents.unsynced.as_ref().map_or(0, Vec::len)
+    }
+
+    /// What a broker that is opened on it takes for the time of the wall clock then, in place of the system's: for
+    /// programs whose time is virtual, and for tests of clocks that were set. While it runs a broker asks no wall
+    /// clock for the deadlines of what it stores.
+    pub fn set_wall_clock(&self, now: SystemTime) {
+        let clock = self.shared.clock.lock();
+        *clock.unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    /// The time of the wall clock, as it was set or as the system has it.
+    pub(crate) fn wall_clock(&self) -> WallTime {
+        let clock = self.shared.clock.lock();
+        match *clock.unwrap_or_else(PoisonError::into_inner) {
+            Some(now) => WallTime::of(now),
+            None => WallTime::now(),
+        }
     }
 
     /// An engine on it.

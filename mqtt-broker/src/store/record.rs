@@ -27,7 +27,12 @@ pub(crate) struct WallTime(pub(crate) u64);
 impl WallTime {
     /// What the clock of the system says.
     pub(crate) fn now() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self::of(SystemTime::now())
+    }
+
+    /// What is before 1970 counts as its beginning.
+    pub(crate) fn of(time: SystemTime) -> Self {
+        let since = time.duration_since(UNIX_EPOCH);
         Self(since.map_or(0, |since| {
             u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
         }))

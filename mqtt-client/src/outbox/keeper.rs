@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use mqtt_codec::{PacketId, QoS, ReasonCode};
 use mqtt_session::{Change, ChangeNumber, InFlightState, Persistence, Session, Time};
@@ -16,7 +16,7 @@ use crate::outbound::Outbound;
 use crate::outbox::log::{self, Stored};
 use crate::outbox::record::Record;
 use crate::outbox::state::record_length;
-use crate::outbox::writer::{Store, Writer, milliseconds};
+use crate::outbox::writer::{Store, Writer};
 use crate::outbox::{Outbox, OutboxError, WeakOutbox};
 use crate::reconnect::WINDOW;
 use crate::{Error, Message, Options, Receipt, TryPublishError, Uncertain};
@@ -211,7 +211,7 @@ impl Claim {
         let left = left.map_err(Error::Outbox)?;
         let is_ours = left.client_id.as_deref() == Some(&options.client_id);
         self.is_continued = is_ours;
-        let clock = milliseconds(SystemTime::now()).max(left.last_stored_at);
+        let clock = self.writer.wall_clock().max(left.last_stored_at);
         let mut session = Session::new(Persistence::Durable);
         session.set_window(WINDOW);
         let mut messages: BTreeMap<u64, Outbound> = left

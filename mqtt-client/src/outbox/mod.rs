@@ -1,5 +1,6 @@
 //! The outbox on disk: messages of QoS 1 and 2 that survive the process.
 
+mod clock;
 mod disk;
 mod keeper;
 mod log;
@@ -13,9 +14,11 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Weak};
+use std::time::SystemTime;
 
 use tokio::sync::oneshot;
 
+use self::clock::WallClock;
 pub(crate) use self::keeper::{Desk, Keeper};
 use self::log::Log;
 use self::writer::Writer;
@@ -89,11 +92,15 @@ impl WeakOutbox {
 #[derive(Debug, Clone)]
 pub struct OutboxOptions {
     capacity: u32,
+    clock: WallClock,
 }
 
 impl Default for OutboxOptions {
     fn default() -> Self {
-        Self { capacity: CAPACITY }
+        Self {
+            capacity: CAPACITY,
+            clock: WallClock::default(),
+        }
     }
 }
 
@@ -111,6 +118,16 @@ impl OutboxOptions {
         self
     }
 
+    /// Where it takes the time of the wall clock from, by which a message with a Message Expiry Interval grows older
+    /// from one run of the program to the next: for programs whose time is virtual, and for tests of clocks that were
+    /// set. Default: the system's. A clock that was set back counts as one that stood still, and while a client runs
+    /// its messages grow older by a clock that nobody sets.
+    #[must_use]
+    pub fn wall_clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.clock = WallClock::new(clock);
+        self
+    }
+
     /// Opens the directory, which is created if it is missing. Reads all that is in it, and waits for the disk.
     ///
     /// # Errors
@@ -123,7 +140,7 @@ impl OutboxOptions {
 
     fn over(&self, log: Log, damage: Option<Damage>) -> Outbox {
         Outbox(Arc::new(Handle {
-            writer: Writer::new(log, self.capacity),
+            writer: Writer::new(log, self.capacity, self.clock.clone()),
             damage,
         }))
     }

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
 
 use mqtt_codec::ReasonCode;
 use tokio::runtime::Handle;
@@ -14,6 +13,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError, mpsc, oneshot};
 use crate::mailbox::Post;
 use crate::outbound::Outbound;
 use crate::outbox::OutboxError;
+use crate::outbox::clock::WallClock;
 use crate::outbox::log::{Failure, Log, Stored};
 use crate::outbox::record::Record;
 use crate::outbox::state::{Progress, record_length};
@@ -96,6 +96,7 @@ pub(crate) struct Writer {
     /// Bytes that the messages may still have.
     room: Semaphore,
     capacity: u32,
+    clock: WallClock,
     /// All changes up to this ticket are durable.
     durable: AtomicU64,
     has_failed: AtomicBool,
@@ -148,7 +149,7 @@ struct Round {
 }
 
 impl Writer {
-    pub(crate) fn new(log: Log, capacity: u32) -> Arc<Self> {
+    pub(crate) fn new(log: Log, capacity: u32, clock: WallClock) -> Arc<Self> {
         let size = log.state.size;
         let room = u64::from(capacity).saturating_sub(size);
         let queue = Queue {
@@ -175,6 +176,7 @@ impl Writer {
             idle: Condvar::new(),
             room: Semaphore::new(usize::try_from(room).unwrap_or(Semaphore::MAX_PERMITS)),
             capacity,
+            clock,
             durable: AtomicU64::new(0),
             has_failed: AtomicBool::new(false),
         })
@@ -182,6 +184,11 @@ impl Writer {
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time of the wall clock, in milliseconds since 1970.
+    pub(crate) fn wall_clock(&self) -> u64 {
+        self.clock.milliseconds()
     }
 
     /// How many messages are stored.
@@ -324,7 +331,7 @@ impl Writer {
         store.message.key = queue.next_key;
         queue.next_key += 1;
         // A clock that was set back counts as one that stood still.
-        let now = milliseconds(SystemTime::now()).max(queue.last_stored_at);
+        let now = self.clock.milliseconds().max(queue.last_stored_at);
         queue.last_stored_at = now;
         queue.storing += 1;
         queue.commands.push(Command::Store {
@@ -617,10 +624,4 @@ fn one_by_one(
         }
     }
     Ok(())
-}
-
-/// Milliseconds since 1970.
-pub(crate) fn milliseconds(time: SystemTime) -> u64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH);
-    u64::try_from(since.unwrap_or(Duration::ZERO).as_millis()).unwrap_or(u64::MAX)
 }

@@ -13,6 +13,8 @@ mod examples;
 mod handshake;
 mod handshakes;
 mod incoming;
+#[cfg(feature = "outbox")]
+mod kept;
 #[cfg(all(unix, feature = "outbox"))]
 mod killed;
 mod lifetime;
@@ -27,7 +29,11 @@ mod reconnect;
 mod restarts;
 mod scram;
 mod simulation;
+#[cfg(feature = "outbox")]
+mod storm;
 mod subscribe;
 mod subscriptions;
 #[cfg(all(unix, feature = "tls", feature = "websocket", feature = "proxy"))]
 mod transports;
+#[cfg(feature = "outbox")]
+mod wall;
