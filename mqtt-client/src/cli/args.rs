@@ -11,7 +11,7 @@ use mqtt_client::{ProtocolVersion, QoS, RetainHandling, TopicFilter, TopicName};
 
 pub(crate) use self::chores::{CompletionArgs, DoctorArgs, ManArgs};
 pub(crate) use self::exchange::{OutputArgs, PayloadArgs, PubArgs, RequestArgs, SubArgs};
-pub(crate) use self::server::{CommonArgs, TlsArgs, TlsVersion};
+pub(crate) use self::server::{AfterUrl, CommonArgs, TlsArgs, TlsVersion};
 
 use super::UsageError;
 use super::argv;
@@ -58,6 +58,19 @@ pub(crate) enum Command {
     Man(ManArgs),
 }
 
+impl Command {
+    /// Where and how it connects, in mosquitto's words.
+    fn common(&mut self) -> Option<&mut CommonArgs> {
+        match self {
+            Self::Pub(args) => Some(&mut args.common),
+            Self::Sub(args) => Some(&mut args.common),
+            Self::Rr(args) => Some(&mut args.common),
+            Self::Doctor(args) => Some(&mut args.common),
+            Self::Bench(_) | Self::Completions(_) | Self::Man(_) => None,
+        }
+    }
+}
+
 /// What the arguments ask for.
 #[derive(Debug)]
 pub(crate) enum Parsed {
@@ -92,7 +105,11 @@ pub(crate) fn parse(mut arguments: Vec<OsString>) -> Result<Parsed, UsageError> 
         Err(error) => return Err(UsageError(mistake(&error.to_string()))),
     };
     let cli = Cli::from_arg_matches(&matches).map_err(|error| UsageError(error.to_string()))?;
-    Ok(Parsed::Command(cli.command))
+    let mut command = cli.command;
+    if let (Some(common), Some((_, given))) = (command.common(), matches.subcommand()) {
+        common.after_url = AfterUrl::of(given);
+    }
+    Ok(Parsed::Command(command))
 }
 
 /// clap's message without its own advice, in mosquitto's style.

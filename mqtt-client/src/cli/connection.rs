@@ -12,7 +12,7 @@ use mqtt_client::{
 
 use super::args::CommonArgs;
 use super::property::Properties;
-use super::url::{Place, Url};
+use super::url::Url;
 use super::{Failure, UsageError, service, tls};
 
 /// The bytes of an argument, as the system passed them.
@@ -30,6 +30,8 @@ pub(crate) struct Setup {
     pub(crate) version: ProtocolVersion,
     /// The topic of `-L`.
     pub(crate) url_topic: Option<String>,
+    /// Another one stands behind it.
+    topic_is_after: bool,
     /// The name whose SRV records say where to connect.
     pub(crate) service: Option<String>,
     /// Where the options lead.
@@ -146,9 +148,19 @@ impl Setup {
             properties,
             version,
             url_topic,
+            topic_is_after: common.after_url.topic,
             service,
             destination,
         })
+    }
+
+    /// The topic of `-L` or of `-t`, whichever stands later.
+    pub(crate) fn topic(&self, given: Option<&String>) -> Option<String> {
+        let (first, second) = match self.topic_is_after {
+            true => (given, self.url_topic.as_ref()),
+            false => (self.url_topic.as_ref(), given),
+        };
+        first.or(second).cloned()
     }
 
     /// Connects; with SRV records to the first of the servers that can be reached.
@@ -200,11 +212,17 @@ fn server(common: &CommonArgs) -> Result<Server, UsageError> {
         None => (None, common.unix.clone()),
     };
     let topic = place.as_ref().map(|place| place.topic.clone());
-    let place = place.unwrap_or_else(|| Place {
-        host: common.host.clone().unwrap_or_default(),
-        port: common.port.unwrap_or(0),
-        ..Place::default()
-    });
+    let is_url = place.is_some();
+    let mut place = place.unwrap_or_default();
+    let after = common.after_url;
+    if let Some(host) = common.host.clone().filter(|_| after.host || !is_url) {
+        place.host = host;
+    }
+    if let Some(port) = common.port.filter(|_| after.port || !is_url) {
+        place.port = port;
+    }
+    place.username = place.username.filter(|_| !after.username);
+    place.password = place.password.filter(|_| !after.password);
     let args = &common.tls;
     let trusted = args.cafile.is_some() || args.capath.is_some() || args.tls_use_os_certs;
     let mistake = |text: &str| Err(UsageError(format!("Error: {text}")));

@@ -27,8 +27,7 @@ pub(crate) async fn run(args: PubArgs) -> Result<(), Failure> {
         });
     }
     let missing = || UsageError("Error: Both topic and message must be supplied.".to_owned());
-    let topic = setup.url_topic.clone().or_else(|| args.topic.clone());
-    let topic = topic.ok_or_else(missing)?;
+    let topic = setup.topic(args.topic.as_ref()).ok_or_else(missing)?;
     connection::publishable(&topic)?;
     let mut signals =
         Signals::new().map_err(|error| Failure::Message(format!("Error: {error}")))?;

@@ -24,8 +24,7 @@ pub(crate) async fn run(args: RequestArgs) -> Result<(), Failure> {
         let text = "Error: All of topic, message, and response topic must be supplied.";
         UsageError(text.to_owned())
     };
-    let topic = setup.url_topic.clone().or_else(|| args.topic.clone());
-    let topic = topic.ok_or_else(missing)?;
+    let topic = setup.topic(args.topic.as_ref()).ok_or_else(missing)?;
     connection::publishable(&topic)?;
     let response_topic = args.response_topic.clone().ok_or_else(missing)?;
     let output = Output::new(&args.output)?;

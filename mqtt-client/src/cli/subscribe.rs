@@ -61,13 +61,17 @@ pub(crate) async fn run(args: SubArgs) -> Result<(), Failure> {
 
     let mut signals =
         Signals::new().map_err(|error| Failure::Message(format!("Error: {error}")))?;
+    // From here on, as with mosquitto_sub: a server that does not answer takes of it as well.
+    let deadline = sleep(
+        args.timeout
+            .map(|seconds| Duration::from_secs(seconds.into())),
+    );
+    tokio::pin!(deadline);
     let (client, incoming) = tokio::select! {
         connected = setup.connect() => connected?,
         _ = signals.recv() => return Ok(()),
+        () = &mut deadline => return Err(Failure::TimedOut),
     };
-    let deadline = args
-        .timeout
-        .map(|seconds| Duration::from_secs(u64::from(seconds)));
     let mut subscriber = Subscriber {
         args: &args,
         setup: &setup,
@@ -82,7 +86,7 @@ pub(crate) async fn run(args: SubArgs) -> Result<(), Failure> {
     let ending = tokio::select! {
         ending = subscriber.work(&filters, incoming) => ending,
         _ = signals.recv() => Ok(Ending::Interrupted),
-        () = sleep(deadline) => Ok(Ending::TimedOut),
+        () = &mut deadline => Ok(Ending::TimedOut),
     };
     subscriber.finish(ending).await
 }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args};
+use clap::{ArgAction, ArgMatches, Args};
 use mqtt_client::{ProtocolVersion, QoS};
 
 use super::{quality, session_expiry, topic_name, version};
@@ -20,6 +20,9 @@ pub(crate) struct CommonArgs {
     /// Where to connect and the topic at once: mqtt://[user[:password]@]host[:port]/topic, also mqtts, ws and wss; or unix:/path/of/socket
     #[arg(short = 'L', long, value_name = "URL")]
     pub(crate) url: Option<String>,
+    /// What stands behind the URL, and so goes before it.
+    #[arg(skip)]
+    pub(crate) after_url: AfterUrl,
     /// Connect to this Unix domain socket
     #[arg(long, value_name = "PATH")]
     pub(crate) unix: Option<PathBuf>,
@@ -104,6 +107,38 @@ pub(crate) struct CommonArgs {
     /// Whom to trust; last, as its heading holds for all that follows.
     #[command(flatten)]
     pub(crate) tls: TlsArgs,
+}
+
+/// Which options that a URL stands for as well were given after it: the later one counts, and what a file of options
+/// or the environment says comes first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct AfterUrl {
+    pub(crate) host: bool,
+    pub(crate) port: bool,
+    pub(crate) username: bool,
+    pub(crate) password: bool,
+    pub(crate) topic: bool,
+}
+
+impl AfterUrl {
+    /// As the arguments of a command that has a URL stand.
+    pub(crate) fn of(given: &ArgMatches) -> Self {
+        let place = |name: &str| {
+            let is_given = given.ids().any(|id| id == name);
+            is_given.then(|| given.indices_of(name)?.max()).flatten()
+        };
+        let Some(url) = place("url") else {
+            return Self::default();
+        };
+        let is_after = |name: &str| place(name).is_some_and(|place| place > url);
+        Self {
+            host: is_after("host"),
+            port: is_after("port"),
+            username: is_after("username"),
+            password: is_after("password"),
+            topic: is_after("topic"),
+        }
+    }
 }
 
 /// Options of TLS.

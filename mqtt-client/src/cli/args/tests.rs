@@ -209,3 +209,30 @@ fn help_and_version_are_texts() {
     assert!(parse_all(&[]).is_err());
     assert!(parse_all(&["bogus"]).is_err());
 }
+
+/// Of a URL and the options that it stands for, the later one counts.
+#[test]
+fn what_stands_behind_a_url_is_known() {
+    let after = |arguments: &[&str]| {
+        let args = publish(&[&["-m", "x"], arguments].concat()).unwrap();
+        args.common.after_url
+    };
+    let url = ["-L", "mqtt://h/t"];
+    let more = ["-h", "g", "-p", "5", "-u", "n", "-P", "w", "-t", "s"];
+    let all = AfterUrl {
+        host: true,
+        port: true,
+        username: true,
+        password: true,
+        topic: true,
+    };
+    assert_eq!(after(&[&url[..], &more].concat()), all);
+    assert_eq!(after(&[&more[..], &url].concat()), AfterUrl::default());
+    assert_eq!(after(&more), AfterUrl::default());
+    let twice = [&["-t", "a"], &url[..], &["-t", "b"]].concat();
+    let topic = AfterUrl {
+        topic: true,
+        ..AfterUrl::default()
+    };
+    assert_eq!(after(&twice), topic);
+}
