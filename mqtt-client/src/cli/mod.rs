@@ -4,6 +4,7 @@ mod args;
 mod argv;
 mod bench;
 mod clock;
+mod colours;
 mod connection;
 mod doctor;
 mod format;

@@ -7,12 +7,12 @@ use std::process::{Child, Output};
 
 use mqtt_broker::{Broker, Config};
 use mqtt_client::{Client, Filter, Options, ProtocolVersion, QoS, ReasonCode};
-use mqtt_codec::{ConnAck, Packet, SubAck};
+use mqtt_codec::{Packet, SubAck};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::{TcpStream, UnixListener};
 
 use crate::peer::{Peer, ack};
-use crate::program::{finish, spawn, start, start_against, text};
+use crate::program::{answer, broker, finish, spawn, start, start_against, text};
 use crate::transports::{Pki, accept_websocket, listen, serve, socks5};
 
 const V5: ProtocolVersion = ProtocolVersion::V5;
@@ -281,12 +281,7 @@ async fn spawn_against(arguments: &[&str]) -> (Child, Peer<TcpStream>) {
     let port = port.to_string();
     let place = ["-h", "127.0.0.1", "-p", &port, "-V", "5"];
     let child = spawn(&[arguments, &place].concat());
-    let (stream, _) = listener.accept().await.unwrap();
-    let mut peer = Peer::new(stream, V5);
-    peer.expect(|packet| assert!(matches!(packet, Packet::Connect(_))))
-        .await;
-    peer.send(Packet::ConnAck(Box::new(ConnAck::new(ReasonCode::SUCCESS))))
-        .await;
+    let peer = answer(&listener, V5, ReasonCode::SUCCESS).await;
     (child, peer)
 }
 
@@ -324,16 +319,183 @@ async fn an_interrupted_pub_or_rr_says_goodbye_and_that_work_is_left() {
     assert_eq!(output.status.code(), Some(130));
 }
 
+/// The time of `-W` goes on while the server has not answered.
+#[tokio::test]
+async fn a_server_that_says_nothing_is_left_in_time() {
+    let (listener, port) = listen().await;
+    let port = port.to_string();
+    for arguments in [
+        &["sub", "-t", "t"][..],
+        &["rr", "-t", "t", "-e", "e", "-m", "x"],
+    ] {
+        let place = ["-h", "127.0.0.1", "-p", &port, "-W", "1"];
+        let child = spawn(&[arguments, &place].concat());
+        let (silent, _) = listener.accept().await.unwrap();
+        let output = finish(child, "").await.unwrap();
+        assert_eq!(output.status.code(), Some(27), "{arguments:?}");
+        assert_eq!(text(&output.stderr), "Timed out\n");
+        drop(silent);
+    }
+}
+
+/// Host, port and topic that stand behind a URL, or behind one in a file of options, go before those in it.
+#[tokio::test]
+async fn what_stands_behind_a_url_counts() {
+    let (listener, port) = listen().await;
+    let port = port.to_string();
+    let arguments = ["pub", "-L", "mqtt://nowhere.invalid:1/other", "-V", "5"];
+    let more = ["-m", "x", "-h", "127.0.0.1", "-p", &port, "-t", "t"];
+    let child = spawn(&[&arguments[..], &more].concat());
+    let mut peer = answer(&listener, V5, ReasonCode::SUCCESS).await;
+    peer.expect(|packet| match packet {
+        Packet::Publish(publish) => assert_eq!(publish.topic.unwrap().as_str(), "t"),
+        packet => panic!("{packet:?}"),
+    })
+    .await;
+    peer.expect_end(ReasonCode::SUCCESS).await;
+    drop(peer);
+    assert_done(&finish(child, "").await.unwrap());
+}
+
+/// Interrupts a load; its exit status is that of the signal, and it prints figures, or that there are none.
+async fn end_load(child: Child) -> (String, String) {
+    interrupt(&child);
+    let output = finish(child, "").await.unwrap();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(130), "{stdout} {stderr}");
+    (stdout, stderr)
+}
+
+/// Loads that open connections, when a signal comes amid that: what is open by then is told, or that nothing is.
+#[tokio::test]
+async fn an_interrupted_load_of_connections_tells_what_is_open() {
+    for load in ["connect", "idle"] {
+        for open in [0, 3] {
+            let (listener, port) = listen().await;
+            let port = port.to_string();
+            let arguments = [
+                "bench",
+                load,
+                "--connections",
+                "10",
+                "--concurrency",
+                "1",
+                "--json",
+            ];
+            let place = ["-h", "127.0.0.1", "-p", &port, "-V", "5"];
+            let child = spawn(&[&arguments[..], &place].concat());
+            let mut peers = Vec::new();
+            for _ in 0..open {
+                let mut peer = answer(&listener, V5, ReasonCode::SUCCESS).await;
+                if load == "idle" {
+                    let id = peer
+                        .expect(|packet| match packet {
+                            Packet::Subscribe(subscribe) => subscribe.packet_id,
+                            packet => panic!("{packet:?}"),
+                        })
+                        .await;
+                    let answer = SubAck::new(id, vec![ReasonCode::SUCCESS]);
+                    peer.send(Packet::SubAck(answer)).await;
+                }
+                peers.push(peer);
+            }
+            // One at a time: those before it are open when the next one comes.
+            let (_silent, _) = listener.accept().await.unwrap();
+            let (stdout, stderr) = end_load(child).await;
+            if open == 0 {
+                assert_eq!(stderr, "Interrupted: nothing was measured yet\n");
+                assert_eq!(stdout, "");
+                continue;
+            }
+            assert_eq!(stderr, "Interrupted\n", "{stdout}");
+            for part in ["\"connected\":3,", "\"failed\":0,", "\"interrupted\":true"] {
+                assert!(stdout.contains(part), "{stdout}");
+            }
+        }
+    }
+}
+
+/// Loads that do not send for a time, when a signal comes amid them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupted_load_of_a_number_tells_what_is_done() {
+    for (load, more, told) in [
+        (
+            "retained",
+            &["--retained", "1000000"][..],
+            "\"stores_per_s\"",
+        ),
+        (
+            "churn",
+            &["--seconds", "3600", "--rate", "500"],
+            "\"clients_came\"",
+        ),
+        (
+            "idle",
+            &[
+                "--connections",
+                "20",
+                "--concurrency",
+                "1",
+                "--settle",
+                "3600",
+            ],
+            "\"connects_per_s\"",
+        ),
+    ] {
+        let (listener, port) = listen().await;
+        let broker = Broker::new(Config::default());
+        let (accepted, mut connections) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn({
+            let broker = broker.clone();
+            async move {
+                while let Ok((stream, peer)) = listener.accept().await {
+                    broker.serve(stream, peer);
+                    // Who counted enough of them has gone.
+                    let _ = accepted.send(());
+                }
+            }
+        });
+        let watcher = Client::connect(Options::new("127.0.0.1", port))
+            .await
+            .unwrap();
+        let mut seen = watcher.subscribe(Filter::new("#").unwrap()).await.unwrap();
+        let port = port.to_string();
+        let arguments = [
+            "bench",
+            load,
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &port,
+            "-q",
+            "1",
+            "--json",
+        ];
+        let child = spawn(&[&arguments[..], more].concat());
+        match load {
+            // More than a window of them: some are acknowledged.
+            "retained" => {
+                for _ in 0..100 {
+                    seen.recv().await.unwrap();
+                }
+            }
+            _ => {
+                for _ in 0..20 {
+                    connections.recv().await.unwrap();
+                }
+            }
+        }
+        let (stdout, stderr) = end_load(child).await;
+        assert_eq!(stderr, "Interrupted\n", "{load}: {stdout}");
+        assert!(stdout.contains(told), "{load}: {stdout}");
+        assert!(stdout.contains("\"interrupted\":true"), "{load}: {stdout}");
+    }
+}
+
 /// A load that is ended early prints what it has measured, all of it accounted for, without a colour in a pipe.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_interrupted_bench_prints_what_it_measured() {
-    let (listener, port) = listen().await;
-    let broker = Broker::new(Config::default());
-    tokio::spawn(async move {
-        while let Ok((stream, peer)) = listener.accept().await {
-            broker.serve(stream, peer);
-        }
-    });
+    let port = broker().await;
     let watcher = Client::connect(Options::new("127.0.0.1", port))
         .await
         .unwrap();

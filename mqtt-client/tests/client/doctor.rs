@@ -1,8 +1,7 @@
 //! `doctor` against things that are broken in a known way: each must be named.
 
-use mqtt_broker::{Broker, Config};
 use mqtt_client::{ProtocolVersion, ReasonCode};
-use mqtt_codec::{ConnAck, Packet, SubAck};
+use mqtt_codec::{Packet, SubAck};
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -10,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use crate::peer::Peer;
-use crate::program::{start, text};
+use crate::program::{answer, broker, start, text};
 use crate::transports::{Pki, listen, socks5};
 
 const V5: ProtocolVersion = ProtocolVersion::V5;
@@ -25,18 +24,6 @@ where
             tokio::spawn(serve(stream));
         }
     });
-}
-
-/// A broker; its port.
-async fn broker() -> u16 {
-    let (listener, port) = listen().await;
-    let broker = Broker::new(Config::default());
-    tokio::spawn(async move {
-        while let Ok((stream, peer)) = listener.accept().await {
-            broker.serve(stream, peer);
-        }
-    });
-    port
 }
 
 /// A server that shakes hands and says nothing more.
@@ -64,12 +51,7 @@ async fn start_refused(
     let program = doctor(port, &[arguments, &["-V", version_name]].concat());
     // The first connection only tries whether there is one.
     drop(listener.accept().await.unwrap());
-    let (stream, _) = listener.accept().await.unwrap();
-    let mut peer = Peer::new(stream, version);
-    peer.expect(|packet| assert!(matches!(packet, Packet::Connect(_))))
-        .await;
-    peer.send(Packet::ConnAck(Box::new(ConnAck::new(reason))))
-        .await;
+    let peer = answer(&listener, version, reason).await;
     (program, peer)
 }
 

@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::process::{Child, Command, Output, Stdio};
 
+#[cfg(unix)]
+use mqtt_broker::{Broker, Config};
 use mqtt_client::{ProtocolVersion, QoS, ReasonCode};
 use mqtt_codec::{ConnAck, Packet, SubAck};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -54,13 +56,37 @@ pub(crate) async fn start_against(
     let mut all = arguments.to_vec();
     all.extend(["-h", "127.0.0.1", "-p", &port, "-V", version_name]);
     let program = start(&all, input);
+    let peer = answer(&listener, version, reason).await;
+    (program, peer)
+}
+
+/// The next client, whose CONNECT is answered with this reason.
+pub(crate) async fn answer(
+    listener: &TcpListener,
+    version: ProtocolVersion,
+    reason: ReasonCode,
+) -> Peer<TcpStream> {
     let (stream, _) = listener.accept().await.unwrap();
     let mut peer = Peer::new(stream, version);
     peer.expect(|packet| assert!(matches!(packet, Packet::Connect(_))))
         .await;
     peer.send(Packet::ConnAck(Box::new(ConnAck::new(reason))))
         .await;
-    (program, peer)
+    peer
+}
+
+/// A broker on a port.
+#[cfg(unix)]
+pub(crate) async fn broker() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let broker = Broker::new(Config::default());
+    tokio::spawn(async move {
+        while let Ok((stream, peer)) = listener.accept().await {
+            broker.serve(stream, peer);
+        }
+    });
+    port
 }
 
 pub(crate) fn text(bytes: &[u8]) -> String {

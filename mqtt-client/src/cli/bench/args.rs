@@ -40,14 +40,6 @@ pub(crate) enum LoadName {
 }
 
 impl LoadName {
-    /// Whether messages flow until the time is over.
-    pub(super) fn is_traffic(self) -> bool {
-        matches!(
-            self,
-            Self::P2p | Self::Fanout | Self::Fanin | Self::Shared | Self::Wild | Self::Latency
-        )
-    }
-
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::P2p => "p2p",

@@ -50,6 +50,7 @@ pub(super) fn run(bench: &Bench, rate: f64) -> Result<Figures, Failed> {
         identity: &bench.identity,
         qos: bench.qos,
         concurrency: 1,
+        stop: &bench.stop,
     };
     let opened = setup
         .open(&mut engine, 1, clock, |_| ("churn".to_owned(), Vec::new()))?
@@ -57,13 +58,16 @@ pub(super) fn run(bench: &Bench, rate: f64) -> Result<Figures, Failed> {
     let subscriber = opened.first().map_or(0, |opened| opened.token);
     let meter = Meter::start(&bench.processes);
     let begin = clock.now();
-    let end = begin + bench.duration.as_nanos() as u64;
+    let mut end = begin + bench.duration.as_nanos() as u64;
     let mut pace = Pace::start(rate, begin, engine.registry())?;
     let mut progress = Progress::new(bench, begin, end);
     let mut churn = Churn::default();
     let mut ready: Vec<Ready> = Vec::new();
     loop {
         let now = clock.now();
+        if bench.stop.status().is_some() {
+            end = end.min(now);
+        }
         if now < end {
             while pace.due(now).is_some() {
                 churn.turn(bench, &mut engine, subscriber)?;
@@ -102,6 +106,7 @@ pub(super) fn run(bench: &Bench, rate: f64) -> Result<Figures, Failed> {
     figures.account("broken_connections", engine.broken, true);
     figures.usage(&reading, "change", churn.answered + churn.went);
     figures.failures(&engine.failures);
+    figures.interrupted(bench);
     setup::leave(&mut engine, &bench.identity);
     Ok(figures)
 }

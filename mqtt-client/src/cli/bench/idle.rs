@@ -33,6 +33,7 @@ fn open(
         identity: &bench.identity,
         qos: QoS::AtMostOnce,
         concurrency: options.concurrency,
+        stop: &bench.stop,
     };
     let prefix = &bench.prefix;
     let describe = |number: usize| {
@@ -42,7 +43,11 @@ fn open(
         };
         (format!("c{number}"), filters)
     };
-    Ok(setup.open(engine, options.connections, Clock::start(), describe)?)
+    let outcome = setup.open(engine, options.connections, Clock::start(), describe)?;
+    if outcome.interrupted && outcome.opened.is_empty() {
+        return Err(Failed::new("nothing was measured yet"));
+    }
+    Ok(outcome)
 }
 
 /// The cost of CONNECT and CONNACK.
@@ -64,6 +69,7 @@ pub(super) fn connect(bench: &Bench, options: Options) -> Result<Figures, Failed
     );
     percentiles(&mut figures, "latency", &outcome.latency);
     figures.failures(&outcome.failures);
+    figures.interrupted(bench);
     setup::leave(&mut engine, &bench.identity);
     Ok(figures)
 }
@@ -74,10 +80,12 @@ pub(super) fn idle(bench: &Bench, options: Options) -> Result<Figures, Failed> {
     let meter = Meter::start(&bench.processes);
     let outcome = open(bench, &mut engine, options, true)?;
     let opening = meter.read();
-    std::thread::sleep(options.settle);
+    bench.stop.sleep(options.settle);
     let settled = meter.read();
+    // The time in which nothing happens has not begun.
+    let was_cut_short = bench.stop.status().is_some();
     let quiet = Meter::start(&bench.processes);
-    std::thread::sleep(bench.duration);
+    bench.stop.sleep(bench.duration);
     let quiet = quiet.read();
     let mut ready: Vec<Ready> = Vec::new();
     let broken = engine.broken;
@@ -95,16 +103,20 @@ pub(super) fn idle(bench: &Bench, options: Options) -> Result<Figures, Failed> {
     figures.usage(&opening, "connect", connected);
     figures.number("connects_per_s", connected as f64 / outcome.seconds);
     figures.number("rss_kib_per_connection", kib(settled.broker.rss_growth));
-    figures.number(
-        "rss_kib_per_connection_later",
-        kib(settled.broker.rss_growth + quiet.broker.rss_growth),
-    );
-    figures.number(
-        "idle_cpu_percent",
-        quiet.broker.cpu as f64 / 1e7 / quiet.seconds,
-    );
+    if !was_cut_short {
+        figures.number(
+            "rss_kib_per_connection_later",
+            kib(settled.broker.rss_growth + quiet.broker.rss_growth),
+        );
+        figures.number("idle_s", quiet.seconds);
+        figures.number(
+            "idle_cpu_percent",
+            quiet.broker.cpu as f64 / 1e7 / quiet.seconds,
+        );
+    }
     figures.failures(&outcome.failures);
     figures.failures(&engine.failures);
+    figures.interrupted(bench);
     setup::leave(&mut engine, &bench.identity);
     Ok(figures)
 }

@@ -25,7 +25,7 @@ mod traffic;
 mod wire;
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
@@ -38,6 +38,7 @@ use self::report::Figures;
 use self::stop::Stop;
 use self::wire::Identity;
 use super::Failure;
+use super::colours::Colours;
 
 /// The largest payload, in bytes.
 const LARGEST_PAYLOAD: usize = 16 << 20;
@@ -110,16 +111,20 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
         return relay::serve(server, args.fault).map_err(message);
     }
     let target = args.output.clone();
-    let stop = match args.load.is_traffic() {
-        true => Stop::on_signals().map_err(|error| message(error.into()))?,
-        false => Stop::default(),
+    let stop = Stop::on_signals().map_err(|error| message(error.into()))?;
+    let figures = match (measure(args, server, &stop), stop.status()) {
+        (Ok(figures), _) => figures,
+        (Err(failed), None) => return Err(message(failed)),
+        (Err(failed), Some(status)) => {
+            eprintln!("Interrupted: {}", failed.0);
+            return Err(Failure::Told(status));
+        }
     };
-    let figures = measure(args, server, &stop);
-    if let (Err(_), Some(status)) = (&figures, stop.status()) {
-        return Err(Failure::Interrupted(status));
-    }
-    let figures = figures.map_err(message)?;
-    let text = figures.format(output);
+    let is_shown = output == Output::Text && target.is_none() && io::stdout().is_terminal();
+    let text = match is_shown {
+        true => figures.table(Colours::of_stdout()),
+        false => figures.format(output),
+    };
     let written = match target {
         Some(file) => std::fs::write(&file, text)
             .map_err(|error| Failed::new(format!("{}: {error}", file.display()))),

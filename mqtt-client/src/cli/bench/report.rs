@@ -1,5 +1,7 @@
 //! What a run found: named figures, and the faults among them, as text, JSON or CSV.
 
+mod table;
+
 use std::fmt::Write as _;
 
 use hdrhistogram::Histogram;
@@ -74,6 +76,13 @@ impl Figures {
         self.count(name, count);
         if fault && count > 0 {
             self.faults.push(format!("{name}={count}"));
+        }
+    }
+
+    /// Notes that a signal has ended the run before its time, if one has.
+    pub(super) fn interrupted(&mut self, bench: &Bench) {
+        if bench.stop.status().is_some() {
+            self.flag("interrupted", true);
         }
     }
 

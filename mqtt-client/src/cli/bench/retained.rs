@@ -57,6 +57,7 @@ pub(super) fn run(bench: &Bench, options: &Options) -> Result<Figures, Failed> {
         identity: &bench.identity,
         qos: bench.qos,
         concurrency: 1,
+        stop: &bench.stop,
     };
     if options.queue {
         leave_session(bench, clock)?;
@@ -87,7 +88,8 @@ pub(super) fn run(bench: &Bench, options: &Options) -> Result<Figures, Failed> {
     let mut figures = Figures::new(bench);
     figures.count("messages", options.messages as u64);
     figures.count("sent", publisher.sent);
-    figures.account("unacknowledged", publisher.sent - stored, true);
+    let is_whole = bench.stop.status().is_none();
+    figures.account("unacknowledged", publisher.sent - stored, is_whole);
     figures.account("acks_refused", complaints.refused, true);
     figures.number(
         "store_cpu_us_per_message",
@@ -98,7 +100,7 @@ pub(super) fn run(bench: &Bench, options: &Options) -> Result<Figures, Failed> {
         "store_rss_bytes_per_message",
         storing.broker.rss_growth as f64 / stored as f64,
     );
-    if !options.store_only && !options.queue {
+    if !options.store_only && !options.queue && is_whole {
         deliver(
             bench,
             &mut engine,
@@ -116,6 +118,7 @@ pub(super) fn run(bench: &Bench, options: &Options) -> Result<Figures, Failed> {
     );
     figures.account("broken_connections", engine.broken, true);
     figures.failures(&engine.failures);
+    figures.interrupted(bench);
     setup::leave(&mut engine, &bench.identity);
     Ok(figures)
 }
@@ -132,6 +135,7 @@ fn leave_session(bench: &Bench, clock: Clock) -> Result<(), Failed> {
         identity: &identity,
         qos: bench.qos,
         concurrency: 1,
+        stop: &bench.stop,
     };
     let filter = format!("{}/retained/#", bench.prefix);
     setup
@@ -191,7 +195,8 @@ fn store(
                 }
             });
         }
-        if engine.broken > 0 || clock.now() - moved > PATIENCE {
+        let is_over = bench.stop.status().is_some();
+        if is_over || engine.broken > 0 || clock.now() - moved > PATIENCE {
             break;
         }
     }
@@ -213,10 +218,13 @@ fn deliver(
         identity: &bench.identity,
         qos: bench.qos,
         concurrency: 1,
+        stop: &bench.stop,
     };
-    let opened = setup
-        .open(engine, 1, clock, |_| ("s0".to_owned(), Vec::new()))?
-        .all()?;
+    let outcome = setup.open(engine, 1, clock, |_| ("s0".to_owned(), Vec::new()))?;
+    if outcome.interrupted {
+        return Ok(());
+    }
+    let opened = outcome.all()?;
     let token = opened.first().map_or(0, |opened| opened.token);
     let meter = Meter::start(&bench.processes);
     let begin = clock.now();
@@ -258,14 +266,17 @@ fn deliver(
             complete = Some(meter.read());
         }
         let quiet = clock.now() - last;
-        if quiet > if all { QUIET } else { PATIENCE } || engine.broken > 0 {
+        let is_over = bench.stop.status().is_some() || engine.broken > 0;
+        if is_over || quiet > if all { QUIET } else { PATIENCE } {
             break;
         }
     }
     let reading = complete.unwrap_or_else(|| meter.read());
     let received = delivered.received;
     figures.count("received", received);
-    figures.account("lost", stored.saturating_sub(received), true);
+    // What had not come when a signal ended it is not lost.
+    let is_whole = bench.stop.status().is_none();
+    figures.account("lost", stored.saturating_sub(received), is_whole);
     figures.account(
         "duplicated",
         delivered.duplicated,

@@ -8,6 +8,7 @@ use mqtt_codec::{Packet, PacketId, PacketType, QoS};
 
 use super::clock::Clock;
 use super::engine::{Engine, Ready};
+use super::stop::Stop;
 use super::wire::{self, Identity};
 
 /// Filters of one SUBSCRIBE.
@@ -33,6 +34,8 @@ pub(super) struct Outcome {
     pub(super) opened: Vec<Opened>,
     pub(super) failed: u64,
     pub(super) failures: Vec<String>,
+    /// A signal has ended it; some may not have been tried.
+    pub(super) interrupted: bool,
     pub(super) seconds: f64,
     /// Nanoseconds from the start of a connection until it was ready.
     pub(super) latency: Histogram<u64>,
@@ -42,6 +45,7 @@ impl Outcome {
     /// All of them, or the reason why one is missing.
     pub(super) fn all(self) -> Result<Vec<Opened>, String> {
         match self.failures.into_iter().next() {
+            _ if self.interrupted => Err("nothing was measured yet".to_owned()),
             Some(failure) => Err(failure),
             None => Ok(self.opened),
         }
@@ -75,6 +79,8 @@ pub(super) struct Setup<'a> {
     pub(super) qos: QoS,
     /// Connections that are opened at once.
     pub(super) concurrency: usize,
+    /// Ends it early.
+    pub(super) stop: &'a Stop,
 }
 
 impl Setup<'_> {
@@ -93,6 +99,7 @@ impl Setup<'_> {
             opened: Vec::new(),
             failed: 0,
             failures: Vec::new(),
+            interrupted: false,
             seconds: 0.0,
             latency: super::report::histogram(),
         };
@@ -100,6 +107,10 @@ impl Setup<'_> {
         let mut last = begin;
         let mut finished = 0;
         while finished < count {
+            if self.stop.status().is_some() {
+                outcome.interrupted = true;
+                break;
+            }
             while openings.len() < count && openings.len() - finished < self.concurrency {
                 let (name, filters) = describe(openings.len());
                 let token = engine.dial(self.server).map_err(|error| {

@@ -1,16 +1,25 @@
-//! An end before the time is over: the first SIGINT or SIGTERM ends the sending, and what was measured until then is
+//! An end before the time is over: the first SIGINT or SIGTERM ends the load, and what was measured until then is
 //! accounted for and printed; the second ends the program.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use super::super::signals::Signals;
 
 /// Whether a signal has come.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Stop(Arc<AtomicU8>);
+pub(super) struct Stop(Arc<Flag>);
+
+#[derive(Debug, Default)]
+struct Flag {
+    /// The exit status of the signal; 0: none has come.
+    status: AtomicU8,
+    sleepers: Mutex<()>,
+    woken: Condvar,
+}
 
 impl Stop {
     /// From now on a signal does not end the program by itself. A thread waits for it, since the load has one
@@ -30,7 +39,7 @@ impl Stop {
             .spawn(move || {
                 runtime.block_on(async {
                     let status = signals.recv().await;
-                    seen.0.store(status, Ordering::Relaxed);
+                    seen.set(status);
                     let status = signals.recv().await;
                     std::process::exit(status.into());
                 });
@@ -38,11 +47,28 @@ impl Stop {
         Ok(stop)
     }
 
+    /// The signal has come that a shell has this exit status for.
+    pub(super) fn set(&self, status: u8) {
+        self.0.status.store(status, Ordering::Relaxed);
+        // Whoever is about to sleep has the lock, or will see the status.
+        drop(self.0.sleepers.lock());
+        self.0.woken.notify_all();
+    }
+
     /// The exit status that a shell has for the signal that came.
     pub(super) fn status(&self) -> Option<u8> {
-        match self.0.load(Ordering::Relaxed) {
+        match self.0.status.load(Ordering::Relaxed) {
             0 => None,
             status => Some(status),
         }
+    }
+
+    /// Sleeps until the time has passed or a signal has come.
+    pub(super) fn sleep(&self, time: Duration) {
+        let sleeping = self.0.sleepers.lock();
+        let sleeping = sleeping.unwrap_or_else(PoisonError::into_inner);
+        let goes_on = |_: &mut ()| self.status().is_none();
+        // A lock that is poisoned guards nothing.
+        let _ = self.0.woken.wait_timeout_while(sleeping, time, goes_on);
     }
 }

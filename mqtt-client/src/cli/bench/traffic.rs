@@ -127,6 +127,7 @@ pub(super) fn run(bench: &Bench, load: Load, options: &Options) -> Result<Figure
         identity: &bench.identity,
         qos,
         concurrency: CONCURRENCY,
+        stop: &bench.stop,
     };
     let subscribers = load.subscribers;
     setup
@@ -448,6 +449,7 @@ impl Traffic<'_> {
             "publishes_per_write",
             measured.sent as f64 / measured.calls.writes.max(1) as f64,
         );
+        figures.interrupted(self.bench);
         percentiles(&mut figures, "latency", &account.latency);
         if self.pace.is_some() {
             percentiles(&mut figures, "generator_lateness", &self.lateness);

@@ -1,6 +1,8 @@
 //! What the steps print: a line each, aligned, in colours on a terminal.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
+
+use crate::cli::colours::{Colour, Colours};
 
 /// How a step went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,16 +17,15 @@ pub(super) enum Mark {
 /// The lines so far.
 pub(super) struct Report {
     out: Box<dyn Write + Send>,
-    colours: bool,
+    colours: Colours,
     oddities: usize,
 }
 
 impl Report {
     pub(super) fn to_stdout() -> Self {
-        let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         Self {
             out: Box::new(std::io::stdout()),
-            colours,
+            colours: Colours::of_stdout(),
             oddities: 0,
         }
     }
@@ -40,31 +41,24 @@ impl Report {
             self.oddities += 1;
         }
         let (word, colour) = match mark {
-            Mark::Fine => ("ok", "32"),
-            Mark::Odd => ("odd", "33"),
-            Mark::Bad => ("FAILS", "31"),
-            Mark::Note => ("", "0"),
+            Mark::Fine => ("ok", Colour::Green),
+            Mark::Odd => ("odd", Colour::Yellow),
+            Mark::Bad => ("FAILS", Colour::Red),
+            Mark::Note => ("", Colour::Plain),
         };
-        let word = self.coloured(colour, &format!("{word:<5}"));
+        let word = self.colours.paint(colour, &format!("{word:<5}"));
         self.print(&format!("{word}  {what:<12}  {}", printable(text)));
     }
 
     /// The last line.
     pub(super) fn conclude(&mut self, mark: Mark, text: &str) {
         let colour = match mark {
-            Mark::Fine | Mark::Note => "1;32",
-            Mark::Odd => "1;33",
-            Mark::Bad => "1;31",
+            Mark::Fine | Mark::Note => Colour::BoldGreen,
+            Mark::Odd => Colour::BoldYellow,
+            Mark::Bad => Colour::BoldRed,
         };
-        let head = self.coloured(colour, "Diagnosis:");
+        let head = self.colours.paint(colour, "Diagnosis:");
         self.print(&format!("\n{head} {}", printable(text)));
-    }
-
-    fn coloured(&self, colour: &str, text: &str) -> String {
-        match self.colours {
-            true => format!("\x1b[{colour}m{text}\x1b[0m"),
-            false => text.to_owned(),
-        }
     }
 
     fn print(&mut self, line: &str) {
