@@ -146,6 +146,14 @@ fn publishes<'s>(
     })
 }
 
+/// What is said to the second message for a client that is away.
+fn piles_up(scene: &Scene) -> Reached<'_> {
+    Box::pin(async {
+        scene.away().await;
+        publishes(scene, &["topic", "topic"], ONE, false).await
+    })
+}
+
 /// What is said to the last of some filters.
 fn subscribes<'s>(scene: &'s Scene, filters: &'static [&'static str]) -> Reached<'s> {
     Box::pin(async move {
@@ -366,12 +374,7 @@ fn rows() -> Vec<Row> {
         Row {
             limit: "queue_messages",
             set: |config, _| config.queue_messages = 1,
-            reach: |scene| {
-                Box::pin(async {
-                    scene.away().await;
-                    publishes(scene, &["topic", "topic"], ONE, false).await
-                })
-            },
+            reach: piles_up,
             told: (QUOTA, Some(TAKEN)),
             counter: "dropped, queue full",
             line: "messages dropped client_id=\"away\" reason=queue full",
@@ -379,12 +382,7 @@ fn rows() -> Vec<Row> {
         Row {
             limit: "queue_bytes",
             set: |config, _| config.queue_bytes = 400,
-            reach: |scene| {
-                Box::pin(async {
-                    scene.away().await;
-                    publishes(scene, &["topic", "topic"], ONE, false).await
-                })
-            },
+            reach: piles_up,
             told: (QUOTA, Some(TAKEN)),
             counter: "dropped, queue full",
             line: "messages dropped client_id=\"away\" reason=queue full",
