@@ -215,6 +215,11 @@ impl Client {
         self.next_key.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// The key of the next message that is stored for this session.
+    pub(crate) fn next_key(&self) -> Key {
+        self.next_key.load(Ordering::Relaxed)
+    }
+
     /// Keys up to this one were used before the session was read back, and so much of its queue was not read.
     pub(crate) fn restore_queue(&self, last: Key, rest: Option<Rest>) {
         self.next_key.fetch_max(last + 1, Ordering::Relaxed);

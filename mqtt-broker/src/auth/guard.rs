@@ -26,11 +26,10 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Who is asked about what the rules allow, as of the last decision.
-    pub(crate) fn asks(&self) -> bool {
-        self.access
-            .as_ref()
-            .is_some_and(|access| access.topics.is_some())
+    /// For whom somebody is to be asked about what the rules allow, as of the last decision; none: nobody is asked.
+    pub(crate) fn asks(&self) -> Option<&Arc<Access>> {
+        let access = self.access.as_ref();
+        access.filter(|access| access.topics.is_some())
     }
 
     /// What may be published to `topic`. `access` is read anew when `epoch` is another than before.

@@ -36,7 +36,7 @@ pub(crate) use crate::auth::access::{Access, Owner};
 pub(crate) use crate::auth::acl::Acl;
 pub(crate) use crate::auth::denials::{Denials, LogLimit};
 pub(crate) use crate::auth::guard::Guard;
-pub(crate) use crate::auth::http::{Asked, HttpKey, Question, Reply, Topics};
+pub(crate) use crate::auth::http::{Asked, HttpKey, Question, Reply, Told, Topics};
 pub(crate) use crate::auth::login::{Login, LoginError};
 pub(crate) use crate::auth::password::file::Passwords;
 pub(crate) use crate::auth::scram::{Proven, SERVER_FINAL, ScramExchange};

@@ -14,9 +14,7 @@ use mqtt_session::{Time, Token};
 use crate::auth::{Access, Asked, Denial, Question, Reply, Topics};
 use crate::connection::driver::Driver;
 use crate::connection::end::End;
-use crate::connection::handshake::{ConnectPacket, Refusal};
-use crate::connection::login;
-use crate::hub::{Hub, SessionState, Stay, with_worker};
+use crate::hub::with_worker;
 use crate::mount;
 use crate::shown::Shown;
 
@@ -33,11 +31,24 @@ pub(crate) struct Asking {
     answers: HashMap<Question, Reply, RandomState>,
 }
 
+/// What must be asked before it is known whether something is allowed.
+#[derive(Debug)]
+pub(crate) struct Doubt {
+    pub(crate) question: Question,
+    pub(crate) access: Arc<Access>,
+    /// The state of the permissions in which it was looked at.
+    pub(crate) epoch: u64,
+}
+
 /// A packet that waits.
 struct Parked {
     frame: Box<[u8]>,
     what: What,
     topics: Arc<Topics>,
+    /// The state of the permissions in which it was looked at.
+    epoch: u64,
+    /// What was known of it already: it is not forgotten while the packet waits for the rest.
+    known: Answers,
     answers: Pin<Box<dyn Future<Output = Answers> + Send>>,
 }
 
@@ -78,20 +89,38 @@ impl Driver {
         self.asking.as_ref().is_some_and(|it| it.parked.is_some())
     }
 
+    /// Bytes of the packet that waits.
+    pub(crate) fn parked_bytes(&self) -> usize {
+        let parked = self.asking.as_ref().and_then(|it| it.parked.as_ref());
+        parked.map_or(0, |parked| parked.frame.len())
+    }
+
+    /// Forgets a packet that waits: nothing was said of it, and nothing will be.
+    pub(crate) fn drop_parked(&mut self) {
+        if let Some(asking) = &mut self.asking {
+            asking.parked = None;
+        }
+    }
+
     /// Asks whether a message may be published; it waits until then.
     pub(crate) fn ask_about_publish(
         &mut self,
-        question: Question,
+        doubt: Doubt,
         token: Token,
         topic: Box<str>,
         frame: &[u8],
     ) {
+        let Doubt {
+            question,
+            access,
+            epoch,
+        } = doubt;
         let what = What::Publish { token, topic };
-        self.park(vec![question], what, frame);
+        self.park(access, epoch, what, frame, Vec::new(), vec![question]);
     }
 
     /// Asks about the filters of a SUBSCRIBE of which it is not known whether they are allowed; returns whether
-    /// there are some, and the packet waits.
+    /// there are some, and the packet waits. If there are none, what is known holds until [`Self::forget_answers`].
     pub(crate) fn asks_about_subscribe(
         &mut self,
         now: Time,
@@ -109,7 +138,7 @@ impl Driver {
         };
         let mount = self.client.mount();
         let asking = self.asking.get_or_insert_default();
-        let mut questions = Vec::new();
+        let (mut questions, mut known) = (Vec::new(), Vec::new());
         let mut seen: HashSet<Question, RandomState> = HashSet::default();
         for wanted in &subscribe.filters {
             let mounted = mount.map(|mount| mount::filter(mount, wanted.filter));
@@ -122,39 +151,72 @@ impl Driver {
                 },
             };
             let question = Question::subscribe(filter, Some(wanted.options.qos));
-            if access.subscribe(filter).is_some()
-                && asking.known(&question, permissions, now).is_none()
-                && seen.insert(question.clone())
-            {
-                questions.push(question);
+            if access.subscribe(filter).is_none() || !seen.insert(question.clone()) {
+                continue;
+            }
+            match asking.known(&question, permissions, now) {
+                Some(reply) => known.push((question, reply)),
+                None => questions.push(question),
             }
         }
         if questions.is_empty() {
+            asking.answers = known.into_iter().collect();
             return false;
         }
         let frame = bytes.get(place).unwrap_or_default();
-        self.park(questions, What::Subscribe, frame);
+        self.park(
+            access,
+            permissions,
+            What::Subscribe,
+            frame,
+            known,
+            questions,
+        );
         true
     }
 
-    fn park(&mut self, questions: Vec<Question>, what: What, frame: &[u8]) {
-        let Some((access, topics)) = asked_by(self.client.access.load_full()) else {
+    /// The packet was handled that something was told of.
+    pub(crate) fn forget_answers(&mut self) {
+        if let Some(asking) = &mut self.asking
+            && !asking.answers.is_empty()
+        {
+            asking.answers = HashMap::default();
+        }
+    }
+
+    fn park(
+        &mut self,
+        access: Arc<Access>,
+        epoch: u64,
+        what: What,
+        frame: &[u8],
+        known: Answers,
+        questions: Vec<Question>,
+    ) {
+        let Some(topics) = access.topics.clone() else {
             return;
         };
         let hub = Arc::clone(&self.hub);
         let asked = Arc::clone(&topics);
-        let answers = async move { asked.ask(&access, questions, &hub.counters).await };
+        let answers = async move {
+            let mut replies = vec![Reply::Failed; questions.len()];
+            asked
+                .ask(&access, &questions, &mut replies, &hub.counters)
+                .await;
+            questions.into_iter().zip(replies).collect()
+        };
         self.asking.get_or_insert_default().parked = Some(Parked {
             frame: frame.into(),
             what,
             topics,
+            epoch,
+            known,
             answers: Box::pin(answers),
         });
     }
 
     /// Waits for the answer, and then handles the packet that waits for it.
     pub(crate) fn poll_asking(&mut self, cx: &mut Context<'_>, now: Time) -> Poll<Result<(), End>> {
-        let epoch = self.hub.permissions();
         let Some(asking) = &mut self.asking else {
             return Poll::Ready(Ok(()));
         };
@@ -163,30 +225,35 @@ impl Driver {
         };
         let answers = ready!(parked.answers.as_mut().poll(cx));
         let lasts = parked.topics.cache;
-        let Some(Parked { frame, what, .. }) = asking.parked.take() else {
+        let Some(parked) = asking.parked.take() else {
             return Poll::Ready(Ok(()));
         };
-        for (question, reply) in &answers {
-            // What was told before a reload is forgotten by it.
-            if asking.epoch == epoch {
-                asking.asked.put(question.clone(), *reply, now, lasts);
-            }
+        let Parked {
+            frame, what, known, ..
+        } = parked;
+        if parked.epoch != self.hub.permissions() {
+            // What was allowed by the rules of then, and by whom they had asked, may not be any more.
+            return Poll::Ready(match what {
+                What::Publish { token, topic } => {
+                    self.publish_parked(now, token, &topic, &frame, false)
+                }
+                What::Subscribe => self.subscribe_parked(now, &frame, false),
+            });
         }
-        let handled = match what {
+        asking.asked.make_room(known.len() + answers.len());
+        for (question, reply) in &answers {
+            asking.asked.put(question.clone(), *reply, now, lasts);
+        }
+        Poll::Ready(match what {
             What::Publish { token, topic } => {
                 let reply = answers.first().map_or(Reply::Failed, |(_, reply)| *reply);
                 self.go_on(now, token, &topic, &frame, reply)
             }
             What::Subscribe => {
-                asking.answers = answers.into_iter().collect();
-                let handled = self.subscribe_again(&frame);
-                if let Some(asking) = &mut self.asking {
-                    asking.answers = HashMap::default();
-                }
-                handled
+                asking.answers = known.into_iter().chain(answers).collect();
+                self.subscribe_parked(now, &frame, true)
             }
-        };
-        Poll::Ready(handled)
+        })
     }
 
     fn go_on(
@@ -199,14 +266,7 @@ impl Driver {
     ) -> Result<(), End> {
         let shown = Shown(topic).to_string();
         match reply {
-            Reply::Allowed | Reply::Waived => with_worker(|_, batch| {
-                batch.begin(&self.hub);
-                let passed = self.pass_publish(now, token, topic, frame, batch);
-                self.drain_changes(&mut batch.ops);
-                let ticket = batch.end(&self.hub, &[]);
-                self.submitted(ticket);
-                passed
-            }),
+            Reply::Allowed | Reply::Waived => self.publish_parked(now, token, topic, frame, true),
             Reply::Denied => self.deny_publish(now, token, token.qos(), &shown),
             Reply::Failed => {
                 self.deny(now, Denial::Service, &shown);
@@ -225,7 +285,26 @@ impl Driver {
         }
     }
 
-    fn subscribe_again(&mut self, frame: &[u8]) -> Result<(), End> {
+    fn publish_parked(
+        &mut self,
+        now: Time,
+        token: Token,
+        topic: &str,
+        frame: &[u8],
+        is_allowed: bool,
+    ) -> Result<(), End> {
+        with_worker(|_, batch| {
+            batch.begin(&self.hub);
+            let passed = self.pass_publish(now, token, topic, frame, is_allowed, batch);
+            self.drain_changes(&mut batch.ops);
+            let ticket = batch.end(&self.hub, &[]);
+            self.submitted(ticket);
+            passed
+        })
+    }
+
+    /// `is_known`: what is to be known of it was told.
+    fn subscribe_parked(&mut self, now: Time, frame: &[u8], is_known: bool) -> Result<(), End> {
         let Some(header) = FixedHeader::parse(frame)? else {
             return Ok(());
         };
@@ -236,14 +315,19 @@ impl Driver {
         else {
             return Ok(());
         };
-        with_worker(|_, batch| {
+        if !is_known && self.asks_about_subscribe(now, &subscribe, 0..frame.len(), frame) {
+            return Ok(());
+        }
+        let handled = with_worker(|_, batch| {
             batch.begin(&self.hub);
             let handled = self.handle_subscribe(&subscribe, batch);
             self.drain_changes(&mut batch.ops);
             let ticket = batch.end(&self.hub, &[]);
             self.submitted(ticket);
             handled
-        })
+        });
+        self.forget_answers();
+        handled
     }
 
     /// What SUBACK says of a filter that the service does not allow.
@@ -252,7 +336,7 @@ impl Driver {
         filter: TopicFilter<'_>,
         qos: QoS,
     ) -> Option<ReasonCode> {
-        asked_by(self.client.access.load_full())?;
+        self.client.access.load().as_ref()?.topics.as_ref()?;
         let question = Question::subscribe(filter, Some(qos));
         let (permissions, now) = (self.hub.permissions(), self.hub.now());
         let asking = self.asking.get_or_insert_default();
@@ -270,41 +354,4 @@ impl Driver {
         self.deny(now, denial, &shown);
         Some(reason)
     }
-}
-
-/// An access whose topics a service is asked about, and that service.
-fn asked_by(access: Option<Arc<Access>>) -> Option<(Arc<Access>, Arc<Topics>)> {
-    let access = access?;
-    let topics = Arc::clone(access.topics.as_ref()?);
-    Some((access, topics))
-}
-
-/// Asks about each subscription of a session that is resumed, and takes from it what is not allowed any more. If
-/// the service fails, the session stays as it is and its client is not let in.
-pub(super) async fn check_subscriptions(
-    hub: &Hub,
-    mut state: Box<SessionState>,
-    stay: &Stay,
-    packet: &ConnectPacket,
-) -> Result<Box<SessionState>, Refusal> {
-    let Some((access, topics)) = asked_by(state.client.access.load_full()) else {
-        return Ok(state);
-    };
-    let filters: Vec<Box<str>> = state.subscriptions.iter().map(Into::into).collect();
-    let parsed = filters.iter().map(|text| TopicFilter::new(text));
-    let questions = parsed.filter_map(|filter| Some(Question::subscribe(filter.ok()?, None)));
-    let answers = topics.ask(&access, questions.collect(), &hub.counters);
-    let answers = answers.await;
-    if answers.iter().any(|(_, reply)| *reply == Reply::Failed) {
-        let stay = Stay {
-            expiry_interval: state.expiry_interval.max(stay.expiry_interval),
-            will: None,
-        };
-        hub.detach(state, stay);
-        return Err(packet.with_connect(|connect| login::service_failed(hub, connect)));
-    }
-    let denied = answers.iter().filter(|(_, reply)| !reply.allows());
-    let denied: Vec<&str> = denied.map(|(question, _)| question.text()).collect();
-    hub.take_subscriptions(&mut state, &denied);
-    Ok(state)
 }

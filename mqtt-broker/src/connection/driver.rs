@@ -18,16 +18,17 @@ use crate::amount::Amount;
 use crate::auth::{Guard, LogLimit};
 use crate::bans::Visitor;
 use crate::client::{Client, Kick, Link};
-use crate::connection::asking::{Asking, check_subscriptions};
+use crate::connection::asking::Asking;
 use crate::connection::durable::Waits;
 use crate::connection::end::End;
 use crate::connection::enhanced::Enhanced;
 use crate::connection::handshake::{self, Handshake, Refusal};
 use crate::connection::login;
 use crate::connection::output::Output;
+use crate::connection::resuming::check_subscriptions;
 use crate::connection::throttle::Throttle;
 use crate::delivery::Delivery;
-use crate::gate::Place;
+use crate::gate::{Entrant, Place};
 use crate::hub::{Batch, Hub, NotYours, SessionState, Stay, is_busy, packet_limit, with_worker};
 use crate::message::Layout;
 use crate::mount;
@@ -98,10 +99,12 @@ pub(crate) struct Driver {
 
 impl Driver {
     /// Takes the session, accepts the client and opens its link.
-    pub(crate) async fn attach(
+    pub(crate) async fn attach<S: Stream>(
         hub: Arc<Hub>,
         options: Arc<ListenerOptions>,
         handshake: Handshake,
+        entrant: &Entrant,
+        stream: &mut S,
     ) -> Result<Self, Refusal> {
         let Handshake {
             client_id,
@@ -111,7 +114,7 @@ impl Driver {
             access,
             enhanced,
             packet,
-            rest,
+            mut rest,
             place,
             visitor,
         } = handshake;
@@ -132,7 +135,8 @@ impl Driver {
             Err(NotYours) => return Err(packet.with_connect(|it| login::not_yours(&hub, it))),
         };
         if session_present {
-            state = check_subscriptions(&hub, state, &stay, &packet).await?;
+            state = check_subscriptions(&hub, state, &packet, entrant, stream, &mut rest).await?;
+            hub.resume(&mut state, &stay);
         }
         let session = state.take_session();
         let held = Amount::held(&session);
@@ -391,6 +395,27 @@ impl Driver {
         if count >= SIGN_OF_LIFE {
             self.connection.received(now);
         }
+    }
+
+    /// Takes what was read and not handled.
+    pub(crate) fn take_unhandled(&mut self) -> Vec<u8> {
+        let mut bytes = core::mem::take(&mut self.partial);
+        let from = core::mem::take(&mut self.handled) as usize;
+        self.unhandled = false;
+        bytes.drain(..from.min(bytes.len()));
+        bytes
+    }
+
+    /// Gives back what is still not handled.
+    pub(crate) fn keep_unhandled(&mut self, bytes: Vec<u8>, unhandled: bool) {
+        self.partial = bytes;
+        self.unhandled = unhandled;
+    }
+
+    /// The first byte of packets that were read and wait.
+    pub(crate) fn first_unhandled(&self) -> Option<u8> {
+        let first = self.partial.get(self.handled as usize);
+        first.copied().filter(|_| self.unhandled)
     }
 
     fn handle_unhandled(&mut self, now: Time) -> Result<(), End> {

@@ -2,22 +2,27 @@
 
 use core::fmt;
 use core::future::poll_fn;
-use core::pin::Pin;
+use core::pin::{Pin, pin};
 use core::task::{Context, Poll, ready};
 use core::time::Duration;
 use std::io;
 
-use mqtt_codec::ReasonCode;
+use mqtt_codec::{FixedHeader, Packet, PacketType, ReasonCode};
+use tokio::io::AsyncReadExt;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use crate::client::Kick;
 use crate::connection::driver::Driver;
 use crate::counters::EndReason;
+use crate::hub::packet_limit;
 use crate::transport::Stream;
 
 /// Reads of what a client sent before its connection ended, at most.
 const LAST_READS: usize = 32;
+
+/// Bytes of one of them.
+const LAST_READ: usize = 8 * 1024;
 
 /// How long the end of a stream is awaited that cannot be written to any more.
 const LAST_WAIT: Duration = Duration::from_millis(100);
@@ -120,15 +125,16 @@ impl Driver {
     /// connection ended for another reason, and says farewell. Returns why it ended, and whether something may
     /// be on its way to the client.
     pub(crate) async fn part<S: Stream>(&mut self, stream: &mut S, end: End) -> (End, bool) {
+        let mut skips = false;
         let end = if matches!(end, End::Failed(_)) {
             // A stream that cannot be written to is soon known to have ended: until then it is read.
-            let heard = poll_fn(|cx| self.poll_last_words(cx, stream));
+            let heard = poll_fn(|cx| self.poll_last_words(cx, stream, &mut skips));
             let heard = timeout(LAST_WAIT, heard).await;
             heard.ok().flatten().unwrap_or(end)
         } else if end.has_unread() {
             // The runtime asks the system in between what there is to read.
             yield_now().await;
-            let heard = poll_fn(|cx| match self.poll_last_words(cx, stream) {
+            let heard = poll_fn(|cx| match self.poll_last_words(cx, stream, &mut skips) {
                 Poll::Pending => Poll::Ready(None),
                 heard => heard,
             });
@@ -141,14 +147,27 @@ impl Driver {
     }
 
     /// Handles what the client has sent already, within bounds: a DISCONNECT among it takes its will back
-    /// ([MQTT-3.14.4-3]), whether its connection is taken over or fails meanwhile.
+    /// ([MQTT-3.14.4-3]), whether its connection is taken over or fails meanwhile. `skips`: nothing but that is looked
+    /// for any more.
     fn poll_last_words<S: Stream>(
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut S,
+        skips: &mut bool,
     ) -> Poll<Option<End>> {
         for _ in 0..LAST_READS {
-            match ready!(self.poll_read_on(cx, stream, self.hub.now())) {
+            let now = self.hub.now();
+            if self.is_asking() {
+                match self.poll_asking(cx, now) {
+                    Poll::Ready(Ok(())) => continue,
+                    Poll::Ready(Err(said)) => return Poll::Ready(Some(said)),
+                    Poll::Pending => *skips = true,
+                }
+            }
+            if *skips {
+                return self.poll_disconnect(cx, stream);
+            }
+            match ready!(self.poll_read_on(cx, stream, now)) {
                 Ok(()) => {}
                 Err(said @ (End::Disconnected(_) | End::Violation { .. })) => {
                     return Poll::Ready(Some(said));
@@ -157,6 +176,57 @@ impl Driver {
             }
         }
         Poll::Ready(None)
+    }
+
+    /// Looks for a DISCONNECT behind a packet that waits for the service. Neither that packet nor what follows it is
+    /// handled any more: what is to be acknowledged will come again.
+    fn poll_disconnect<S: Stream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut S,
+    ) -> Poll<Option<End>> {
+        self.drop_parked();
+        let mut bytes = self.take_unhandled();
+        for _ in 0..LAST_READS {
+            if let Some(end) = self.skip_to_disconnect(&mut bytes) {
+                return Poll::Ready(end);
+            }
+            bytes.reserve(LAST_READ);
+            match pin!(stream.read_buf(&mut bytes)).poll(cx) {
+                Poll::Ready(Ok(count)) if count > 0 => {}
+                Poll::Ready(_) => return Poll::Ready(None),
+                Poll::Pending => {
+                    self.keep_unhandled(bytes, false);
+                    return Poll::Pending;
+                }
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    /// Takes whole packets off the front, up to a DISCONNECT; returns that there is one, or that there will be none.
+    fn skip_to_disconnect(&mut self, bytes: &mut Vec<u8>) -> Option<Option<End>> {
+        let limit = packet_limit(self.connection.negotiated().inbound.maximum_packet_size);
+        let mut at = 0;
+        let mut rest = &bytes[..];
+        while let Ok(Some(header)) = FixedHeader::parse(rest) {
+            if header.check_size(limit).is_err() {
+                return Some(None);
+            }
+            let Some(body) = rest.get(usize::from(header.header_len)..header.frame_len()) else {
+                break;
+            };
+            if header.packet_type == PacketType::Disconnect {
+                return Some(match Packet::decode(header, body, self.version) {
+                    Ok(Packet::Disconnect(disconnect)) => Some(self.handle_disconnect(&disconnect)),
+                    _ => None,
+                });
+            }
+            at += header.frame_len();
+            rest = bytes.get(at..).unwrap_or_default();
+        }
+        bytes.drain(..at);
+        None
     }
 
     /// Answers what was handled and tells the peer why, as far as its socket takes it at once; returns whether

@@ -1,6 +1,7 @@
 //! From the open stream to a CONNECT that may be accepted.
 
 use core::fmt;
+use core::future::pending;
 use core::num::NonZeroU32;
 use std::io;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::connection::enhanced::{self, Enhanced};
 use crate::connection::input::has_more_levels;
 use crate::connection::{Arrival, login};
 use crate::counters::RefusalReason;
-use crate::gate::{self, Place};
+use crate::gate::{self, Entrant, Place};
 use crate::hub::Hub;
 use crate::mount::{self, Mounted};
 use crate::policy::ListenerOptions;
@@ -28,6 +29,9 @@ use crate::will::StoredWill;
 
 /// Bytes read at once while CONNECT is awaited.
 const READ: usize = 1_024;
+
+/// Bytes that are read of a client before it is let in.
+const AHEAD: usize = 16 * 1_024;
 
 /// Bytes of a CONNACK of 5.0 without properties.
 const SMALLEST_CONNACK: u32 = 5;
@@ -111,6 +115,8 @@ pub(crate) enum Refusal {
         /// The limit that it is beyond, if there is one.
         limit: Option<RefusalReason>,
     },
+    /// Another connection came for its session before it had it.
+    TakenOver,
     /// The broker shuts down.
     ShuttingDown,
 }
@@ -171,7 +177,7 @@ impl Refusal {
             Self::NotConnect(_) | Self::Malformed { .. } => true,
             Self::Refused { reason, .. } => *reason == ReasonCode::BAD_USER_NAME_OR_PASSWORD,
             Self::Gone(error) => is_broken(error),
-            Self::TimedOut | Self::PushedOut | Self::ShuttingDown => false,
+            Self::TimedOut | Self::PushedOut | Self::TakenOver | Self::ShuttingDown => false,
         }
     }
 
@@ -183,7 +189,7 @@ impl Refusal {
             Self::NotConnect(_) | Self::Malformed { .. } => Some(RefusalReason::NoConnect),
             Self::Refused { limit, .. } => *limit,
             Self::Gone(error) => is_broken(error).then_some(RefusalReason::BrokenFrames),
-            Self::ShuttingDown => None,
+            Self::TakenOver | Self::ShuttingDown => None,
         }
     }
 
@@ -234,6 +240,7 @@ impl fmt::Display for Refusal {
             }
             Self::Malformed { error, .. } => write!(f, "{error}"),
             Self::Refused { detail, .. } => f.write_str(detail),
+            Self::TakenOver => f.write_str("another connection came for its session"),
             Self::ShuttingDown => f.write_str("the broker shuts down"),
         }
     }
@@ -277,17 +284,19 @@ pub(crate) async fn receive_connect<S: Stream>(
     check_connack(&limits, &connect, assigned.then_some(&client_id))?;
     let place = admit(hub, arrival, &connect)?;
     let (access, enhanced) = match connect.properties.authentication_method {
-        None => (
-            login::admit(hub, arrival, &connect, &client_id).await?,
-            None,
-        ),
+        None => {
+            let admitted = login::admit(hub, arrival, &connect, &client_id);
+            let admitted = while_there(hub, &arrival.entrant, stream, &mut rest, admitted);
+            (admitted.await??, None)
+        }
         Some(method) => {
             let exchange = enhanced::exchange(hub, arrival, &connect, method, stream, &mut rest);
             let (proven, enhanced) = in_time(hub, arrival, exchange).await??;
             let realm = enhanced.realm.clone();
             let auth = &hub.config.auth;
             let access = auth.proven(&proven, Arc::clone(&client_id), realm);
-            login::check_will(hub, &connect, &access).await?;
+            let checked = login::check_will(hub, &connect, &access);
+            while_there(hub, &arrival.entrant, stream, &mut rest, checked).await??;
             (Some(access), Some(enhanced))
         }
     };
@@ -353,6 +362,37 @@ async fn in_time<T>(
         () = arrival.entrant.pushed_out() => Err(Refusal::PushedOut),
         () = hub.closed() => Err(Refusal::ShuttingDown),
     }
+}
+
+/// Waits for what others say of a client, as long as that has not gone.
+pub(super) async fn while_there<S: Stream, T>(
+    hub: &Hub,
+    entrant: &Entrant,
+    stream: &mut S,
+    rest: &mut Vec<u8>,
+    work: impl Future<Output = T>,
+) -> Result<T, Refusal> {
+    tokio::select! {
+        biased;
+        done = work => Ok(done),
+        error = gone(stream, rest) => Err(Refusal::Gone(error)),
+        () = entrant.pushed_out() => Err(Refusal::PushedOut),
+        () = hub.closed() => Err(Refusal::ShuttingDown),
+    }
+}
+
+/// Resolves when the peer has gone. One that has said something before it closed its half is heard all the same.
+async fn gone<S: Stream>(stream: &mut S, rest: &mut Vec<u8>) -> io::Error {
+    while rest.len() < AHEAD {
+        rest.reserve(READ);
+        match stream.read_buf(rest).await {
+            Ok(0) if rest.is_empty() => return io::ErrorKind::UnexpectedEof.into(),
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) => return error,
+        }
+    }
+    pending().await
 }
 
 /// Reads until a whole packet of this type is there; what follows it may be there as well.

@@ -1,6 +1,7 @@
 //! Packets from the client, each with its handler.
 
 use core::ops::Range;
+use std::sync::Arc;
 
 use mqtt_codec::{
     Ack, Disconnect, FixedHeader, Packet, PacketType, PlainAck, PlainPublish, Publish, QoS,
@@ -8,13 +9,58 @@ use mqtt_codec::{
 };
 use mqtt_session::{Durability, Role, Time, Token, Verdict};
 
-use crate::auth::{Denial, DeniedPublish, Question, Reply};
+use crate::auth::{Denial, DeniedPublish, Guard, Question, Reply};
+use crate::client::Client;
+use crate::connection::asking::{Asking, Doubt};
 use crate::connection::driver::Driver;
 use crate::connection::end::End;
 use crate::counters::DropReason;
-use crate::hub::{Answer, Batch, Inbound, Outcome, Publisher, packet_limit};
+use crate::hub::{Answer, Batch, Hub, Inbound, Outcome, Publisher, packet_limit};
 use crate::mount::Mounted;
 use crate::shown::Shown;
+
+/// Whether a message may be published.
+enum Permit {
+    Given,
+    Denied,
+    /// Somebody is to be asked.
+    Unknown(Box<Doubt>),
+}
+
+impl Permit {
+    /// As far as it is known.
+    fn of(
+        hub: &Hub,
+        client: &Client,
+        (guard, asking): (&mut Option<Box<Guard>>, &mut Option<Box<Asking>>),
+        now: Time,
+        topic: TopicName<'_>,
+        publish: &Publish<'_>,
+    ) -> Self {
+        let epoch = hub.permissions();
+        if epoch == 0 {
+            return Self::Given;
+        }
+        let guard = guard.get_or_insert_default();
+        let verdict = guard.publish(topic, epoch, || client.access.load_full());
+        if !verdict.allows(publish.qos, publish.retain) {
+            return Self::Denied;
+        }
+        let Some(access) = guard.asks() else {
+            return Self::Given;
+        };
+        let question = Question::publish(topic, publish.qos, publish.retain);
+        match asking.get_or_insert_default().known(&question, epoch, now) {
+            Some(Reply::Allowed | Reply::Waived) => Self::Given,
+            Some(Reply::Denied | Reply::Failed) => Self::Denied,
+            None => Self::Unknown(Box::new(Doubt {
+                question,
+                access: Arc::clone(access),
+                epoch,
+            })),
+        }
+    }
+}
 
 impl Driver {
     /// Handles the whole packets that `bytes` begins with, until the batch has done its share of work; returns
@@ -122,7 +168,9 @@ impl Driver {
                     batch.rest();
                     return Ok(());
                 }
-                self.handle_subscribe(&subscribe, batch)
+                let handled = self.handle_subscribe(&subscribe, batch);
+                self.forget_answers();
+                handled
             }
             Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(&unsubscribe, batch),
             Packet::PingReq => {
@@ -204,32 +252,25 @@ impl Driver {
                 (&behind, topic)
             }
         };
-        let permissions = self.hub.permissions();
-        if permissions != 0 {
-            let access = || self.client.access.load_full();
-            let guard = self.guard.get_or_insert_default();
-            let verdict = guard.publish(topic, permissions, access);
-            if !verdict.allows(publish.qos, publish.retain) {
+        match Permit::of(
+            &self.hub,
+            &self.client,
+            (&mut self.guard, &mut self.asking),
+            now,
+            topic,
+            publish,
+        ) {
+            Permit::Given => {}
+            Permit::Denied => {
                 let shown = Shown(topic.as_str()).to_string();
                 return self.deny_publish(now, token, publish.qos, &shown);
             }
-            if guard.asks() {
-                let question = Question::publish(topic, publish.qos, publish.retain);
-                let asking = self.asking.get_or_insert_default();
-                match asking.known(&question, permissions, now) {
-                    Some(Reply::Allowed | Reply::Waived) => {}
-                    Some(Reply::Denied | Reply::Failed) => {
-                        let shown = Shown(topic.as_str()).to_string();
-                        return self.deny_publish(now, token, publish.qos, &shown);
-                    }
-                    None => {
-                        let topic = inbound.topic.as_str().into();
-                        let frame = bytes.get(place).unwrap_or_default();
-                        self.ask_about_publish(question, token, topic, frame);
-                        batch.rest();
-                        return Ok(());
-                    }
-                }
+            Permit::Unknown(doubt) => {
+                let topic = inbound.topic.as_str().into();
+                let frame = bytes.get(place).unwrap_or_default();
+                self.ask_about_publish(*doubt, token, topic, frame);
+                batch.rest();
+                return Ok(());
             }
         }
         // A receiver can get the bytes as they came unless an alias stands for the topic, or a part of it is not
@@ -259,13 +300,15 @@ impl Driver {
         }
     }
 
-    /// Passes on a message that the service has allowed. `topic`: as the client named it, an alias resolved.
+    /// Passes on a message that has waited; unless the service has just allowed it, that is looked at once more.
+    /// `topic`: as the client named it, an alias resolved.
     pub(crate) fn pass_publish(
         &mut self,
         now: Time,
         token: Token,
         topic: &str,
         frame: &[u8],
+        is_allowed: bool,
         batch: &mut Batch,
     ) -> Result<(), End> {
         let header = FixedHeader::parse(frame)?;
@@ -278,7 +321,8 @@ impl Driver {
             return Ok(());
         };
         let publish = Publish::decode(flags, body, self.version)?;
-        let topic = TopicName::assume_valid(topic);
+        let text = topic;
+        let topic = TopicName::assume_valid(text);
         let mounted = self
             .client
             .mount()
@@ -291,6 +335,26 @@ impl Driver {
                 (&behind, topic)
             }
         };
+        if !is_allowed {
+            match Permit::of(
+                &self.hub,
+                &self.client,
+                (&mut self.guard, &mut self.asking),
+                now,
+                topic,
+                publish,
+            ) {
+                Permit::Given => {}
+                Permit::Denied => {
+                    let shown = Shown(topic.as_str()).to_string();
+                    return self.deny_publish(now, token, publish.qos, &shown);
+                }
+                Permit::Unknown(doubt) => {
+                    self.ask_about_publish(*doubt, token, text.into(), frame);
+                    return Ok(());
+                }
+            }
+        }
         let publisher = Publisher {
             client: Some(&self.client),
             version: self.version,
@@ -380,7 +444,7 @@ impl Driver {
         }
     }
 
-    fn handle_disconnect(&mut self, disconnect: &Disconnect<'_>) -> End {
+    pub(crate) fn handle_disconnect(&mut self, disconnect: &Disconnect<'_>) -> End {
         if let Some(interval) = disconnect.properties.session_expiry_interval {
             if self.expiry_interval == 0 && interval != 0 {
                 // Section 3.14.2.2.2: a session that ends with its connection cannot be kept any more.

@@ -9,7 +9,7 @@ use crate::connection::Arrival;
 use crate::connection::handshake::Refusal;
 use crate::hub::Hub;
 
-/// Lets a client in, or says why not; none where nobody is asked.
+/// Lets a client in, or says why not; none where nobody is asked. May be dropped while it waits.
 pub(crate) async fn admit(
     hub: &Hub,
     arrival: &Arrival,
@@ -29,12 +29,7 @@ pub(crate) async fn admit(
         address: arrival.peer.ip(),
         version: connect.version,
     };
-    let admitted = tokio::select! {
-        biased;
-        admitted = authority.admit(login, &hub.counters) => admitted,
-        () = arrival.entrant.pushed_out() => return Err(Refusal::PushedOut),
-        () = hub.closed() => return Err(Refusal::ShuttingDown),
-    };
+    let admitted = authority.admit(login, &hub.counters).await;
     let access = admitted.map_err(|error| {
         hub.counters.count_denial(match error {
             LoginError::Busy => Denial::LoginQueue,
@@ -60,9 +55,13 @@ pub(super) async fn check_will(
         _ if !access.publish(will.topic).allows(will.qos, will.retain) => Reply::Denied,
         None => Reply::Allowed,
         Some(topics) => {
-            let question = Question::publish(will.topic, will.qos, will.retain);
-            let answers = topics.ask(access, vec![question], &hub.counters).await;
-            answers.first().map_or(Reply::Failed, |(_, reply)| *reply)
+            let question = [Question::publish(will.topic, will.qos, will.retain)];
+            let mut replies = [Reply::Failed];
+            topics
+                .ask(access, &question, &mut replies, &hub.counters)
+                .await;
+            let [reply] = replies;
+            reply
         }
     };
     match reply {

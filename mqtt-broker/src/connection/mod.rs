@@ -10,6 +10,7 @@ mod handshake;
 mod input;
 mod login;
 mod output;
+mod resuming;
 mod subscribe;
 mod throttle;
 
@@ -96,7 +97,10 @@ async fn begin<S: Stream>(
         ..
     } = arrival;
     let attached = match outcome {
-        Ok(handshake) => Driver::attach(Arc::clone(&hub), options, handshake).await,
+        Ok(handshake) => {
+            let hub = Arc::clone(&hub);
+            Driver::attach(hub, options, handshake, &entrant, &mut stream).await
+        }
         Err(refusal) => Err(refusal),
     };
     match attached {

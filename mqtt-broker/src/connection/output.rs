@@ -174,6 +174,12 @@ impl Driver {
         }
         let is_on_disk = from_disk.is_on_disk;
         self.push_from_disk(from_disk, &mut waiting, &mut ops);
+        if !is_on_disk
+            && let Some(state) = &mut self.state
+            && !state.withdrawn.is_empty()
+        {
+            self.hub.forget_withdrawn(state, &mut ops);
+        }
         self.drop_denied(&mut ops);
         // In the order in which they came, a portion of each kind: no kind waits for all of another.
         self.output.deliveries.append(&mut frames);
@@ -217,19 +223,30 @@ impl Driver {
                 .count_drop(Some(&self.client), DropReason::Unsendable, messages);
         }
         let restricted = self.hub.permissions() != 0;
+        // What was taken away before this connection came.
+        let withdrawn = self
+            .state
+            .as_mut()
+            .map(|state| core::mem::take(&mut state.withdrawn));
+        let withdrawn = withdrawn.unwrap_or_default();
         for (key, entry) in portion.into_iter().flat_map(|portion| portion.entries) {
+            let topic = entry.message.topic();
+            let group = entry.group.as_deref();
+            let is_denied = (restricted && self.client.is_denied(topic))
+                || withdrawn
+                    .iter()
+                    .any(|it| it.covers_stored(key, topic, group));
             let delivery = self.hub.delivery(&self.client, key, entry);
-            if restricted
-                && let Some(number) = self.client.stored
-                && self.client.is_denied(delivery.whole_topic())
-            {
+            if is_denied {
                 *waiting += Amount::of_one(delivery.size());
-                ops.push(Op::Dequeued(number, delivery.key, delivery.body));
                 self.hub
-                    .count_drop(Some(&self.client), DropReason::NotAuthorized, 1);
+                    .discard_denied(&self.client, vec![delivery], None, ops);
                 continue;
             }
             self.push(delivery, waiting);
+        }
+        if let Some(state) = &mut self.state {
+            state.withdrawn = withdrawn;
         }
     }
 

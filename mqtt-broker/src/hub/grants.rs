@@ -11,6 +11,7 @@ use crate::counters::DropReason;
 use crate::delivery::Delivery;
 use crate::hub::state::SessionState;
 use crate::hub::stored::Stored;
+use crate::hub::withdrawn::Withdrawn;
 use crate::hub::{Hub, total};
 use crate::shown::Shown;
 use crate::store::Op;
@@ -88,13 +89,38 @@ impl Hub {
         }
     }
 
-    /// Takes subscriptions from a session that is resumed, which its owner may not have any more.
+    /// Takes subscriptions from a session that is resumed, which its owner may not have any more, and what waits for
+    /// it by them alone. Of messages that are on the disk the store knows by which they came: it is told of their
+    /// end when all of these were read.
     pub(crate) fn take_subscriptions(&self, state: &mut SessionState, filters: &[&str]) {
+        if filters.is_empty() {
+            return;
+        }
+        let client = Arc::clone(&state.client);
+        let withdrawn = Withdrawn::new(filters, &state.subscriptions, client.next_key());
+        let denied = take_queued(state, |delivery| withdrawn.covers_delivery(delivery));
         let mut ops = Vec::new();
         for text in filters {
             self.take_subscription(state, text, &mut ops);
         }
+        self.discard_denied(&client, denied, state.stored.as_deref_mut(), &mut ops);
+        if client.on_disk().0.messages > 0 {
+            ops.retain(|op| !matches!(op, Op::Unsubscribed(..)));
+            state.withdrawn.push(withdrawn);
+        }
         self.submit(ops);
+    }
+
+    /// Tells the store that subscriptions have ended which were taken from a session, unless they were made again: what
+    /// had come by them before has been read.
+    pub(crate) fn forget_withdrawn(&self, state: &mut SessionState, ops: &mut Vec<Op>) {
+        let Some(number) = state.client.stored else {
+            return;
+        };
+        let withdrawn = core::mem::take(&mut state.withdrawn);
+        let filters = withdrawn.into_iter().flat_map(|it| it.filters);
+        let gone = filters.filter(|text| !state.subscriptions.contains(text));
+        ops.extend(gone.map(|text| Op::Unsubscribed(number, text)));
     }
 
     fn take_subscription(&self, state: &mut SessionState, text: &str, ops: &mut Vec<Op>) {
@@ -112,7 +138,7 @@ impl Hub {
 
     /// Takes from a session that is resumed what its owner may not have any more: subscriptions, and messages
     /// that waited.
-    pub(super) fn check_resumed(&self, state: &mut SessionState) {
+    pub(crate) fn check_resumed(&self, state: &mut SessionState) {
         let permissions = self.permissions();
         if permissions == 0 || state.permissions == permissions {
             return;
@@ -127,15 +153,7 @@ impl Hub {
             }
         }
         let client = Arc::clone(&state.client);
-        let mut denied = state.session.as_mut().map_or_else(Vec::new, |session| {
-            session.take_queued(|delivery| client.is_denied(delivery.whole_topic()))
-        });
-        let is_denied = |delivery: &mut Delivery| client.is_denied(delivery.whole_topic());
-        denied.extend(client.outbox().deliveries.extract_if(.., is_denied));
-        client.queue_changes(total(&denied), Amount::default());
-        if let Some(session) = &state.session {
-            client.set_waiting(session.queue_size());
-        }
+        let denied = take_queued(state, |delivery| client.is_denied(delivery.whole_topic()));
         self.discard_denied(&client, denied, state.stored.as_deref_mut(), &mut ops);
         if let Some(store) = &self.store
             && !ops.is_empty()
@@ -169,4 +187,25 @@ impl Hub {
         let messages = total(&lost).messages as u64;
         self.count_drop(Some(client), DropReason::NotAuthorized, messages);
     }
+}
+
+/// Takes out of the queue of a session without connection what is denied.
+fn take_queued(state: &mut SessionState, is_denied: impl Fn(&Delivery) -> bool) -> Vec<Delivery> {
+    let client = &state.client;
+    let mut denied = state
+        .session
+        .as_mut()
+        .map_or_else(Vec::new, |session| session.take_queued(&is_denied));
+    let mut outbox = client.outbox();
+    denied.extend(
+        outbox
+            .deliveries
+            .extract_if(.., |delivery| is_denied(delivery)),
+    );
+    drop(outbox);
+    client.queue_changes(total(&denied), Amount::default());
+    if let Some(session) = &state.session {
+        client.set_waiting(session.queue_size());
+    }
+    denied
 }

@@ -19,6 +19,7 @@ mod runs;
 mod staging;
 mod state;
 mod stored;
+mod withdrawn;
 mod worker;
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -157,8 +158,9 @@ impl Hub {
     /// Takes the session of `id` for a new connection, or makes one; tells whether it was there. `access`: who
     /// its client is; none where nobody was asked.
     ///
-    /// The connection that has it now is told to end first. The caller gives the session back with
-    /// [`Hub::detach`]. A session that is stored is there, and one that was discarded is gone, on the disk
+    /// The connection that has it now is told to end first. A session that was there goes on as it was until the caller
+    /// calls [`Hub::resume`], or gives it back with [`Hub::put_back`]; any other is given back with [`Hub::detach`]. A
+    /// session that is stored is there, and one that was discarded is gone, on the disk
     /// before this returns. A new one has this durability for good.
     pub(crate) async fn attach(
         &self,
@@ -181,14 +183,11 @@ impl Hub {
         }
         Ok(match found {
             Some(mut state) if !clean_start && !state.is_over(self.now()) => {
-                state.will = None;
-                state.expires_at = None;
                 if state.owner == Owner::Anybody {
                     state.owner = owner;
                 }
                 self.grant(&state.client, state.owner.clone(), access);
                 self.check_resumed(&mut state);
-                self.store_session(&state, stay);
                 (state, true)
             }
             old => {
@@ -206,6 +205,27 @@ impl Hub {
                 (Box::new(state), false)
             }
         })
+    }
+
+    /// The client of a session that was there is let in: neither the end of the session nor its will comes, though it
+    /// was due meanwhile ([MQTT-3.1.3-9]).
+    pub(crate) fn resume(&self, state: &mut SessionState, stay: &Stay) {
+        state.will = None;
+        state.expires_at = None;
+        state.told = None;
+        self.store_session(state, stay);
+    }
+
+    /// The client of a session that was there is not let in: the session goes on without a connection, its will and
+    /// its end due when they were before.
+    pub(crate) fn put_back(&self, state: Box<SessionState>) {
+        let id = Arc::clone(&state.client.id);
+        self.park(&id, state);
+    }
+
+    /// Resolves when somebody else wants the session that the caller has attached.
+    pub(crate) fn wanted(&self, id: &str) -> Arc<Notify> {
+        self.registry.watch(id)
     }
 
     /// Tells the store what is known of a session now, if it is stored.
@@ -303,6 +323,7 @@ impl Hub {
             subscriptions,
             mut stored,
             will,
+            withdrawn,
             ..
         } = state;
         for filter in subscriptions.iter() {
@@ -338,7 +359,11 @@ impl Hub {
         lost += total(&left).messages;
         self.count_drop(Some(&client), DropReason::SessionEnded, lost as u64);
         let changes = match ends_later {
-            Some(number) => endings::changes(number, &subscriptions, in_memory),
+            Some(number) => {
+                let taken = withdrawn.into_iter().flat_map(|it| it.filters);
+                in_memory.extend(taken.map(|text| Op::Unsubscribed(number, text)));
+                endings::changes(number, &subscriptions, in_memory)
+            }
             None => client.stored.map(Op::SessionEnded).into_iter().collect(),
         };
         let ticket = match will {
@@ -614,7 +639,10 @@ mod tests {
             will: None,
         };
         let attached = hub.attach(id, false, &stay, None, Durability::Disk).await;
-        let (state, present) = attached.unwrap();
+        let (mut state, present) = attached.unwrap();
+        if present {
+            hub.resume(&mut state, &stay);
+        }
         hub.open_link(&state.client, ONLINE);
         hub.detach(state, stay);
         present

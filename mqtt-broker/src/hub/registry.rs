@@ -11,7 +11,7 @@ use core::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
 use mqtt_session::Time;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::auth::Owner;
 use crate::client::{Client, Kick};
@@ -30,6 +30,8 @@ pub(crate) struct NotYours;
 enum Place {
     /// A task owns the session. `None` until the task says under which client it is known.
     Online(Option<Arc<Client>>),
+    /// A task has claimed the session and asks others whether it may have it.
+    Asking(Arc<Notify>),
     /// The registry owns it.
     Offline(Box<SessionState>),
 }
@@ -91,7 +93,7 @@ impl Registry {
                     let entry = occupied.get_mut();
                     let is_over = match &entry.place {
                         Place::Offline(state) => state.is_over(now),
-                        Place::Online(_) => false,
+                        Place::Online(_) | Place::Asking(_) => false,
                     };
                     if is_over || entry.owner == Owner::Anybody {
                         entry.owner = owner.clone();
@@ -106,6 +108,10 @@ impl Registry {
                                 client.kick(Kick::TakenOver);
                             }
                             entry.place = Place::Online(client);
+                        }
+                        Place::Asking(wanted) => {
+                            wanted.notify_one();
+                            entry.place = Place::Asking(wanted);
                         }
                     }
                     let (sender, receiver) = oneshot::channel();
@@ -128,6 +134,19 @@ impl Registry {
         if !entry.line.is_empty() {
             client.kick(Kick::TakenOver);
         }
+    }
+
+    /// Tells the task that has claimed a session when somebody else claims it, until the next of [`Registry::install`]
+    /// and [`Registry::release`].
+    pub(crate) fn watch(&self, id: &str) -> Arc<Notify> {
+        let wanted = Arc::new(Notify::new());
+        if let Some(entry) = self.shard(id).get_mut(id) {
+            if !entry.line.is_empty() {
+                wanted.notify_one();
+            }
+            entry.place = Place::Asking(Arc::clone(&wanted));
+        }
+        wanted
     }
 
     /// Adds a session that nobody has. `kept` is called before anybody can claim it.
@@ -176,6 +195,7 @@ impl Registry {
     pub(crate) fn client(&self, id: &str) -> Option<Arc<Client>> {
         match &self.shard(id).get(id)?.place {
             Place::Online(client) => client.clone(),
+            Place::Asking(_) => None,
             Place::Offline(state) => Some(Arc::clone(&state.client)),
         }
     }

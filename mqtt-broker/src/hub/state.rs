@@ -6,11 +6,12 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use mqtt_session::{ChangeNumber, Persistence, Session, Time};
 
-use crate::auth::Owner;
+use crate::auth::{Owner, Told};
 use crate::client::Client;
 use crate::delivery::Delivery;
 use crate::hub::pulls::Pulls;
 use crate::hub::stored::Stored;
+use crate::hub::withdrawn::Withdrawn;
 use crate::store::Ticket;
 use crate::will::StoredWill;
 
@@ -51,6 +52,10 @@ impl Subscriptions {
         }
     }
 
+    pub(crate) fn contains(&self, filter: &str) -> bool {
+        self.filters.contains(filter)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
         self.filters.iter().map(|filter| &**filter)
     }
@@ -67,6 +72,10 @@ pub(crate) struct SessionState {
     /// QoS 1 and 2 in both directions. `None` while a connection has it.
     pub(crate) session: Option<Box<Session<Delivery>>>,
     pub(crate) subscriptions: Subscriptions,
+    /// Those that were taken from it while messages that had come by them were on the disk.
+    pub(crate) withdrawn: Vec<Withdrawn>,
+    /// What a service has said of them to a client that was not let in.
+    pub(crate) told: Option<Box<Told>>,
     /// Its part of the store, if it is stored.
     pub(crate) stored: Option<Box<Stored>>,
     /// What was not durable when its connection ended, of its own and of messages that others took from it, and
@@ -97,6 +106,8 @@ impl SessionState {
             permissions: 0,
             session: Some(Box::new(Session::new(persistence))),
             subscriptions: Subscriptions::default(),
+            withdrawn: Vec::new(),
+            told: None,
             stored,
             unfinished: None,
             pulls: Pulls::default(),

@@ -65,8 +65,13 @@ impl Files {
 
     /// Gives the broker other permissions.
     pub(crate) fn permit(&self, broker: &Broker, acl: &str) {
+        self.permit_with(broker, acl, &self.settings);
+    }
+
+    /// The same where the settings say more than these files do.
+    pub(crate) fn permit_with(&self, broker: &Broker, acl: &str, settings: &AuthSettings) {
         fs::write(self.settings.acl_file.as_ref().unwrap(), acl).unwrap();
-        broker.reload_auth(&self.settings).unwrap();
+        broker.reload_auth(settings).unwrap();
     }
 }
 

@@ -528,6 +528,11 @@ impl Peer {
         settle().await;
     }
 
+    /// Says that nothing more will come.
+    pub(crate) async fn close_half(&mut self) {
+        _ = self.stream.shutdown().await;
+    }
+
     /// Closes the stream without a farewell, as a failing network would.
     pub(crate) async fn abort(self) {
         drop(self);

@@ -2,13 +2,15 @@
 
 use core::time::Duration;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use mqtt_broker::auth::{Authority, Denial, OnFailure};
 use mqtt_broker::settings::Span;
-use mqtt_broker::{Config, ListenerOptions};
-use mqtt_codec::{Connect, PacketType, ProtocolVersion, QoS, ReasonCode};
+use mqtt_broker::{Broker, Config, ListenerOptions};
+use mqtt_codec::{Connect, Packet, PacketType, ProtocolVersion, QoS, ReasonCode};
 use serde_json::json;
+use tokio::sync::oneshot;
 use tokio::time::{advance, pause, resume};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -16,7 +18,7 @@ use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 
 use crate::guarded::{Files, denied, user};
-use crate::harness::{ALL, Peer, V3_1_1, V5, broker_with, filter, hello, lasting, message};
+use crate::harness::{ALL, Peer, V3_1_1, V5, broker_with, filter, hello, lasting, message, settle};
 use crate::service::{Answer, Service, asking};
 
 const WRONG: ReasonCode = ReasonCode::BAD_USER_NAME_OR_PASSWORD;
@@ -206,6 +208,99 @@ async fn a_service_that_is_slow_or_gone_is_not_waited_for() {
     Peer::refused(&asking(&settings), &someone(V5, "a"), DOWN).await;
 }
 
+/// A connection on which nothing is asked is closed before others forget it, and one that the service has closed
+/// meanwhile is no failure: the question is asked once more, on a new one.
+#[tokio::test]
+async fn idle_connections_age() {
+    let service = Service::new(|_| allow()).await;
+    let broker = asking(&service.settings(|http| http.cache = Span(Duration::ZERO)));
+    Peer::accepted(&broker, &someone(V5, "a")).await;
+    pause();
+    advance(Duration::from_secs(14)).await;
+    resume();
+    Peer::accepted(&broker, &someone(V5, "a")).await;
+    assert_eq!(service.connections(), 1);
+    pause();
+    advance(Duration::from_secs(15)).await;
+    resume();
+    service.left_alone().await;
+    Peer::accepted(&broker, &someone(V5, "a")).await;
+    assert_eq!(service.connections(), 2);
+
+    service.asked();
+    let answers = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&answers);
+    service.now(move |_| match count.fetch_add(1, Ordering::Relaxed) {
+        0 => Answer::Raw(Vec::new()),
+        _ => allow(),
+    });
+    Peer::accepted(&broker, &someone(V5, "a")).await;
+    assert_eq!(service.connections(), 3);
+    assert_eq!(service.asked().len(), 2);
+    assert_eq!(broker.counters().asks_failed(), 0);
+    // Once more, and not again.
+    answers.store(0, Ordering::Relaxed);
+    service.now(|_| Answer::Raw(Vec::new()));
+    Peer::refused(&broker, &someone(V5, "a"), DOWN).await;
+    assert_eq!(service.asked().len(), 2);
+}
+
+/// A client that goes while the service thinks gives its place back, and so does one that has to.
+#[tokio::test]
+async fn who_goes_meanwhile_gives_the_place_back() {
+    let service = Service::new(|_| Answer::Wait).await;
+    let mut config = Config::default();
+    config.auth = Authority::load(&service.settings(|_| {})).unwrap();
+    config.max_connections = 1;
+    config.shutdown_timeout = Duration::from_secs(10_000);
+    let broker = Broker::new(config);
+    let (stop, stopped) = oneshot::channel();
+    let running = tokio::spawn(broker.clone().run(Vec::new(), async { _ = stopped.await }));
+    let mut first = Peer::open(&broker, V5);
+    first
+        .send(&Packet::Connect(Box::new(someone(V5, "first"))))
+        .await;
+    service.came().await;
+    first.abort().await;
+    service.now(|_| allow());
+    Peer::accepted(&broker, &someone(V5, "second"))
+        .await
+        .disconnect()
+        .await;
+
+    // Who has said all before it closed is heard.
+    service.now(|_| Answer::Wait);
+    let mut third = Peer::open(&broker, V5);
+    third
+        .send(&Packet::Connect(Box::new(someone(V5, "third"))))
+        .await;
+    third.send(&Packet::PingReq).await;
+    service.came().await;
+    third.close_half().await;
+    settle().await;
+    service.now(|_| allow());
+    // The question of the first is still there.
+    service.go_on();
+    service.go_on();
+    assert_eq!(
+        third.receive().await.connack().reason_code,
+        ReasonCode::SUCCESS
+    );
+    third.expect(&Packet::PingResp).await;
+    third.expect_closed().await;
+    settle().await;
+
+    service.now(|_| Answer::Wait);
+    let mut last = Peer::open(&broker, V5);
+    last.send(&Packet::Connect(Box::new(someone(V5, "last"))))
+        .await;
+    service.came().await;
+    drop(broker);
+    stop.send(()).unwrap();
+    last.expect_closed().await;
+    running.await.unwrap();
+}
+
 /// The other choices: whoever comes is let in, or the password file is asked.
 #[tokio::test]
 async fn what_a_failure_means_is_a_choice() {
@@ -248,11 +343,9 @@ async fn what_is_beyond_the_bound_is_refused() {
     service.came().await;
     let mut second = Peer::open(&broker, V5);
     second
-        .send(&mqtt_codec::Packet::Connect(Box::new(someone(
-            V5, "second",
-        ))))
+        .send(&Packet::Connect(Box::new(someone(V5, "second"))))
         .await;
-    crate::harness::settle().await;
+    settle().await;
     // 3.1.1 has one code for both.
     for (version, reason) in [(V5, ReasonCode::QUOTA_EXCEEDED), (V3_1_1, DOWN)] {
         Peer::refused(&broker, &someone(version, "third"), reason).await;

@@ -2,6 +2,7 @@
 
 use core::num::NonZeroU16;
 use core::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mqtt_broker::Broker;
 use mqtt_broker::auth::{AuthSettings, Denial, OnFailure};
@@ -309,6 +310,119 @@ async fn an_answer_holds_for_a_while() {
     broker.reload_auth(&open).unwrap();
     peer.publish(&message("no", "x", QoS::AtLeastOnce)).await;
     assert_eq!(service.asked().len(), 0);
+}
+
+/// The rules of now count, though a packet waited while they changed; and who is to be asked now is asked.
+#[tokio::test]
+async fn a_reload_counts_for_what_waits() {
+    for version in [V3_1_1, V5] {
+        let service = Service::new(usual).await;
+        let mut settings = about_topics(&service);
+        let files = Files::new("topic readwrite #\n");
+        settings.acl_file.clone_from(&files.settings.acl_file);
+        let broker = asking(&settings);
+        let mut reader = Peer::new(&broker, V5, "reader").await;
+        reader.subscribe("#", QoS::AtLeastOnce).await;
+        let mut peer = Peer::new(&broker, version, "a").await;
+        let narrow = "topic readwrite b\ntopic read #\ntopic deny c\n";
+        for (acl, topic, allowed) in [(narrow, "a", false), ("topic readwrite #\n", "b", true)] {
+            service.asked();
+            service.now(|_| Answer::Wait);
+            let sent = peer
+                .send_publish(&message(topic, "1", QoS::AtLeastOnce))
+                .await
+                .unwrap();
+            service.asked_so_often(1).await;
+            files.permit_with(&broker, acl, &settings);
+            service.now(usual);
+            service.go_on();
+            let reason = match (allowed, version) {
+                (false, V5) => NOT,
+                _ => ReasonCode::SUCCESS,
+            };
+            peer.expect_ack(PacketType::PubAck, sent, reason).await;
+            // Where the rules deny it, nobody is asked any more.
+            assert_eq!(service.asked().len(), usize::from(allowed));
+            if allowed {
+                reader.expect_message(topic, "1", QoS::AtLeastOnce).await;
+            } else {
+                reader.expect_nothing().await;
+            }
+        }
+        service.now(|_| Answer::Wait);
+        let wanted = ["b", "c"].map(|text| filter(text, QoS::AtMostOnce));
+        let number = peer.fresh_id();
+        let subscribe = mqtt_codec::Subscribe::new(number, wanted.to_vec());
+        peer.send(&Packet::Subscribe(subscribe)).await;
+        service.asked_so_often(1).await;
+        files.permit_with(&broker, narrow, &settings);
+        service.now(usual);
+        service.go_on();
+        let no = if version == V5 { NOT } else { ReasonCode(0x80) };
+        let received = peer.receive().await;
+        let Packet::SubAck(suback) = received.packet() else {
+            panic!("expected SUBACK, got {:?}", received.packet())
+        };
+        assert_eq!(suback.reason_codes, [ReasonCode(0), no]);
+    }
+}
+
+/// What was known when a SUBSCRIBE came is still known when the service has said the rest.
+#[tokio::test]
+async fn what_is_known_does_not_expire_meanwhile() {
+    let (service, broker) = scene().await;
+    let mut peer = Peer::new(&broker, V5, "a").await;
+    peer.subscribe("a", QoS::AtMostOnce).await;
+    service.asked();
+    service.now(|_| Answer::Wait);
+    let wanted = ["a", "b"].map(|text| filter(text, QoS::AtMostOnce));
+    let number = peer.fresh_id();
+    peer.send(&Packet::Subscribe(mqtt_codec::Subscribe::new(
+        number,
+        wanted.to_vec(),
+    )))
+    .await;
+    let asked = service.asked_so_often(1).await;
+    assert_eq!(asked[0]["topic"], "b");
+    pause();
+    advance(Duration::from_secs(31)).await;
+    resume();
+    service.now(usual);
+    service.go_on();
+    let received = peer.receive().await;
+    let Packet::SubAck(suback) = received.packet() else {
+        panic!("expected SUBACK, got {:?}", received.packet())
+    };
+    assert_eq!(suback.reason_codes, [ReasonCode(0); 2]);
+}
+
+/// As long as there are answers, more is asked at once, within a bound.
+#[tokio::test]
+async fn many_filters_are_asked_about_at_once() {
+    let (service, broker) = scene().await;
+    let mut peer = Peer::new(&broker, V5, "a").await;
+    let count = AtomicUsize::new(0);
+    service.now(move |asked| match count.fetch_add(1, Ordering::Relaxed) {
+        0..7 => usual(asked),
+        _ => Answer::Wait,
+    });
+    let names: Vec<String> = (0..20).map(|number| format!("a/{number}")).collect();
+    let wanted = names.iter().map(|text| filter(text, QoS::AtMostOnce));
+    let number = peer.fresh_id();
+    let subscribe = mqtt_codec::Subscribe::new(number, wanted.collect());
+    peer.send(&Packet::Subscribe(subscribe)).await;
+    service.asked_so_often(15).await;
+    settle().await;
+    assert_eq!(service.asked().len(), 0);
+    service.now(usual);
+    for _ in 0..8 {
+        service.go_on();
+    }
+    let received = peer.receive().await;
+    let Packet::SubAck(suback) = received.packet() else {
+        panic!("expected SUBACK, got {:?}", received.packet())
+    };
+    assert_eq!(suback.reason_codes, [ReasonCode(0); 20]);
 }
 
 /// A will is asked about before the client is let in, and the subscriptions of a session when it is resumed.

@@ -18,6 +18,7 @@ mod handshakes;
 mod harness;
 mod hostile;
 mod http_login;
+mod http_sessions;
 mod http_topics;
 mod keep_alive;
 mod leaks;

@@ -44,6 +44,9 @@ struct State {
     /// Heads of the requests.
     heads: Mutex<Vec<String>>,
     connections: Mutex<usize>,
+    /// Those of them that have not ended.
+    open: Mutex<usize>,
+    ended: Notify,
     came: Notify,
     go_on: Notify,
 }
@@ -65,7 +68,17 @@ impl Service {
         tls: Option<TlsAcceptor>,
         decide: impl Fn(&Value) -> Answer + Send + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start(tls, decide)
+    }
+
+    /// The same for who cannot wait.
+    pub(crate) fn start(
+        tls: Option<TlsAcceptor>,
+        decide: impl Fn(&Value) -> Answer + Send + 'static,
+    ) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let listener = TcpListener::from_std(listener).unwrap();
         let scheme = if tls.is_some() { "https" } else { "http" };
         let address = listener.local_addr().unwrap();
         let url = format!("{scheme}://{address}/asked?for=test");
@@ -74,6 +87,8 @@ impl Service {
             asked: Mutex::default(),
             heads: Mutex::default(),
             connections: Mutex::default(),
+            open: Mutex::default(),
+            ended: Notify::new(),
             came: Notify::new(),
             go_on: Notify::new(),
         });
@@ -82,16 +97,20 @@ impl Service {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 *serving.connections.lock().unwrap() += 1;
+                *serving.open.lock().unwrap() += 1;
                 let (tls, serving) = (tls.clone(), Arc::clone(&serving));
                 tokio::spawn(async move {
+                    let state = Arc::clone(&serving);
                     match tls {
-                        None => serve(stream, serving).await,
+                        None => serve(stream, state).await,
                         Some(tls) => {
                             if let Ok(stream) = tls.accept(stream).await {
-                                serve(stream, serving).await;
+                                serve(stream, state).await;
                             }
                         }
                     }
+                    *serving.open.lock().unwrap() -= 1;
+                    serving.ended.notify_one();
                 });
             }
         });
@@ -117,6 +136,23 @@ impl Service {
     /// Connections that were made to it.
     pub(crate) fn connections(&self) -> usize {
         *self.state.connections.lock().unwrap()
+    }
+
+    /// Resolves when no connection to it is open any more.
+    pub(crate) async fn left_alone(&self) {
+        while *self.state.open.lock().unwrap() > 0 {
+            self.state.ended.notified().await;
+        }
+    }
+
+    /// Resolves when it was asked so often since the last time; returns what.
+    pub(crate) async fn asked_so_often(&self, count: usize) -> Vec<Value> {
+        let mut asked = self.asked();
+        while asked.len() < count {
+            self.came().await;
+            asked.append(&mut self.asked());
+        }
+        asked
     }
 
     /// Resolves when a request has come.

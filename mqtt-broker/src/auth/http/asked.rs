@@ -12,6 +12,8 @@ use crate::auth::rule::Action;
 
 /// Answers in each of the two generations.
 const GENERATION: usize = 128;
+/// The same after a packet that asked for more than that.
+const LARGEST_GENERATION: usize = 4_096;
 /// Bytes of the longest topic of which the answer is remembered.
 const LONGEST_TOPIC: usize = 1_024;
 
@@ -77,10 +79,22 @@ impl Question {
 type Answers = HashMap<Question, (Time, Reply), RandomState>;
 
 /// Answers, each for its time. Those that are not asked for fall out.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Asked {
     young: Answers,
     old: Answers,
+    /// Answers in each of them.
+    generation: usize,
+}
+
+impl Default for Asked {
+    fn default() -> Self {
+        Self {
+            young: Answers::default(),
+            old: Answers::default(),
+            generation: GENERATION,
+        }
+    }
 }
 
 impl Asked {
@@ -101,8 +115,14 @@ impl Asked {
         }
     }
 
+    /// Makes room for so many answers: whoever sends a packet again of which not all was answered in time is to come
+    /// further than before.
+    pub(crate) fn make_room(&mut self, answers: usize) {
+        self.generation = answers.clamp(GENERATION, LARGEST_GENERATION);
+    }
+
     fn insert(&mut self, question: Question, entry: (Time, Reply)) {
-        if self.young.len() >= GENERATION {
+        if self.young.len() >= self.generation {
             self.old = core::mem::take(&mut self.young);
         }
         self.young.insert(question, entry);

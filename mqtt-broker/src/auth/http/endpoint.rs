@@ -2,7 +2,7 @@
 
 use core::fmt;
 use core::time::Duration;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -14,7 +14,7 @@ use rustls_platform_verifier::Verifier;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -30,7 +30,44 @@ const LARGEST_ANSWER: usize = 64 * 1024;
 /// Connections that are kept while nothing is asked.
 const IDLE: usize = 4;
 
+/// How long: services and what is between close them after a minute, or forget them without a word.
+const IDLE_TIME: Duration = Duration::from_secs(15);
+
 type Sender = SendRequest<Full<Bytes>>;
+
+/// Connections on which nothing is asked.
+#[derive(Default)]
+struct Idle {
+    /// Since when, the longest first.
+    kept: Vec<(Sender, Instant)>,
+    /// A task closes those that were kept for long.
+    is_watched: bool,
+}
+
+impl Idle {
+    fn forget_old(&mut self, now: Instant) {
+        let is_young = |since: Instant| now.saturating_duration_since(since) < IDLE_TIME;
+        self.kept
+            .retain(|(sender, since)| !sender.is_closed() && is_young(*since));
+    }
+}
+
+/// Closes what is kept for too long, until nothing is kept any more.
+async fn watch(idle: Weak<Mutex<Idle>>) {
+    loop {
+        let end = {
+            let Some(idle) = idle.upgrade() else { return };
+            let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.forget_old(Instant::now());
+            let Some((_, since)) = idle.kept.first() else {
+                idle.is_watched = false;
+                return;
+            };
+            *since + IDLE_TIME
+        };
+        sleep_until(end).await;
+    }
+}
 
 /// Why a request has no answer that means anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -78,7 +115,7 @@ pub(crate) struct Endpoint {
     authorization: Option<HeaderValue>,
     pub(crate) timeout: Duration,
     running: Semaphore,
-    idle: Mutex<Vec<Sender>>,
+    idle: Arc<Mutex<Idle>>,
 }
 
 impl Endpoint {
@@ -132,7 +169,7 @@ impl Endpoint {
             authorization: authorization(settings)?,
             timeout: settings.timeout.0,
             running: Semaphore::new(settings.requests.clamp(1, Semaphore::MAX_PERMITS)),
-            idle: Mutex::default(),
+            idle: Arc::default(),
         })
     }
 
@@ -175,14 +212,19 @@ impl Endpoint {
 
     fn take_idle(&self) -> Option<Sender> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.pop()
+        idle.forget_old(Instant::now());
+        idle.kept.pop().map(|(sender, _)| sender)
     }
 
     fn keep(&self, sender: Sender) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|sender| !sender.is_closed());
-        if idle.len() < IDLE && !sender.is_closed() {
-            idle.push(sender);
+        let now = Instant::now();
+        idle.forget_old(now);
+        if idle.kept.len() < IDLE && !sender.is_closed() {
+            idle.kept.push((sender, now));
+            if !core::mem::replace(&mut idle.is_watched, true) {
+                tokio::spawn(watch(Arc::downgrade(&self.idle)));
+            }
         }
     }
 

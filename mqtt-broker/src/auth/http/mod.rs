@@ -5,6 +5,7 @@ mod cache;
 mod endpoint;
 mod message;
 mod service;
+mod told;
 mod topics;
 
 use std::path::Path;
@@ -12,6 +13,7 @@ use std::path::Path;
 pub(crate) use crate::auth::http::asked::{Asked, Question};
 pub(crate) use crate::auth::http::message::LoginRequest;
 pub(crate) use crate::auth::http::service::{Answered, Service, Unanswered};
+pub(crate) use crate::auth::http::told::Told;
 pub(crate) use crate::auth::http::topics::{Reply, Topics};
 
 use crate::auth::settings::HttpSettings;
