@@ -7,6 +7,7 @@ use std::sync::Arc;
 use mqtt_codec::{ProtocolVersion, QoS};
 
 use crate::config::{Config, Durability};
+use crate::transport::Shown;
 
 /// What holds for the connections that come through one listener. What is not said here is as in [`Config`].
 ///
@@ -76,6 +77,8 @@ pub struct Peer {
     pub address: PeerAddress,
     /// The certificate that the client proved to own, in DER, checked against the listener's authorities.
     pub certificate: Option<Arc<[u8]>>,
+    /// The same with those that it came by, as long as the connection lasts.
+    pub(crate) shown: Option<Arc<Shown>>,
 }
 
 /// Where a peer is.
@@ -94,6 +97,7 @@ impl Peer {
         Self {
             address,
             certificate: None,
+            shown: None,
         }
     }
 

@@ -105,6 +105,9 @@ async fn begin<S: Stream>(
     };
     match attached {
         Ok(driver) => {
+            if let Some(shown) = &peer.shown {
+                shown.enter(&driver.client);
+            }
             tracing::info!(
                 %peer,
                 client_id = %Shown(driver.client_id()),
@@ -149,6 +152,9 @@ async fn conclude<S: Stream>(served: Box<Served<S>>, end: End) {
     tracing::info!(%peer, client_id = %Shown(driver.client_id()), reason = %end, "disconnected");
     if let Some(reason) = end.counted_as() {
         driver.hub.counters.count_end(reason);
+    }
+    if let Some(shown) = &peer.shown {
+        shown.leave();
     }
     driver.release(&end);
     drop(driver);

@@ -116,8 +116,12 @@ impl ListenerControl {
         self.closed.notify_one();
     }
 
-    /// From now on this holds. Connections that are there keep what held when they came.
-    pub fn replace(&self, options: ListenerOptions, transport: Transport) {
+    /// From now on this holds. Connections that are there keep what held when they came, but for those whose
+    /// certificates would not be accepted now, which end.
+    pub fn replace(&self, options: ListenerOptions, mut transport: Transport) {
+        if let (Some(tls), Some(old)) = (&mut transport.tls, &self.setup.load().transport.tls) {
+            tls.replace(old);
+        }
         self.setup.store(Arc::new(Setup {
             options: Arc::new(options),
             transport,

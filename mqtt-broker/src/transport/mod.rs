@@ -3,6 +3,7 @@
 mod listener;
 mod network;
 mod proxy;
+mod shown;
 mod tls;
 mod unix;
 mod websocket;
@@ -26,6 +27,7 @@ pub use crate::transport::tls::{Tls, TlsError, TlsOptions, TlsVersion};
 pub use crate::transport::websocket::WebSocketOptions;
 
 pub(crate) use crate::transport::listener::Socket;
+pub(crate) use crate::transport::shown::Shown;
 pub(crate) use crate::transport::unix::peer as unix_peer;
 
 /// A connected stream of bytes.
@@ -115,7 +117,10 @@ impl Transport {
         };
         admits(peer).map_err(TransportError::Refused)?;
         let (mut stream, certificate) = tls.accept(stream).await.map_err(TransportError::Tls)?;
-        peer.certificate = certificate;
+        if let Some((certificate, shown)) = certificate {
+            peer.certificate = Some(certificate);
+            peer.shown = Some(shown);
+        }
         match &self.websocket {
             None => Ok(Opened::wrapped(stream)),
             Some(options) => {

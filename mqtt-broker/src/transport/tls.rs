@@ -16,6 +16,8 @@ use tokio_rustls::rustls::server::{NoClientAuth, VerifierBuilderError, WebPkiCli
 use tokio_rustls::rustls::{self, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio_rustls::server::TlsStream;
 
+use crate::transport::shown::{AllShown, Shown, Verifier};
+
 /// Unsent bytes that a TLS connection may hold as records.
 const RECORD_BYTES: usize = 64 * 1024;
 
@@ -90,7 +92,8 @@ enum Problem {
 #[derive(Clone)]
 pub struct Tls {
     config: Arc<ServerConfig>,
-    asks_for_certificates: bool,
+    /// Who decides about certificates of clients, where they are asked for any, and those that were shown.
+    clients: Option<(Verifier, Arc<AllShown>)>,
 }
 
 impl Tls {
@@ -106,10 +109,11 @@ impl Tls {
             TlsVersion::V1_2 => &[&rustls::version::TLS12, &rustls::version::TLS13],
             TlsVersion::V1_3 => &[&rustls::version::TLS13],
         };
-        let verifier = match &options.client_authorities {
-            None => Arc::new(NoClientAuth),
-            Some(file) => client_verifier(file, options, &provider)?,
+        let asked = match &options.client_authorities {
+            None => None,
+            Some(file) => Some(client_verifier(file, options, &provider)?),
         };
+        let verifier = asked.clone().unwrap_or_else(|| Arc::new(NoClientAuth));
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .in_file(&options.certificate, Problem::Certificate)?
@@ -123,15 +127,28 @@ impl Tls {
         }
         Ok(Self {
             config: Arc::new(config),
-            asks_for_certificates: options.client_authorities.is_some(),
+            clients: asked.map(|verifier| {
+                let shown = Arc::new(AllShown::new(Arc::clone(&verifier)));
+                (verifier, shown)
+            }),
         })
     }
 
-    /// Shakes hands; returns the stream and the client's certificate, if it has shown one.
+    /// Takes the place of another: what clients have shown to that one is looked at again.
+    pub(crate) fn replace(&mut self, old: &Self) {
+        if let (Some((verifier, shown)), Some((_, before))) = (&mut self.clients, &old.clients)
+            && !Arc::ptr_eq(shown, before)
+        {
+            before.decide(verifier);
+            *shown = Arc::clone(before);
+        }
+    }
+
+    /// Shakes hands; returns the stream and the client's certificates, if it has shown any.
     pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,
-    ) -> io::Result<(TlsStream<S>, Option<Arc<[u8]>>)> {
+    ) -> io::Result<(TlsStream<S>, Option<(Arc<[u8]>, Arc<Shown>)>)> {
         let acceptor = TlsAcceptor::from(Arc::clone(&self.config));
         let stream = acceptor
             .accept_with(stream, |connection| {
@@ -139,10 +156,11 @@ impl Tls {
             })
             .await?;
         let (_, connection) = stream.get_ref();
-        let shown = connection.peer_certificates().and_then(<[_]>::first);
-        let certificate = shown
-            .filter(|_| self.asks_for_certificates)
-            .map(|der| der.as_ref().into());
+        let chain = connection.peer_certificates().unwrap_or_default();
+        let certificate = self.clients.as_ref().zip(chain.first());
+        let certificate = certificate.map(|((verifier, all), first)| {
+            (first.as_ref().into(), all.add(chain.to_vec(), verifier))
+        });
         Ok((stream, certificate))
     }
 }
@@ -181,7 +199,7 @@ fn client_verifier(
     file: &Path,
     options: &TlsOptions,
     provider: &Arc<CryptoProvider>,
-) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, TlsError> {
+) -> Result<Verifier, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in read_certificates(file)? {
         roots.add(certificate).in_file(file, Problem::Certificate)?;

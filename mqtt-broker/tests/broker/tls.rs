@@ -4,14 +4,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mqtt_broker::{Broker, Peer as Address, RefusalReason, Tls, TlsOptions, TlsVersion, Transport};
-use mqtt_codec::{Packet, QoS};
+use mqtt_broker::{
+    Broker, Listener, ListenerOptions, Peer as Address, RefusalReason, Tls, TlsOptions, TlsVersion,
+    Transport,
+};
+use mqtt_codec::{Packet, QoS, ReasonCode};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
     IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, DuplexStream};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
@@ -224,6 +228,44 @@ async fn clients_show_certificates_where_they_must() {
     assert!(!is_let_in(&broker, &transport, authority.client(Some("revoked"))).await);
 }
 
+/// A list that comes later ends the connections of those whom it names, and no others; what had been shown is looked at
+/// after each reload.
+#[tokio::test]
+async fn a_new_list_ends_connections() {
+    let authority = Authority::new();
+    authority.sign("server", 1);
+    let broker = broker();
+    let mut options = authority.options();
+    options.client_authorities = Some(authority.file("ca.pem"));
+    let listener = Listener::tcp(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let listener = listener.with_transport(through(&options));
+    let (address, control) = (listener.local_addr().unwrap(), listener.control());
+    broker.listen(listener);
+    let mut left = Vec::new();
+    for serial in 2..5 {
+        let name = format!("client-{serial}");
+        authority.sign(&name, serial);
+        let connector = TlsConnector::from(Arc::new(authority.client(Some(&name))));
+        let stream = TcpStream::connect(address).await.unwrap();
+        let server = ServerName::try_from("localhost").unwrap();
+        let stream = connector.connect(server, stream).await.unwrap();
+        let mut peer = Peer::over(stream, V5);
+        peer.introduce(&name).await;
+        left.push(peer);
+    }
+    for serial in 2..4 {
+        options.revocation_lists = vec![authority.revoke(serial)];
+        control.replace(ListenerOptions::default(), through(&options));
+        let mut gone = left.remove(0);
+        gone.expect_disconnect(ReasonCode::NOT_AUTHORIZED).await;
+        for peer in &mut left {
+            peer.expect_nothing().await;
+        }
+    }
+    control.replace(ListenerOptions::default(), through(&options));
+    left[0].expect_nothing().await;
+}
+
 /// The error names the file at fault.
 #[test]
 fn files_that_cannot_be_used_are_named() {
@@ -318,7 +360,7 @@ async fn the_rate_of_an_address_is_looked_at_before_the_handshake() {
         outcomes.push(Some(peer.receive().await.connack().reason_code));
     }
     // Those who were let in are counted once.
-    let success = Some(mqtt_codec::ReasonCode::SUCCESS);
+    let success = Some(ReasonCode::SUCCESS);
     assert_eq!(outcomes, [success, success, None, None]);
     assert_eq!(broker.counters().refused(RefusalReason::TooFast), 2);
     assert_eq!(broker.counters().refused(RefusalReason::Tls), 0);
