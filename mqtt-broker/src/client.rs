@@ -1,7 +1,7 @@
 //! A session as everybody else sees it: its key, its link and the outbox that publishers append to.
 
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwapOption;
@@ -149,6 +149,8 @@ pub(crate) struct Client {
     waiting: AtomicUsize,
     /// Bytes of QoS 0 packets in the outbox, as of its last change.
     backlog: AtomicUsize,
+    /// Bytes that its connection has read and not handled.
+    unhandled: AtomicU32,
     /// Messages wait because the client has not acknowledged those before them.
     busy: AtomicBool,
     /// The session ends with its connection.
@@ -173,6 +175,7 @@ impl Client {
             queued_messages: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             backlog: AtomicUsize::new(0),
+            unhandled: AtomicU32::new(0),
             busy: AtomicBool::new(false),
             passing: AtomicBool::new(false),
             access: ArcSwapOption::empty(),
@@ -340,6 +343,19 @@ impl Client {
     /// Takes note of how many bytes of QoS 0 packets are in the outbox, whose lock the caller holds.
     pub(crate) fn set_backlog(&self, outbox: &Outbox) {
         self.backlog.store(outbox.frames.len(), Ordering::Relaxed);
+    }
+
+    /// Bytes that its connection has read and not handled: of packets that are not whole, or that wait.
+    pub(crate) fn unhandled(&self) -> usize {
+        self.unhandled.load(Ordering::Relaxed) as usize
+    }
+
+    /// Takes note of how many these are.
+    pub(crate) fn set_unhandled(&self, bytes: usize) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        if self.unhandled.load(Ordering::Relaxed) != bytes {
+            self.unhandled.store(bytes, Ordering::Relaxed);
+        }
     }
 
     /// Takes note whether the session ends with its connection.

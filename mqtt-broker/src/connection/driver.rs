@@ -241,6 +241,7 @@ impl Driver {
         session.shrink();
         // The last packets may have changed what the session holds after it was counted.
         self.client.queue_changes(self.held, Amount::held(&session));
+        self.client.set_unhandled(0);
         state.session = Some(Box::new(session));
         state.unfinished = self.waits.unfinished();
         let will = self.will.take().filter(|_| end.publishes_will());
@@ -318,18 +319,34 @@ impl Driver {
         stream: &mut S,
         now: Time,
     ) -> Poll<Result<(), End>> {
+        let handled = self.poll_some_input(cx, stream, now);
+        let unhandled = self.partial.capacity() + self.parked_bytes();
+        self.client.set_unhandled(unhandled);
+        handled
+    }
+
+    fn poll_some_input<S: Stream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut S,
+        now: Time,
+    ) -> Poll<Result<(), End>> {
         if self.is_asking() {
             // Nothing more is read until it is known what becomes of what was read.
             let answered = self.poll_asking(cx, now);
             if answered.is_pending() {
                 self.connection.pause_reading(now);
+                self.lets_wait(now);
             }
             return answered;
         }
-        if !self.may_read(cx, now) {
-            return Poll::Pending;
+        if self.may_read(cx, now) {
+            return self.poll_read_on(cx, stream, now);
         }
-        self.poll_read_on(cx, stream, now)
+        if self.holds_publish(now) {
+            return self.poll_acks(cx, stream, now);
+        }
+        Poll::Pending
     }
 
     /// Handles what was read and not handled, or else reads.

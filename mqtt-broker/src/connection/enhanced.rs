@@ -24,12 +24,15 @@ pub(crate) struct Enhanced {
     pub(crate) last_words: Vec<u8>,
     /// An exchange that the client began after CONNACK, and when it must have come to its end.
     again: Option<(ScramExchange, Time)>,
+    /// Since when the broker lets the client wait, whose time stands still meanwhile.
+    waits_since: Option<Time>,
 }
 
 impl Enhanced {
-    /// When an exchange that runs must have come to its end.
+    /// When an exchange that runs must have come to its end, unless the client is let wait.
     pub(crate) fn deadline(&self) -> Option<Time> {
-        self.again.as_ref().map(|(_, deadline)| *deadline)
+        let running = self.again.as_ref().filter(|_| self.waits_since.is_none());
+        running.map(|(_, deadline)| *deadline)
     }
 }
 
@@ -123,6 +126,7 @@ pub(super) async fn exchange<S: Stream>(
         realm,
         last_words: proven.server_final.clone().into_bytes(),
         again: None,
+        waits_since: None,
     };
     Ok((proven, enhanced))
 }
@@ -163,6 +167,25 @@ impl Driver {
                 self.write_auth(ReasonCode::SUCCESS, &proven.server_final)
             }
             _ => wrong("AUTH out of its order [section 4.12]"),
+        }
+    }
+
+    /// The broker does not read for its own reasons: what the client was given time for does not come to its end.
+    pub(super) fn lets_wait(&mut self, now: Time) {
+        if let Some(enhanced) = &mut self.enhanced
+            && enhanced.again.is_some()
+        {
+            enhanced.waits_since.get_or_insert(now);
+        }
+    }
+
+    /// The broker reads on, or it is for the client that it does not.
+    pub(super) fn goes_on(&mut self, now: Time) {
+        if let Some(enhanced) = &mut self.enhanced
+            && let Some(since) = enhanced.waits_since.take()
+            && let Some((_, deadline)) = &mut enhanced.again
+        {
+            *deadline = *deadline + now.saturating_since(since);
         }
     }
 

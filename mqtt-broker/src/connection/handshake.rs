@@ -282,7 +282,7 @@ pub(crate) async fn receive_connect<S: Stream>(
     check_will(&limits, &connect)?;
     check_bans(hub, &connect, &client_id, connect.username)?;
     check_connack(&limits, &connect, assigned.then_some(&client_id))?;
-    let place = admit(hub, arrival, &connect)?;
+    let place = admit(hub, arrival, &connect, &client_id)?;
     let (access, enhanced) = match connect.properties.authentication_method {
         None => {
             let admitted = login::admit(hub, arrival, &connect, &client_id);
@@ -457,7 +457,12 @@ fn check_identity(
 }
 
 /// Takes a place among those who are connected.
-fn admit(hub: &Hub, arrival: &Arrival, connect: &Connect<'_>) -> Result<Place, Refusal> {
+fn admit(
+    hub: &Hub,
+    arrival: &Arrival,
+    connect: &Connect<'_>,
+    client_id: &str,
+) -> Result<Place, Refusal> {
     let Arrival {
         peer,
         options,
@@ -468,7 +473,12 @@ fn admit(hub: &Hub, arrival: &Arrival, connect: &Connect<'_>) -> Result<Place, R
     if *too_fast {
         return Err(Refusal::beyond(connect, RefusalReason::TooFast));
     }
-    if hub.pressure.refuses() {
+    // Who comes for a session takes what it holds in memory.
+    let resumes = || {
+        let id = mount::scoped(options.mount_point.as_deref(), client_id);
+        !connect.clean_start && hub.client(&id).is_some()
+    };
+    if hub.pressure.refuses_all() || (hub.pressure.refuses() && !resumes()) {
         return Err(Refusal::beyond(connect, RefusalReason::MemoryFull));
     }
     hub.gate

@@ -100,6 +100,10 @@ impl Driver {
                 let Some(body) = rest.get(usize::from(header.header_len)..len) else {
                     break;
                 };
+                if header.packet_type == PacketType::Publish && self.is_held(now) {
+                    batch.rest();
+                    break;
+                }
                 let place = at..at + len;
                 match batch.recognize(&self.hub, header, body, &place) {
                     Some(plain) => self.handle_plain_publish(now, plain, len, batch)?,
@@ -113,7 +117,7 @@ impl Driver {
             }
             if let Some(throttle) = &mut self.throttle {
                 throttle.count(now, len, packet_type);
-                if throttle.blocked_until(now).is_some() {
+                if throttle.metered_until(now).is_some() {
                     batch.rest();
                 }
             }

@@ -117,13 +117,17 @@ impl Driver {
     pub(crate) fn may_read(&mut self, cx: &Context<'_>, now: Time) -> bool {
         let acks = ACK_BYTES * self.connection.unsent_acks();
         let unsent = self.output.control_len() + self.waits.len() + acks;
-        let may = unsent <= self.hub.config.control_bytes
-            && !self.is_throttled(now)
-            && !self.is_congested(cx);
+        let is_due = unsent <= self.hub.config.control_bytes && !self.is_throttled(now);
+        let may = is_due && !self.holds_publish(now) && !self.is_congested(cx);
         if may {
             self.connection.resume_reading(now);
         } else {
             self.connection.pause_reading(now);
+        }
+        if is_due && !may {
+            self.lets_wait(now);
+        } else {
+            self.goes_on(now);
         }
         may
     }

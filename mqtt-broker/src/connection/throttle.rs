@@ -1,26 +1,37 @@
 //! How fast one client may send: beyond it, its socket is not read for a while, and nothing is lost.
 
 use core::num::NonZeroU32;
+use core::pin::Pin;
+use core::task::{Context, Poll, ready};
 use core::time::Duration;
 
-use mqtt_codec::PacketType;
+use mqtt_codec::{Ack, FixedHeader, PacketType};
 use mqtt_session::Time;
+use tokio::io::ReadBuf;
 
 use crate::config::Config;
 use crate::connection::driver::Driver;
+use crate::connection::end::End;
+use crate::hub::packet_limit;
+use crate::transport::Stream;
 
 /// What may come at once.
 const BURST: Duration = Duration::from_secs(1);
 
-/// How long a client is not read that has published while memory is short.
+/// How long the next message of a client waits that has published while memory is short.
 const HELD: Duration = Duration::from_secs(1);
+
+/// Bytes that are read behind a message that waits, for the acknowledgements among them.
+const READ_BEHIND: usize = 16 * 1_024;
+/// Those of them that are read at once.
+const READ_STEP: usize = 2 * 1_024;
 
 /// The rates of one client.
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
     messages: Option<Meter>,
     bytes: Option<Meter>,
-    /// It is not read until then since memory is short.
+    /// Its messages are not handled until then since memory is short.
     held_until: Time,
     /// Whether the client is held back now, so that each time is counted once.
     paused: bool,
@@ -83,7 +94,7 @@ impl Throttle {
     }
 
     /// The same, as far as it has sent too fast.
-    fn metered_until(&self, now: Time) -> Option<Time> {
+    pub(crate) fn metered_until(&self, now: Time) -> Option<Time> {
         let meters = [&self.messages, &self.bytes].into_iter().flatten();
         meters.filter_map(|meter| meter.blocked_until(now)).max()
     }
@@ -95,17 +106,98 @@ impl Driver {
         let Some(throttle) = &mut self.throttle else {
             return false;
         };
-        let is_held = throttle.held_until > now;
         let blocked = throttle.metered_until(now).is_some();
         if blocked && !throttle.paused {
             self.hub.counters.count_throttled();
             tracing::debug!(client_id = %self.client.name(), "not read for a while: sends too fast");
         }
         throttle.paused = blocked;
-        blocked || is_held
+        blocked
     }
 
-    /// Memory is short, and the client has published: it is not read for a while.
+    /// Whether memory is short and the client has published lately: its next message waits.
+    pub(crate) fn is_held(&self, now: Time) -> bool {
+        let throttle = self.throttle.as_ref();
+        throttle.is_some_and(|throttle| throttle.held_until > now)
+    }
+
+    /// Whether what was read begins with a message that memory is too short for.
+    pub(crate) fn holds_publish(&self, now: Time) -> bool {
+        const PUBLISH: u8 = PacketType::Publish as u8;
+        self.is_held(now)
+            && self
+                .first_unhandled()
+                .is_some_and(|byte| byte >> 4 == PUBLISH)
+    }
+
+    /// Handles acknowledgements behind a message that waits, and reads on, within bounds, until there are some: what
+    /// the broker holds for the client is to become less, above all while memory is short.
+    pub(crate) fn poll_acks<S: Stream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut S,
+        now: Time,
+    ) -> Poll<Result<(), End>> {
+        loop {
+            let bytes = self.take_unhandled();
+            let (bytes, handled) = self.take_acks(now, bytes)?;
+            let len = bytes.len();
+            self.keep_unhandled(bytes, true);
+            if handled {
+                return Poll::Ready(Ok(()));
+            }
+            if len >= READ_BEHIND {
+                return Poll::Pending;
+            }
+            let mut more = [0; READ_STEP];
+            let mut read = ReadBuf::new(&mut more);
+            ready!(Pin::new(&mut *stream).poll_read(cx, &mut read)).map_err(End::Failed)?;
+            if read.filled().is_empty() {
+                // The end of the stream is not looked at before what came before it.
+                return Poll::Pending;
+            }
+            let mut bytes = self.take_unhandled();
+            bytes.extend_from_slice(read.filled());
+            self.keep_unhandled(bytes, true);
+        }
+    }
+
+    /// Handles the acknowledgements of messages among whole packets; returns the rest, and whether there were any.
+    fn take_acks(&mut self, now: Time, bytes: Vec<u8>) -> Result<(Vec<u8>, bool), End> {
+        let limit = packet_limit(self.connection.negotiated().inbound.maximum_packet_size);
+        let mut left = Vec::new();
+        let mut handled = false;
+        // Where the next packet begins, and what is neither an acknowledgement nor in `left` yet.
+        let (mut at, mut from) = (0, 0);
+        while let Some(rest) = bytes.get(at..)
+            && let Ok(Some(header)) = FixedHeader::parse(rest)
+            && let Some(body) = rest.get(usize::from(header.header_len)..header.frame_len())
+        {
+            let end = at + header.frame_len();
+            match header.packet_type {
+                // Nothing may follow it.
+                PacketType::Disconnect => break,
+                PacketType::PubAck | PacketType::PubRec | PacketType::PubComp => {
+                    header.check_version(self.version)?;
+                    header.check_size(limit)?;
+                    let ack = Ack::decode(header.packet_type, body, self.version)?;
+                    self.connection.handle_ack(now, header.packet_type, &ack)?;
+                    left.extend_from_slice(bytes.get(from..at).unwrap_or_default());
+                    from = end;
+                    handled = true;
+                }
+                _ => {}
+            }
+            at = end;
+        }
+        if !handled {
+            return Ok((bytes, false));
+        }
+        left.extend_from_slice(bytes.get(from..).unwrap_or_default());
+        Ok((left, true))
+    }
+
+    /// Memory is short, and the client has published: its next message waits for a while.
     pub(crate) fn hold(&mut self, now: Time) {
         self.hub.counters.count_held();
         self.throttle.get_or_insert_default().held_until = now + HELD;

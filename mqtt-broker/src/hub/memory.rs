@@ -3,6 +3,7 @@
 //! The steps are in the order of their harm, and each contains those before it. None of them gives up a message
 //! above QoS 0 that was acknowledged and whose session goes on.
 
+use core::cmp::Reverse;
 use core::fmt;
 use core::sync::atomic::{AtomicU8, Ordering};
 use core::time::Duration;
@@ -61,7 +62,7 @@ fn resident() -> Option<u64> {
 enum Step {
     #[default]
     Nothing,
-    /// New connections are refused.
+    /// New connections are refused, but for those that resume a session.
     Connections,
     /// QoS 0 packets for receivers that are slow are dropped.
     SlowReceivers,
@@ -128,9 +129,14 @@ impl Pressure {
         self.step.load(Ordering::Relaxed) >= step as u8
     }
 
-    /// Whether new connections are refused.
+    /// Whether new connections are refused, but for those that resume a session.
     pub(crate) fn refuses(&self) -> bool {
         self.is_at(Step::Connections)
+    }
+
+    /// Whether those are refused as well who come for a session that there is.
+    pub(crate) fn refuses_all(&self) -> bool {
+        self.is_at(Step::Largest)
     }
 
     /// Whether QoS 0 packets for slow receivers are dropped.
@@ -156,6 +162,17 @@ struct Held {
     bytes: usize,
     /// Messages above QoS 0 would go with their session.
     loses: bool,
+}
+
+impl Held {
+    /// The lower, the sooner it goes. Whoever holds a multiple of what others do goes before them, whatever is lost by
+    /// it: nobody is safe by filling memory with what would be lost.
+    fn rank(&self) -> (Reverse<u32>, bool, Reverse<usize>) {
+        /// Those count as equal who hold up to so many times as much, as a power of two.
+        const ALIKE: u32 = 3;
+        let size = self.bytes.max(1).ilog2() / ALIKE;
+        (Reverse(size), self.loses, Reverse(self.bytes))
+    }
 }
 
 impl Hub {
@@ -197,15 +214,15 @@ impl Hub {
         }
     }
 
-    /// Disconnects those who hold most, as many as it takes to come below the step before; first those of whom
-    /// nothing is lost but QoS 0.
+    /// Disconnects those who hold most, as many as it takes to come below the step before; among those who hold about
+    /// as much first those of whom nothing is lost but QoS 0.
     fn shed(&self, used: u64, budget: u64) {
         let goal = budget / 100 * Step::Publishers.percent();
         let mut excess = used.saturating_sub(goal);
         let clients = self.routes.clients();
         let held = clients.into_iter().filter_map(held_by);
         let mut held: Vec<Held> = held.filter(|held| held.bytes >= SLOW_BYTES).collect();
-        held.sort_unstable_by_key(|held| (held.loses, core::cmp::Reverse(held.bytes)));
+        held.sort_unstable_by_key(Held::rank);
         for Held { client, bytes, .. } in held {
             if excess == 0 {
                 return;
@@ -231,7 +248,7 @@ fn held_by(client: Arc<Client>) -> Option<Held> {
     }
     let (queued, loses) = client.held_in_memory();
     Some(Held {
-        bytes: queued + client.backlog(),
+        bytes: queued + client.backlog() + client.unhandled(),
         loses,
         client,
     })

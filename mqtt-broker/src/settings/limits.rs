@@ -97,11 +97,13 @@ section! {
         /// The same of bytes of packets of any kind.
         byte_rate: Option<NonZeroU32> = None, "1000000";
         /// Memory that the whole process may take, as the system counts it (resident). The nearer it comes, the more is
-        /// given up, each step with those before it: from 80 % on new connections are refused (0x97); from 85 % on
-        /// QoS 0 messages are dropped for receivers of which 64 KiB are unsent; from 90 % on clients are not read for
-        /// a second after each message that they publish; from 95 % on those are disconnected (0x97) who hold most, if
-        /// that is 64 KiB or more, first those of whom nothing above QoS 0 is lost, then those whose sessions end with
-        /// their connections. Without it: as much as there is.
+        /// given up, each step with those before it: from 80 % on new connections are refused (0x97), but for those that
+        /// resume a session; from 85 % on QoS 0 messages are dropped for receivers of which 64 KiB are unsent; from 90 %
+        /// on one message a second is taken of each client, and its acknowledgements as before; from 95 % on nobody
+        /// comes in, and those are disconnected (0x97) who hold most, if that is 64 KiB or more, packets that have not
+        /// arrived whole included: first those who hold several times as much as the others, and among equals those of
+        /// whom nothing above QoS 0 is lost before those whose sessions end with their connections. Without it: as much
+        /// as there is.
         memory: Option<Size> = None, "\"512 MiB\"";
         /// Time from the accepted socket to the end of CONNECT, handshakes of TLS and WebSocket included.
         connect_timeout: Span = Span(Duration::from_secs(10)), "\"10s\"";

@@ -243,3 +243,152 @@ async fn at_last_the_largest_go() {
         assert!(report.contains(line), "{report}");
     }
 }
+
+/// Who comes back for a session makes it smaller: it is let in as long as nobody has to go.
+#[tokio::test(start_paused = true)]
+async fn who_resumes_a_session_is_let_in_longer() {
+    let scene = Scene::new();
+    let broker = scene.broker();
+    let mut reader = Peer::lasting(&broker, V5, "reader").await.0;
+    reader.subscribe("t", QoS::AtLeastOnce).await;
+    reader.abort().await;
+    let mut old = Peer::lasting(&broker, V3_1_1, "old").await.0;
+    old.subscribe("t", QoS::AtLeastOnce).await;
+    let mut writer = Peer::new(&broker, V5, "writer").await;
+    send(&mut writer, "t", QoS::AtLeastOnce, 8).await;
+    old.abort().await;
+    scene.set(949).await;
+    Peer::refused(&broker, &lasting(V5, "stranger"), FULL).await;
+    // A new session in place of the one that is there is a new one.
+    let mut clean = lasting(V5, "reader");
+    clean.clean_start = true;
+    Peer::refused(&broker, &clean, FULL).await;
+    let payload = "x".repeat(LARGE);
+    for (version, name) in [(V5, "reader"), (V3_1_1, "old")] {
+        let (mut peer, present) = Peer::lasting(&broker, version, name).await;
+        assert!(present);
+        for _ in 0..8 {
+            peer.expect_message("t", &payload, QoS::AtLeastOnce).await;
+        }
+        peer.abort().await;
+    }
+    scene.set(950).await;
+    Peer::refused(&broker, &lasting(V5, "reader"), FULL).await;
+    assert_eq!(broker.counters().refused(RefusalReason::MemoryFull), 3);
+}
+
+/// What a client has sent of a packet that is not whole is held for it as well.
+#[tokio::test(start_paused = true)]
+async fn packets_that_are_not_whole_count() {
+    let scene = Scene::new();
+    let broker = scene.broker();
+    let payload = "x".repeat(4 * LARGE + 1_000);
+    let bytes = Packet::Publish(message("t", &payload, QoS::AtMostOnce))
+        .to_vec(V5)
+        .unwrap();
+    let mut small = Peer::new(&broker, V5, "small").await;
+    small.send_raw(&bytes[..1_000]).await;
+    let mut large = Peer::new(&broker, V5, "large").await;
+    large.send_raw(&bytes[..bytes.len() - 1]).await;
+    settle().await;
+    scene.set(950).await;
+    large.expect_disconnect(FULL).await;
+    assert_eq!(broker.counters().shed(), 1);
+    scene.set(0).await;
+    small.send_raw(&bytes[1_000..]).await;
+    small.expect_nothing().await;
+    // What was handled counts no more.
+    scene.set(950).await;
+    small.expect_nothing().await;
+    assert_eq!(broker.counters().shed(), 1);
+}
+
+/// Nobody is safe by holding what would be lost: whoever holds many times as much as the others goes first.
+#[tokio::test(start_paused = true)]
+async fn who_holds_many_times_as_much_goes_first() {
+    let scene = Scene::new();
+    let store = MemoryStore::new();
+    let broker = Broker::open_in_memory(scene.config.clone(), &store).unwrap();
+    tokio::spawn(broker.clone().run(Vec::new(), core::future::pending()));
+    let mut hog = Peer::accepted(&broker, &hesitant(hello(V5, "hog"))).await;
+    hog.subscribe("hog", QoS::AtLeastOnce).await;
+    let mut stored = Peer::accepted(&broker, &hesitant(lasting(V5, "stored"))).await;
+    stored.subscribe("kept", QoS::AtLeastOnce).await;
+    let mut writer = Peer::new(&broker, V5, "writer").await;
+    send(&mut writer, "hog", QoS::AtLeastOnce, 120).await;
+    send(&mut writer, "kept", QoS::AtLeastOnce, 6).await;
+    let payload = "x".repeat(LARGE);
+    hog.expect_publish("hog", &payload, QoS::AtLeastOnce).await;
+    stored
+        .expect_publish("kept", &payload, QoS::AtLeastOnce)
+        .await;
+    scene.set(950).await;
+    hog.expect_disconnect(FULL).await;
+    assert_eq!(broker.counters().shed(), 1);
+    scene.set(0).await;
+    stored.expect_nothing().await;
+}
+
+/// A client that is held back for what it publishes still takes what others send it: its acknowledgements count,
+/// before and behind the message that waits.
+#[tokio::test(start_paused = true)]
+async fn who_is_held_back_still_acknowledges() {
+    let scene = Scene::new();
+    let broker = scene.broker();
+    let mut both = Peer::accepted(&broker, &hesitant(hello(V5, "both"))).await;
+    both.subscribe("t", QoS::ExactlyOnce).await;
+    let mut writer = Peer::new(&broker, V5, "writer").await;
+    for text in ["a", "b", "c", "d"] {
+        writer.publish(&message("t", text, QoS::AtLeastOnce)).await;
+    }
+    writer.publish(&message("t", "e", QoS::ExactlyOnce)).await;
+    scene.set(900).await;
+    let start = Instant::now();
+    both.expect_message("t", "a", QoS::AtLeastOnce).await;
+    let mut held = Vec::new();
+    for text in ["1", "2", "3"] {
+        held.push(
+            both.send_publish(&message("u", text, QoS::AtLeastOnce))
+                .await,
+        );
+    }
+    // One acknowledgement stands before a message, the others behind those that wait.
+    let nobody = ReasonCode::NO_MATCHING_SUBSCRIBERS;
+    let mut held = held.into_iter().flatten();
+    both.expect_ack(PacketType::PubAck, held.next().unwrap(), nobody)
+        .await;
+    both.expect_message("t", "b", QoS::AtLeastOnce).await;
+    for text in ["c", "d"] {
+        both.expect_message("t", text, QoS::AtLeastOnce).await;
+    }
+    both.expect_message("t", "e", QoS::ExactlyOnce).await;
+    assert_eq!(start.elapsed().as_millis(), 0);
+    for (seconds, number) in held.enumerate() {
+        both.expect_ack(PacketType::PubAck, number, nobody).await;
+        let past = start.elapsed().as_millis() as u64;
+        let due = (seconds as u64 + 1) * 1_000;
+        assert!((due..due + 10).contains(&past), "{seconds}: {past}");
+    }
+    both.expect_nothing().await;
+}
+
+/// The end of a stream does not overtake what was sent before it, and neither does what follows it.
+#[tokio::test(start_paused = true)]
+async fn what_is_held_back_is_taken_all_the_same() {
+    let scene = Scene::new();
+    let broker = scene.broker();
+    let mut reader = Peer::new(&broker, V5, "reader").await;
+    reader.subscribe("u", QoS::AtLeastOnce).await;
+    let mut writer = Peer::new(&broker, V5, "writer").await;
+    scene.set(900).await;
+    let large = "x".repeat(3 * LARGE);
+    for text in ["1", &large, "3"] {
+        writer
+            .send_publish(&message("u", text, QoS::AtMostOnce))
+            .await;
+    }
+    writer.abort().await;
+    for text in ["1", &large, "3"] {
+        reader.expect_message("u", text, QoS::AtMostOnce).await;
+    }
+}

@@ -1,15 +1,18 @@
 //! Enhanced authentication with SCRAM-SHA-256: before CONNACK, and again.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit, Mac};
-use mqtt_broker::Broker;
 use mqtt_broker::auth::{Denial, HashKind, set_password};
+use mqtt_broker::{Broker, MemoryGauge};
 use mqtt_codec::{Auth, Connect, Packet, QoS, ReasonCode};
 use sha2::{Digest, Sha256};
 
 use crate::guarded::{Files, denied, user};
-use crate::harness::{Peer, V5, advance, broker, hello, lasting, message};
+use crate::harness::{Peer, V5, advance, broker, broker_with, hello, lasting, message};
 
 pub(crate) const METHOD: &str = "SCRAM-SHA-256";
 
@@ -263,6 +266,48 @@ async fn showing_again_has_its_time() {
             anna.expect_nothing().await;
         }
     }
+    anna.expect_disconnect(ReasonCode::NOT_AUTHORIZED).await;
+}
+
+/// While memory is short a client is let wait, and its time stands still: it is not its fault.
+#[tokio::test(start_paused = true)]
+async fn showing_again_has_its_time_beside_what_the_broker_takes() {
+    let files = files();
+    let used = Arc::new(AtomicU64::new(0));
+    let gauge = Arc::clone(&used);
+    let mut config = files.config();
+    config.memory = 1_000;
+    config.memory_gauge = MemoryGauge::new(move || Some(gauge.load(Ordering::Relaxed)));
+    let broker = broker_with(config);
+    let mut anna = accepted(&broker, &hello(V5, "one"), "anna").await;
+    used.store(900, Ordering::Relaxed);
+    advance(1).await;
+    let again = first("anna");
+    anna.send(&Packet::Auth(auth(ReasonCode::REAUTHENTICATE, &again)))
+        .await;
+    let server_first = expect_auth(&mut anna, ReasonCode::CONTINUE_AUTHENTICATION).await;
+    for _ in 0..20 {
+        anna.send_publish(&message("a", "text", QoS::AtMostOnce))
+            .await;
+    }
+    let (data, _) = last("anna", "anna-scram", &server_first);
+    anna.send(&Packet::Auth(auth(
+        ReasonCode::CONTINUE_AUTHENTICATION,
+        &data,
+    )))
+    .await;
+    expect_auth(&mut anna, ReasonCode::SUCCESS).await;
+    // Its own time goes on where it stood.
+    anna.send(&Packet::Auth(auth(ReasonCode::REAUTHENTICATE, &again)))
+        .await;
+    expect_auth(&mut anna, ReasonCode::CONTINUE_AUTHENTICATION).await;
+    for _ in 0..5 {
+        anna.send_publish(&message("a", "text", QoS::AtMostOnce))
+            .await;
+    }
+    advance(13).await;
+    anna.expect_nothing().await;
+    advance(3).await;
     anna.expect_disconnect(ReasonCode::NOT_AUTHORIZED).await;
 }
 
