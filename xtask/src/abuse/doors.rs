@@ -10,7 +10,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use super::{attacks::Random, wire::Peer};
+use super::{
+    attacks::Random,
+    wire::{CONNACK, Peer, connect},
+};
 
 /// The broker's connect timeout, and what a busy machine may add to it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -35,11 +38,11 @@ pub(super) struct DoorAttack {
 const GARBAGE: u64 = 3_000;
 const SILENT: u64 = 3_000;
 
-pub(super) const ATTACKS: [DoorAttack; 6] = [
+pub(super) const ATTACKS: [DoorAttack; 8] = [
     DoorAttack {
         name: "TLS: random bytes",
         run: |doors| garbage(doors.tls, b"", false),
-        counted: &[("TLS handshake failed", GARBAGE / 2)],
+        counted: &[("refused, TLS handshake failed", GARBAGE / 2)],
     },
     DoorAttack {
         name: "TLS: 5,000 handshakes",
@@ -50,8 +53,11 @@ pub(super) const ATTACKS: [DoorAttack; 6] = [
         name: "TLS: 3,000 half-open",
         run: half_open,
         counted: &[
-            ("pushed out before CONNECT by newer connections", 500),
-            ("no CONNECT in time", 500),
+            (
+                "refused, pushed out before CONNECT by newer connections",
+                500,
+            ),
+            ("refused, no CONNECT in time", 500),
         ],
     },
     DoorAttack {
@@ -60,17 +66,27 @@ pub(super) const ATTACKS: [DoorAttack; 6] = [
             garbage(doors.websocket, b"", true)?;
             garbage(doors.websocket, b"GET /mqtt HTTP/1.1\r\n", true)
         },
-        counted: &[("WebSocket handshake failed", GARBAGE)],
+        counted: &[("refused, WebSocket handshake failed", GARBAGE)],
     },
     DoorAttack {
-        name: "WebSocket: bad frames",
-        run: bad_frames,
+        name: "WebSocket: broken frames",
+        run: |doors| broken_frames(doors, false),
+        counted: &[("refused, broken frames before CONNECT", BROKEN_ALL)],
+    },
+    DoorAttack {
+        name: "WebSocket: and after it",
+        run: |doors| broken_frames(doors, true),
+        counted: &[("ended, broken frames", BROKEN_ALL)],
+    },
+    DoorAttack {
+        name: "WebSocket: endless frames",
+        run: endless_frames,
         counted: &[],
     },
     DoorAttack {
         name: "PROXY: bad headers",
         run: bad_headers,
-        counted: &[("no PROXY header", GARBAGE)],
+        counted: &[("refused, no PROXY header", GARBAGE)],
     },
 ];
 
@@ -193,24 +209,94 @@ fn half_open(doors: &Doors) -> Result<String> {
     ))
 }
 
-/// Frames that are none, that announce more than there may be, or that never end.
-fn bad_frames(doors: &Doors) -> Result<String> {
+/// The request that every connection begins with.
+const UPGRADE: &[u8] =
+    b"GET /mqtt HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+    Sec-WebSocket-Protocol: mqtt\r\n\r\n";
+
+/// Beginnings of streams of frames, each of which breaks RFC 6455 in another way.
+const BROKEN: [&[u8]; 10] = [
+    // Not masked.
+    &[0x82, 0x02, 0xc0, 0],
+    // A reserved bit.
+    &[0xc2, 0x82, 0, 0, 0, 0, 0xc0, 0],
+    &[0x92, 0x82, 0, 0, 0, 0, 0xc0, 0],
+    // An opcode without a meaning.
+    &[0x83, 0x80, 0, 0, 0, 0],
+    // Text.
+    &[0x81, 0x82, 0, 0, 0, 0, 0xc0, 0],
+    // A fragment of nothing, and a message within another.
+    &[0x80, 0x80, 0, 0, 0, 0],
+    &[0x02, 0x80, 0, 0, 0, 0, 0x82, 0x80, 0, 0, 0, 0],
+    // A control frame in fragments, and one that is too long.
+    &[0x09, 0x80, 0, 0, 0, 0],
+    &[0x89, 0xfe, 0, 0x7e, 0, 0, 0, 0],
+    // A length of more than 63 bits.
+    &[0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+];
+/// Connections for each of them.
+const BROKEN_EACH: u64 = 200;
+/// All of them.
+const BROKEN_ALL: u64 = BROKEN.len() as u64 * BROKEN_EACH;
+
+/// A connection that speaks WebSocket: the answer to its request was read.
+fn upgraded(address: SocketAddr) -> Result<Peer> {
+    let mut peer = Peer::open(address)?;
+    peer.send(UPGRADE)?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        peer.stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    ensure!(head.starts_with(b"HTTP/1.1 101 "), "no upgrade");
+    Ok(peer)
+}
+
+/// Frames that are none. The broker says so and closes at once, before CONNECT as well as after it.
+fn broken_frames(doors: &Doors, connects: bool) -> Result<String> {
+    let mut random = Random::new();
+    let mut slowest = Duration::ZERO;
+    for number in 0..BROKEN_EACH {
+        for bytes in BROKEN {
+            let mut peer = upgraded(doors.websocket)?;
+            if connects {
+                let packet = connect(&format!("broken-{number}"));
+                let len = u8::try_from(packet.len()).context("a long CONNECT")?;
+                peer.send(&[&[0x82, 0x80 | len, 0, 0, 0, 0], &packet[..]].concat())?;
+                // CONNACK in a frame that is not masked.
+                let mut answer = [0; 6];
+                peer.stream.read_exact(&mut answer)?;
+                ensure!(answer == [0x82, 4, CONNACK, 2, 0, 0], "{answer:02x?}");
+            }
+            let mut bytes = bytes.to_vec();
+            bytes.extend((0..64).map(|_| random.next() as u8));
+            let started = Instant::now();
+            // The broker may close before everything is written.
+            _ = peer.send(&bytes);
+            ensure!(peer.is_closed_within(AT_ONCE), "a connection is still open");
+            slowest = slowest.max(started.elapsed());
+        }
+    }
+    Ok(format!(
+        "{BROKEN_ALL} connections, each closed within {slowest:.1?}"
+    ))
+}
+
+/// Frames that announce more than there may be, control frames without end, and random bytes.
+fn endless_frames(doors: &Doors) -> Result<String> {
     const CONNECTIONS: u64 = 1_000;
-    let request = b"GET /mqtt HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-        Sec-WebSocket-Protocol: mqtt\r\n\r\n";
     let mut random = Random::new();
     let mut peers = Vec::new();
     for number in 0..CONNECTIONS {
         let mut peer = Peer::open(doors.websocket)?;
-        peer.send(request)?;
-        let mut bytes = match number % 4 {
-            // Not masked.
-            0 => vec![0x82, 0x10],
+        peer.send(UPGRADE)?;
+        let mut bytes = match number % 3 {
             // 2^62 bytes are announced.
-            1 => vec![0x82, 0xff, 0x40, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4],
+            0 => vec![0x82, 0xff, 0x40, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4],
             // PINGs without end.
-            2 => [0x89, 0x80, 1, 2, 3, 4].repeat(10_000),
+            1 => [0x89, 0x80, 1, 2, 3, 4].repeat(10_000),
             _ => Vec::new(),
         };
         bytes.extend((0..512).map(|_| random.next() as u8));

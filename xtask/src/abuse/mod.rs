@@ -121,7 +121,7 @@ fn attack_doors(args: &Args, programs: &Programs) -> Result<(usize, usize)> {
         let counters = stage.counters()?;
         let outcome = outcome.and_then(|note| {
             for (reason, least) in attack.counted {
-                let text = format!("refused, {reason}: ");
+                let text = format!("{reason}: ");
                 let counted = counters.iter().find_map(|line| line.strip_prefix(&text));
                 let counted = counted.and_then(|count| count.parse().ok()).unwrap_or(0);
                 ensure!(

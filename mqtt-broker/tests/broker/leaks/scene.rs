@@ -1,10 +1,12 @@
 //! A broker with one source of permissions, and clients that come to it.
 
-use std::sync::{Arc, OnceLock};
+use core::time::Duration;
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use mqtt_broker::auth::{AuthPlan, AuthSettings, Authority, Denial, HashKind, set_password};
+use mqtt_broker::settings::Span;
 use mqtt_broker::{Broker, Config, DropReason, ListenerOptions, MemoryStore, Peer as Address};
 use mqtt_codec::{Auth, Connect, Packet, PacketType, ProtocolVersion, Publish, QoS, ReasonCode};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
@@ -15,6 +17,7 @@ use crate::guarded::{Files, with_user};
 use crate::harness::{Peer, V5, hello, lasting, settle};
 use crate::leaks::sources::{Shows, Source};
 use crate::scram;
+use crate::service::{Answer, Service};
 
 pub(super) const SECRET: &str = "of thirty-two bytes, or of more!";
 
@@ -24,6 +27,8 @@ pub(super) struct Scene {
     pub(super) version: ProtocolVersion,
     pub(super) source: &'static Source,
     files: Arc<Files>,
+    /// Who is asked about clients, where somebody is.
+    service: Option<Arc<Service>>,
     mount: &'static str,
     inner: Arc<ListenerOptions>,
     outer: Arc<ListenerOptions>,
@@ -66,6 +71,7 @@ impl Scene {
             version,
             source,
             files: Arc::new(files),
+            service: service(source, mount),
             mount,
             inner: Arc::new(inner),
             outer: Arc::new(outer),
@@ -82,7 +88,11 @@ impl Scene {
 
     /// Anna's settings are those of the broker, or, behind the mount point, of a listener.
     fn plan(&self, narrowed: bool) -> AuthPlan {
-        let settings = self.source.settings(&self.files, self.mount, narrowed);
+        let mut settings = self.source.settings(&self.files, self.mount, narrowed);
+        if let Some(service) = &self.service {
+            let asked = service.settings(|http| http.cache = Span(Duration::ZERO));
+            settings.http = asked.http;
+        }
         let (main, other, realm) = match self.mount {
             "" => (settings, AuthSettings::default(), "outer"),
             _ => (AuthSettings::default(), settings, "inner"),
@@ -103,6 +113,7 @@ impl Scene {
         let scene = Self {
             broker: Broker::open_in_memory(config, store).unwrap(),
             files: Arc::clone(&self.files),
+            service: self.service.clone(),
             inner: Arc::clone(&self.inner),
             outer: Arc::clone(&self.outer),
             ..*self
@@ -190,12 +201,12 @@ impl Scene {
         let mut connect = connect.clone();
         match self.source.shows {
             Shows::Nothing if who == "anna" => {}
-            Shows::Nothing | Shows::Password => {
+            Shows::Nothing | Shows::Password | Shows::Service { .. } => {
                 connect.username = Some(who);
                 connect.password = with_user(hello(V5, ""), who).password;
             }
             Shows::Token { claims } => {
-                token = self.token(who, claims.then(|| self.claims(false)));
+                token = self.token(who, claims.then(|| stated(self.mount, false)));
                 connect.username = Some("whoever");
                 connect.password = Some(token.as_bytes());
             }
@@ -210,7 +221,7 @@ impl Scene {
 
     /// Anna with a token that does not allow the messages of `late`, or with one that says nothing of permissions.
     pub(super) async fn come_with_token(&self, connect: &Connect<'_>, free: bool) -> (Peer, bool) {
-        let token = self.token("anna", (!free).then(|| self.claims(true)));
+        let token = self.token("anna", (!free).then(|| stated(self.mount, true)));
         let mut connect = connect.clone();
         connect.username = Some("whoever");
         connect.password = Some(token.as_bytes());
@@ -225,6 +236,7 @@ impl Scene {
         who: &str,
         connect: &Connect<'_>,
     ) -> (Peer, ReasonCode, bool) {
+        let _still = self.service.is_some().then(Still::new);
         let mut peer = Peer::open_from(&self.broker, &self.inner, address, connect.version);
         peer.send(&Packet::Connect(Box::new(connect.clone()))).await;
         let mut received = peer.receive().await;
@@ -240,19 +252,6 @@ impl Scene {
         let connack = received.connack();
         let (reason, present) = (connack.reason_code, connack.session_present);
         (peer, reason, present)
-    }
-
-    fn claims(&self, narrowed: bool) -> Value {
-        let own = format!("{}t/%u/#", self.mount);
-        let late = format!("{}t/%u/late/#", self.mount);
-        let denied: &[&String] = if narrowed { &[&late] } else { &[] };
-        json!({
-            "publish": [own],
-            "subscribe": ["#"],
-            "receive": [own],
-            "deny_publish": denied,
-            "deny_subscribe": denied,
-        })
     }
 
     fn token(&self, who: &str, claims: Option<Value>) -> String {
@@ -297,6 +296,49 @@ impl Scene {
     /// Messages that waited for somebody who may not receive them any more.
     pub(super) fn kept_from_reader(&self) -> u64 {
         self.broker.counters().dropped(DropReason::NotAuthorized)
+    }
+}
+
+/// What a token or a service says that its user may do.
+fn stated(mount: &str, narrowed: bool) -> Value {
+    let own = format!("{mount}t/%u/#");
+    let late = format!("{mount}t/%u/late/#");
+    let denied: &[&String] = if narrowed { &[&late] } else { &[] };
+    json!({
+        "publish": [own],
+        "subscribe": ["#"],
+        "receive": [own],
+        "deny_publish": denied,
+        "deny_subscribe": denied,
+    })
+}
+
+/// The service that lets clients in under their names, where the source is one.
+fn service(source: &Source, mount: &'static str) -> Option<Arc<Service>> {
+    let Shows::Service { claims: says_more } = source.shows else {
+        return None;
+    };
+    let service = Service::start(None, move |_| {
+        let mut answer = json!({ "result": "allow" });
+        if says_more {
+            answer["permissions"] = stated(mount, false);
+        }
+        Answer::json(&answer)
+    });
+    Some(Arc::new(service))
+}
+
+/// Time stands still while this is there, though everybody waits: for a socket of the system.
+struct Still {
+    _over: mpsc::Sender<()>,
+}
+
+impl Still {
+    fn new() -> Self {
+        let (over, waits) = mpsc::channel();
+        // Time that is virtual does not move by itself while something blocks.
+        tokio::task::spawn_blocking(move || waits.recv());
+        Self { _over: over }
     }
 }
 

@@ -15,6 +15,10 @@ pub(super) enum Shows {
         claims: bool,
     },
     Certificate,
+    /// What a service lets it in by, which is asked by HTTP; it says what is allowed, or only who it is.
+    Service {
+        claims: bool,
+    },
     /// Nothing, if it is `anna`; a password else.
     Nothing,
     Scram,
@@ -58,7 +62,7 @@ subscribe = ["#"]
 receive = ["Mt/NAME/#"]
 "##;
 
-pub(super) const SOURCES: [Source; 13] = [
+pub(super) const SOURCES: [Source; 15] = [
     PLAIN,
     Source {
         name: "acl_file: read and write apart, by a user and for everybody",
@@ -132,6 +136,20 @@ pub(super) const SOURCES: [Source; 13] = [
         ..PLAIN
     },
     Source {
+        name: "permissions of a service",
+        shows: Shows::Service { claims: true },
+        acl_name: "",
+        wide: "",
+        narrow: "pattern deny Mt/%u/late/#\n",
+        refuses_filters: false,
+        ..PLAIN
+    },
+    Source {
+        name: "user of a service",
+        shows: Shows::Service { claims: false },
+        ..PLAIN
+    },
+    Source {
         name: "anonymous",
         shows: Shows::Nothing,
         wide: "topic readwrite Mt/anna/#\n",
@@ -151,7 +169,8 @@ impl Source {
     pub(super) fn settings(&self, files: &Files, mount: &str, narrowed: bool) -> AuthSettings {
         let mut settings = AuthSettings::default();
         match self.shows {
-            Shows::Password | Shows::Scram => {}
+            // Where the service is, the scene knows.
+            Shows::Password | Shows::Scram | Shows::Service { .. } => {}
             Shows::Token { .. } => {
                 let mut jwt = JwtSettings::default();
                 jwt.secret_file = Some(files.write("secret", super::scene::SECRET));
@@ -160,7 +179,7 @@ impl Source {
             Shows::Certificate => settings.certificate_identity = Some(CertificateIdentity::Cn),
             Shows::Nothing => settings.allow_anonymous = Some(true),
         }
-        if !matches!(self.shows, Shows::Token { .. } | Shows::Certificate) {
+        if matches!(self.shows, Shows::Password | Shows::Scram | Shows::Nothing) {
             settings
                 .password_file
                 .clone_from(&files.settings.password_file);
