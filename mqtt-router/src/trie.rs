@@ -447,10 +447,20 @@ fn edge(parent: u32, level: u32) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::Node;
+    use alloc::collections::BTreeSet;
+
+    use super::{HASH, NONE, Node, PLUS, edge};
 
     #[test]
     fn a_node_is_small() {
         assert_eq!(size_of::<Node<u64>>(), 32);
+    }
+    /// No two children share a key, whatever is in common.
+    #[test]
+    fn edges_have_keys_of_their_own() {
+        let numbers = [0, 1, 2, 3, 255, 256, 1 << 16, 1 << 31, HASH, PLUS, NONE];
+        let pairs = numbers.map(|parent| numbers.map(|level| edge(parent, level)));
+        let keys: BTreeSet<u64> = pairs.into_iter().flatten().collect();
+        assert_eq!(keys.len(), numbers.len() * numbers.len());
     }
 }

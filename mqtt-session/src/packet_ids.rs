@@ -164,7 +164,8 @@ impl<V: Copy> PacketIdMap<V> {
             self.slots = Vec::new();
         } else {
             let capacity = (2 * self.len()).next_power_of_two().max(8);
-            if capacity < self.slots.len() {
+            // Never more than there is, since at most half is taken.
+            if capacity != self.slots.len() {
                 self.rebuild(capacity);
             }
         }
@@ -225,9 +226,57 @@ mod tests {
         assert_eq!(next_free(&map, 7), Some(id(7)));
     }
 
+    /// What makes every search end soon: a power of two of slots, at most half of them taken, and nobody farther from
+    /// its own place than one more than whoever stands before it.
+    fn check<V: Copy>(map: &PacketIdMap<V>) {
+        let slots = &map.slots;
+        assert_eq!(slots.iter().flatten().count(), map.len());
+        if slots.is_empty() {
+            return;
+        }
+        assert!(slots.len() >= 8 && slots.len().is_power_of_two());
+        assert!(2 * map.len() <= slots.len());
+        let mask = slots.len() - 1;
+        let distance = |place: usize| {
+            slots[place]
+                .as_ref()
+                .map(|(id, _)| (place + slots.len() - (usize::from(id.get()) & mask)) & mask)
+        };
+        for place in 0..slots.len() {
+            let before = distance((place + mask) & mask).map_or(0, |distance| distance + 1);
+            assert!(distance(place).is_none_or(|distance| distance <= before));
+        }
+    }
+
+    /// Memory grows by doubling, and is given back down to what is needed.
+    #[test]
+    fn slots_follow_what_is_held() {
+        let mut map = PacketIdMap::new();
+        let mut slots = Vec::new();
+        for n in 1..=40 {
+            map.insert(id(n), ());
+            slots.push(map.slots.len());
+        }
+        assert_eq!(slots[..4], [8; 4]);
+        assert_eq!(slots[4..8], [16; 4]);
+        assert_eq!(slots[8..16], [32; 8]);
+        assert_eq!(slots[16..32], [64; 16]);
+        assert_eq!(slots[32..], [128; 8]);
+        map.retain(|id, ()| id.get() <= 8);
+        assert_eq!((map.len(), map.slots.len()), (8, 128));
+        map.shrink();
+        assert_eq!((map.len(), map.slots.len()), (8, 16));
+        map.retain(|id, ()| id.get() == 3);
+        map.shrink();
+        assert_eq!((map.get(id(3)), map.slots.len()), (Some(()), 8));
+        map.remove(id(3));
+        map.shrink();
+        assert_eq!(map.slots.capacity(), 0);
+    }
+
     proptest! {
         #[test]
-        fn behaves_like_an_ordered_map(ops in prop::collection::vec((0u8..4, 1u16..200, any::<u32>()), 0..400)) {
+        fn behaves_like_an_ordered_map(ops in prop::collection::vec((0u8..6, 1u16..200, any::<u32>()), 0..400)) {
             let mut map = PacketIdMap::new();
             let mut model = BTreeMap::new();
             for (op, n, value) in ops {
@@ -239,12 +288,25 @@ mod tests {
                         model.insert(id.get(), value);
                     }
                     2 => prop_assert_eq!(map.remove(id), model.remove(&id.get())),
+                    3 => prop_assert_eq!(map.get_mut(id), model.get_mut(&id.get())),
+                    4 if n % 8 == 0 => {
+                        map.retain(|id, kept| {
+                            *kept = kept.wrapping_add(1);
+                            id.get() % 3 != value as u16 % 3
+                        });
+                        model.retain(|id, kept| {
+                            *kept = kept.wrapping_add(1);
+                            id % 3 != value as u16 % 3
+                        });
+                    }
+                    4 => prop_assert_eq!(map.contains(id), model.contains_key(&id.get())),
                     _ => map.shrink(),
                 }
-                prop_assert_eq!(map.len(), model.len());
+                check(&map);
                 prop_assert_eq!(map.get(id), model.get(&id.get()).copied());
             }
             let all: BTreeMap<_, _> = map.iter().map(|(id, value)| (id.get(), value)).collect();
+            prop_assert_eq!(map.len(), model.len());
             prop_assert_eq!(all, model);
         }
     }

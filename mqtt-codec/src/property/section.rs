@@ -443,4 +443,27 @@ mod tests {
             assert_eq!(row.repeated & !row.allowed, 0);
         }
     }
+    /// Properties are as long as a packet may be, and no longer.
+    #[test]
+    fn the_longest_properties() {
+        let long = "x".repeat(usize::from(u16::MAX));
+        let pair = |name, value| UserProperty { name, value };
+        // An identifier and two lengths besides the texts.
+        let each = 5 + 2 * long.len();
+        let most = MAX_REMAINING_LENGTH as usize;
+        let rest = most % each - 5;
+        assert!(rest > long.len());
+        let (name, value) = (long.as_str(), &long[..rest - long.len()]);
+        let mut properties = AckProperties {
+            user_properties: alloc::vec![pair(name, name); most / each],
+            ..AckProperties::default()
+        };
+        properties.user_properties.push(pair(name, value));
+        assert_eq!(content_size(&properties), Ok(most));
+        assert_eq!(section_size(&properties), Ok(most + 4));
+        properties.user_properties.push(pair("", ""));
+        let too_long = Err(EncodeError::PacketTooLong(most + 5));
+        assert_eq!(content_size(&properties), too_long);
+        assert_eq!(section_size(&properties), too_long);
+    }
 }

@@ -188,3 +188,95 @@ impl Property {
         DecodeError::new(kind, self.name(), self.value_clause())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every row is found by its identifier, as are its name and the place of an error; nothing else is found.
+    #[test]
+    fn rows_are_found_by_their_identifiers() {
+        for identifier in 0..300 {
+            let expected = TABLE.iter().find(|row| row.property as u32 == identifier);
+            let found = definition(identifier);
+            assert_eq!(
+                found.map(|row| (row.property, row.name, row.wire, row.allowed, row.repeated)),
+                expected.map(|row| (row.property, row.name, row.wire, row.allowed, row.repeated)),
+            );
+            if let Some(row) = found {
+                assert_eq!(row.property.name(), row.name);
+                assert_eq!(row.property.invalid().place(), row.name);
+            }
+        }
+        assert_eq!(Property::User.name(), "User Property");
+    }
+
+    /// A value that is excluded is told with the statement or the section of its property.
+    #[test]
+    fn excluded_values_are_told_with_their_clause() {
+        use DecodeErrorKind::{PropertyValue, ZeroTopicAlias};
+        let expected = [
+            (Property::TopicAlias, ZeroTopicAlias, "MQTT-3.3.2-8"),
+            (Property::ResponseTopic, PropertyValue, "MQTT-3.3.2-14"),
+            (
+                Property::PayloadFormatIndicator,
+                PropertyValue,
+                "section 3.3.2.3.2",
+            ),
+            (
+                Property::SubscriptionIdentifier,
+                PropertyValue,
+                "section 3.8.2.1.2",
+            ),
+            (
+                Property::RequestProblemInformation,
+                PropertyValue,
+                "section 3.1.2.11.7",
+            ),
+            (
+                Property::RequestResponseInformation,
+                PropertyValue,
+                "section 3.1.2.11.6",
+            ),
+            (
+                Property::ReceiveMaximum,
+                PropertyValue,
+                "section 3.1.2.11.3",
+            ),
+            (
+                Property::MaximumPacketSize,
+                PropertyValue,
+                "section 3.1.2.11.4",
+            ),
+            (Property::MaximumQoS, PropertyValue, "section 3.2.2.3.4"),
+            (
+                Property::RetainAvailable,
+                PropertyValue,
+                "section 3.2.2.3.5",
+            ),
+            (
+                Property::WildcardSubscriptionAvailable,
+                PropertyValue,
+                "section 3.2.2.3.11",
+            ),
+            (
+                Property::SubscriptionIdentifierAvailable,
+                PropertyValue,
+                "section 3.2.2.3.12",
+            ),
+            (
+                Property::SharedSubscriptionAvailable,
+                PropertyValue,
+                "section 3.2.2.3.13",
+            ),
+        ];
+        for (property, kind, clause) in expected {
+            let error = property.invalid();
+            assert_eq!(
+                (error.kind(), error.clause()),
+                (kind, clause),
+                "{property:?}"
+            );
+        }
+    }
+}

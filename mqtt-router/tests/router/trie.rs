@@ -149,6 +149,28 @@ fn a_wide_frontier() {
     assert_eq!(found(&tree, &topic[2..]).len(), 0);
 }
 
+/// The cost of a match is the nodes that were looked at, the root among them, and the subscriptions that were found.
+#[test]
+fn a_match_tells_what_it_cost() {
+    let mut tree = SubscriptionTree::new();
+    let cost = |tree: &SubscriptionTree<u32>, topic: &str| {
+        tree.for_each_match(TopicName::new(topic).unwrap(), |_, _| {})
+    };
+    assert_eq!(cost(&tree, "a/b/c"), 1);
+    tree.insert(TopicFilter::new("a/b").unwrap(), 1, plain());
+    // The root and `a`, then `b`, where the topic ends.
+    assert_eq!(cost(&tree, "a/b"), 3 + 1);
+    assert_eq!(cost(&tree, "a/c"), 2);
+    assert_eq!(cost(&tree, "a/b/c"), 3);
+    assert_eq!(cost(&tree, "c/a/b"), 1);
+    tree.insert(TopicFilter::new("+/b").unwrap(), 1, plain());
+    tree.insert(TopicFilter::new("a/#").unwrap(), 1, plain());
+    tree.insert(TopicFilter::new("a/b").unwrap(), 2, plain());
+    // The root, `a` and `+`, two times `b`.
+    assert_eq!(cost(&tree, "a/b"), 5 + 4);
+    assert_eq!(found(&tree, "a/b").len(), 4);
+}
+
 #[derive(Debug, Clone)]
 enum Change {
     Insert(String, u32, Subscription),
