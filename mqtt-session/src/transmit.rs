@@ -91,6 +91,10 @@ impl<H> Link<H> {
     }
 }
 
+fn is_expired(handle: &impl Outgoing, now: Time) -> bool {
+    handle.expires_at().is_some_and(|at| at <= now)
+}
+
 impl<H: Outgoing> Link<H> {
     /// How to send a message, or why not.
     fn prepare(
@@ -253,13 +257,18 @@ impl<H: Outgoing> Link<H> {
                     continue;
                 };
                 outbound.in_flight_size = outbound.in_flight_size.saturating_sub(handle.size());
-                let written = self.write(
-                    &handle,
-                    Some(message.packet_id),
-                    message.sent,
-                    fill.now,
-                    out,
-                );
+                // Once it was sent, its interval plays no part any more ([MQTT-4.3.3-7]).
+                let is_expired = !message.sent && is_expired(&handle, fill.now);
+                let written = match is_expired {
+                    true => Err(DropReason::Expired),
+                    false => self.write(
+                        &handle,
+                        Some(message.packet_id),
+                        message.sent,
+                        fill.now,
+                        out,
+                    ),
+                };
                 if let Err(reason) = written {
                     outbound.abandon(number, journal);
                     self.dropped(Some(handle), reason);
@@ -298,7 +307,7 @@ impl<H: Outgoing> Link<H> {
             outbound.queue.split_front();
             return Ok(());
         }
-        let unsendable = if handle.expires_at().is_some_and(|at| at <= fill.now) {
+        let unsendable = if is_expired(handle, fill.now) {
             Some(DropReason::Expired)
         } else if qos == QoS::AtMostOnce {
             if !outbound.is_caught_up() {

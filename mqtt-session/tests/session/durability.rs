@@ -1,7 +1,11 @@
 //! What waits for which change, and that the changes give the session back.
 
+use core::time::Duration;
+
 use mqtt_codec::{PacketType, QoS, ReasonCode};
-use mqtt_session::{Change, ChangeNumber, Durability, InFlightState, Persistence, Session};
+use mqtt_session::{
+    Change, ChangeNumber, DropReason, Durability, Event, InFlightState, Persistence, Session,
+};
 
 use crate::{
     end::{End, V5, client, connect, every_end, id, server},
@@ -143,6 +147,35 @@ fn a_qos_2_publish_waits_for_its_identifier() {
             end.written(),
             ["PUBLISH 2 q2 #2", "PUBLISH 3 q1 #3", "PUBLISH q0 #4"]
         );
+    }
+}
+
+/// [MQTT-3.3.2-5]: a message that expires while its identifier waits for the store was never sent, and is dropped; those
+/// behind it go on.
+#[test]
+fn a_message_that_expires_before_its_identifier_is_stored_is_dropped() {
+    for mut end in every_end(Persistence::Durable) {
+        let message = Message {
+            expires_at: Some(end.now + Duration::from_secs(5)),
+            ..Message::new(1, QoS::ExactlyOnce)
+        };
+        end.connection.push(message.clone());
+        end.push(2, QoS::AtLeastOnce);
+        assert!(end.written().is_empty());
+        let (number, _) = end.connection.poll_change().unwrap();
+        end.changes();
+        end.now = end.now + Duration::from_secs(5);
+        end.connection.durable(number);
+        assert_eq!(end.written(), ["PUBLISH 2 q1 #2"]);
+        assert_eq!(
+            end.connection.poll_event(),
+            Some(Event::Dropped(message, DropReason::Expired))
+        );
+        assert_eq!(
+            the_change(&mut end).1,
+            Change::Completed { packet_id: id(1) }
+        );
+        assert_eq!(end.connection.session().in_flight_len(), 1);
     }
 }
 
