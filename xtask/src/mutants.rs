@@ -26,6 +26,8 @@ const LIST: &str = "xtask/mutants/survivors.json";
 const MOST: usize = 3;
 /// Tests that take longer count as failed, in seconds: most that hang do so in a loop without end.
 const TIMEOUT: &str = "300";
+/// Cases of each property: a mutant is to be noticed soon.
+const CASES: &str = "64";
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
@@ -53,6 +55,9 @@ struct File {
     /// From the root of the workspace.
     path: String,
     package: String,
+    /// What `cargo test` is told besides the package: which tests are to notice, where not all that are quick.
+    #[serde(default = "all_tests")]
+    tests: Vec<String>,
     /// What the last run of the whole file came to; 0 of both: there was none.
     caught: usize,
     survived: usize,
@@ -73,6 +78,10 @@ struct Survivor {
 
 fn one() -> usize {
     1
+}
+
+fn all_tests() -> Vec<String> {
+    ["--lib", "--tests"].map(str::to_owned).to_vec()
 }
 
 /// Runs the mutants of the files that `args` selects.
@@ -232,6 +241,7 @@ impl Found {
         let mut command = workspace::cargo();
         command
             .env("CARGO_PROFILE_DEV_DEBUG", "0")
+            .env("PROPTEST_CASES", CASES)
             // What the crates depend on is built once for all files.
             .env(
                 "CARGO_TARGET_DIR",
@@ -250,7 +260,7 @@ impl Found {
         if let Some(only) = only {
             command.args(["--re", only]);
         }
-        command.args(["--", "--lib", "--tests"]);
+        command.arg("--").args(&file.tests);
         // It ends with an error where mutants survive, too; what it wrote tells.
         let ended = step::execute(&mut command);
         let written = output.join("mutants.out");
@@ -305,6 +315,7 @@ mod tests {
         File {
             path: "a.rs".to_owned(),
             package: "a".to_owned(),
+            tests: all_tests(),
             caught: 1,
             survived: 1,
             survivors: survivors.iter().map(survivor).collect(),
