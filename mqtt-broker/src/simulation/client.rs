@@ -5,15 +5,18 @@ use core::time::Duration;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use mqtt_codec::{
-    Ack, Connect, Disconnect, Frame, Packet, PacketId, ProtocolVersion, Publish, QoS, ReasonCode,
+    Ack, Connect, Disconnect, Packet, PacketId, ProtocolVersion, Publish, QoS, ReasonCode,
     Subscribe, SubscribeFilter, TopicFilter, TopicName, Unsubscribe, Will,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::DuplexStream;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::conversation::Conversation;
+use super::expiry::Arrival;
+use super::groups;
 use super::link::Link;
+use super::model::LONG;
 use super::random::Random;
 use super::world::World;
 use crate::config::Durability;
@@ -24,9 +27,15 @@ const KEEP_ALIVE: u16 = 10;
 /// How often a client that has nothing else to say asks for a sign of life.
 const PING: Duration = Duration::from_secs(4);
 /// A connection on which nothing came for so long is given up.
-const SILENCE: Duration = Duration::from_secs(12);
-/// By how many seconds a will waits that waits: longer than a client stays away while the broker is there.
+pub(super) const SILENCE: Duration = Duration::from_secs(12);
+/// By how many seconds a will waits that waits for long: longer than a client stays away while the broker is there.
 const WILL_DELAY: u32 = 60;
+/// By how many it waits that may come before its client is back: fewer than these.
+const SHORT_DELAY: usize = 9;
+/// So much later than it is due a will comes at most where nothing fails but the broker once.
+const LATE: Duration = Duration::from_secs(10);
+/// Kinds of retained topics that each publisher has.
+const KEPT: usize = 6;
 /// A client that is back so soon is back in time, however late the broker heard of its end.
 const SOON: Duration = Duration::from_secs(30);
 /// Longer than any run.
@@ -73,6 +82,8 @@ pub(super) struct Client {
     will_delay: Option<u32>,
     /// Wills of connections that may wait, and when each was last known to have none yet.
     waiting_wills: Vec<(usize, Instant)>,
+    /// It has left for good.
+    is_gone: bool,
 }
 
 /// How a conversation goes on.
@@ -80,28 +91,6 @@ enum Next {
     Goes,
     /// The client leaves.
     Leaves,
-}
-
-/// One connection.
-struct Conversation {
-    stream: DuplexStream,
-    link: Arc<Link>,
-    buffer: BytesMut,
-    /// Answers that wait, in their order.
-    answers: VecDeque<Packet<'static>>,
-    /// QoS 1 and 2 messages of this connection that are not acknowledged to the end.
-    open: BTreeSet<u16>,
-    /// The SUBSCRIBE or UNSUBSCRIBE that waits for its answer.
-    asked: Option<(PacketId, usize, bool)>,
-    /// The message that is published if it ends without a farewell.
-    will: Option<usize>,
-    /// Something that was first sent on this connection was acknowledged, and so its will is durable: CONNACK of a
-    /// session that goes on does not wait for that.
-    is_will_kept: bool,
-    /// DISCONNECT was sent, or some of it.
-    is_farewell: bool,
-    heard: Instant,
-    said: Instant,
 }
 
 impl Client {
@@ -115,8 +104,13 @@ impl Client {
         let version = *random.pick(&[ProtocolVersion::V3_1_1, ProtocolVersion::V5]);
         // What a lesser level promises of wills is not looked at.
         let has_will = role == Role::Publisher && level == Durability::Disk;
-        let waits = version.has_properties() && random.once_in(2);
-        let will_delay = has_will.then_some(if waits { WILL_DELAY } else { 0 });
+        let delay = match random.below(4) {
+            0 | 1 if version.has_properties() => WILL_DELAY,
+            2 if version.has_properties() => 1 + random.below(SHORT_DELAY - 1) as u32,
+            _ => 0,
+        };
+        let will_delay = has_will.then_some(delay);
+        world.model().departing += usize::from(has_will);
         Self {
             world: Arc::clone(world),
             index,
@@ -133,6 +127,7 @@ impl Client {
             renews: false,
             will_delay,
             waiting_wills: Vec::new(),
+            is_gone: false,
             random,
         }
     }
@@ -145,12 +140,17 @@ impl Client {
                     let why = self.converse(stream, link).await;
                     let index = self.index;
                     self.world.trace.note(format_args!("{index} left: {why}"));
+                    if self.is_gone {
+                        return;
+                    }
                 }
                 None => sleep(Duration::from_millis(50)).await,
             }
             let calm = self.world.is_calm();
             let pause = if calm || self.random.once_in(2) {
                 1..100
+            } else if self.is_member() && self.random.once_in(2) {
+                3_000..9_000
             } else {
                 100..3_000
             };
@@ -159,29 +159,24 @@ impl Client {
     }
 
     async fn converse(&mut self, stream: DuplexStream, link: Arc<Link>) -> &'static str {
-        let now = Instant::now();
-        let mut talk = Conversation {
-            stream,
-            link,
-            buffer: BytesMut::new(),
-            answers: VecDeque::new(),
-            open: BTreeSet::new(),
-            asked: None,
-            will: None,
-            is_will_kept: false,
-            is_farewell: false,
-            heard: now,
-            said: now,
-        };
+        let mut talk = Conversation::new(stream, link);
+        let now = talk.begun;
         // Now and then a subscriber begins anew, until it has got that. (In 3.1.1 the new session would not last.)
-        self.renews |= self.established
+        let begins_anew = self.established
+            && !self.renews
             && self.role != Role::Publisher
             && self.version.has_properties()
             && !self.world.is_calm()
-            && self.random.once_in(20);
+            && self.random.once_in(if self.is_member() { 4 } else { 20 });
+        if begins_anew {
+            self.renews = true;
+            self.world.model().excuse(self.index, self.receive_maximum);
+        }
         let clean = self.renews;
         if clean {
-            self.world.model().void(self.index, false);
+            let mut model = self.world.model();
+            model.void(self.index, false);
+            model.unsettle();
         }
         let name = self.name.clone();
         let mut connect = Connect::new(self.version, &name);
@@ -189,7 +184,12 @@ impl Client {
         connect.keep_alive = KEEP_ALIVE;
         let will = self.will_delay.map(|delay| {
             let topic = format!("will/{}", self.index);
-            let number = self.world.model().send_will(&topic, QoS::ExactlyOnce);
+            let number = {
+                let mut model = self.world.model();
+                let number = model.send_will(&topic, QoS::ExactlyOnce);
+                model.due_from(number, now + Duration::from_secs(delay.into()));
+                number
+            };
             self.waiting_wills.push((number, now));
             talk.will = Some(number);
             (topic, number.to_string(), delay)
@@ -235,6 +235,11 @@ impl Client {
         if let Some(number) = talk.will {
             // What waits for the end of this connection begins to wait no earlier.
             self.waiting_wills.push((number, talk.heard));
+            let delay = Duration::from_secs(self.will_delay.unwrap_or_default().into());
+            let ended = talk.sent_after(talk.heard);
+            if !self.is_gone {
+                self.world.model().due_from(number, ended + delay);
+            }
             if self.will_delay == Some(0) && talk.is_will_kept && !talk.is_farewell {
                 self.world.model().acknowledge(number);
             }
@@ -242,10 +247,18 @@ impl Client {
         why
     }
 
+    /// It is in a group, and what its session leaves is for others.
+    fn is_member(&self) -> bool {
+        match &self.role {
+            Role::Publisher => false,
+            Role::Subscriber { filters } => filters.iter().any(|(it, _)| groups::is_shared(it)),
+        }
+    }
+
     /// The client is back: no will of an earlier connection that still waits is published.
     fn call_back_wills(&mut self, talk: &Conversation) {
         let earlier = core::mem::take(&mut self.waiting_wills);
-        if self.will_delay == Some(0) {
+        if self.will_delay < Some(WILL_DELAY) {
             return;
         }
         let now = Instant::now();
@@ -302,17 +315,23 @@ impl Client {
     }
 
     async fn publish(
-        &self,
+        &mut self,
         number: usize,
         packet_id: Option<PacketId>,
         dup: bool,
         talk: &mut Conversation,
     ) -> bool {
-        let (topic, qos, retain) = {
-            let model = self.world.model();
+        let (topic, qos, retain, expiry) = {
+            let mut model = self.world.model();
+            model.messages[number].times += 1;
             let message = model.message(number);
-            (message.topic.clone(), message.qos, message.retain)
+            let topic = message.topic.clone();
+            (topic, message.qos, message.retain, message.expiry)
         };
+        let index = self.index;
+        self.world.trace.note(format_args!(
+            "{index} > PUBLISH {number} {topic} {qos:?} {packet_id:?} {expiry:?}"
+        ));
         let payload = number.to_string();
         let name = TopicName::new(&topic).unwrap();
         let mut publish = Publish::new(name, payload.as_bytes());
@@ -320,6 +339,10 @@ impl Client {
         publish.retain = retain;
         publish.dup = dup;
         publish.packet_id = packet_id;
+        publish.properties.message_expiry_interval = expiry;
+        if expiry.is_some() && qos == QoS::AtMostOnce {
+            talk.unproven.push(number);
+        }
         talk.say(self.version, &Packet::Publish(publish)).await
     }
 
@@ -386,11 +409,60 @@ impl Client {
             return Some(Next::Leaves);
         }
         let done = match &self.role {
-            Role::Publisher if calm => true,
+            Role::Publisher if calm => return self.depart(talk).await,
             Role::Publisher => self.publish_next(talk).await,
             Role::Subscriber { .. } => self.subscribe_next(calm, talk).await,
         };
         done.then_some(Next::Goes)
+    }
+
+    /// In the end a client with a will leaves for good, when it is known that the will is stored: then it must come when
+    /// it is due.
+    async fn depart(&mut self, talk: &mut Conversation) -> Option<Next> {
+        let (Some(number), Some(delay)) = (talk.will, self.will_delay) else {
+            return Some(Next::Goes);
+        };
+        if !self.world.departs() || !self.outgoing.is_empty() {
+            return Some(Next::Goes);
+        }
+        if !talk.is_will_kept {
+            let topic = format!("t/{}/2", self.index);
+            let said = self.publish_new(&topic, QoS::ExactlyOnce, false, None, talk);
+            return said.await.then_some(Next::Goes);
+        }
+        talk.is_farewell = true;
+        self.is_gone = true;
+        // Before it is said: the broker may hear it at once.
+        let now = Instant::now();
+        let mut due = Some(delay);
+        let mut bye = None;
+        if self.random.once_in(4) {
+            due = None;
+            bye = Some(Disconnect::new(ReasonCode::NORMAL_DISCONNECTION));
+        } else if delay >= WILL_DELAY {
+            // The session ends before, and the will comes with its end (section 3.1.3.2.2).
+            let ends = 1 + self.random.below(SHORT_DELAY - 1) as u32;
+            let mut words = Disconnect::new(ReasonCode::DISCONNECT_WITH_WILL);
+            words.properties.session_expiry_interval = Some(ends);
+            due = Some(ends);
+            bye = Some(words);
+        }
+        {
+            let mut model = self.world.model();
+            model.departing -= 1;
+            match due {
+                None => model.call_back(number),
+                Some(seconds) => {
+                    let due = now + Duration::from_secs(seconds.into());
+                    model.due_from(number, due);
+                    model.due_until(number, due + LATE);
+                }
+            }
+        }
+        if let Some(bye) = bye {
+            talk.say(self.version, &Packet::Disconnect(bye)).await;
+        }
+        Some(Next::Leaves)
     }
 
     async fn publish_next(&mut self, talk: &mut Conversation) -> bool {
@@ -399,13 +471,34 @@ impl Client {
         }
         let kind = self.random.below(4);
         let (topic, qos, retain) = match kind {
-            3 => (format!("kept/{}", self.index), QoS::AtLeastOnce, true),
+            3 => {
+                let topic = format!("kept/{}/{}", self.index, self.random.below(KEPT));
+                (topic, QoS::AtLeastOnce, true)
+            }
             _ => {
                 let qos = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce][kind];
                 (format!("t/{}/{kind}", self.index), qos, false)
             }
         };
-        let number = self.world.model().send(&topic, qos, retain);
+        let expiry = match self.random.below(16) {
+            _ if !self.version.has_properties() => None,
+            0 | 1 => Some(LONG + self.random.below(1_000) as u32),
+            2 => Some(1 + self.random.below(7) as u32),
+            3 if !retain => Some(1 + self.random.below(7) as u32),
+            _ => None,
+        };
+        self.publish_new(&topic, qos, retain, expiry, talk).await
+    }
+
+    async fn publish_new(
+        &mut self,
+        topic: &str,
+        qos: QoS,
+        retain: bool,
+        expiry: Option<u32>,
+        talk: &mut Conversation,
+    ) -> bool {
+        let number = self.world.model().send(topic, qos, retain, expiry);
         let mut packet_id = None;
         if qos != QoS::AtMostOnce {
             let free = self.free_id();
@@ -484,8 +577,12 @@ impl Client {
                     return Err(format!("refused a message: {}", ack.reason_code));
                 }
                 let number = self.outgoing[place].number;
-                talk.is_will_kept |= talk.will.is_some_and(|will| will < number);
                 let mut model = self.world.model();
+                talk.prove_before(number, &mut model);
+                let message = model.message(number);
+                if message.retain || message.qos == QoS::ExactlyOnce {
+                    talk.is_will_kept |= talk.will.is_some_and(|will| will < number);
+                }
                 if model.message(number).qos != wanted {
                     return Err(format!("answered {} of another QoS", ack.packet_id));
                 }
@@ -523,6 +620,7 @@ impl Client {
                 }
                 self.note(format_args!("SUBACK {index}"));
                 self.subscribed.insert(index);
+                self.world.subscribed.notify_waiters();
                 if let Role::Subscriber { filters } = &self.role {
                     let (filter, qos) = &filters[index];
                     self.world.model().subscribe(self.index, filter, *qos);
@@ -574,12 +672,21 @@ impl Client {
             "PUBLISH {number} {:?} {:?} {fresh}",
             publish.qos, publish.packet_id
         ));
-        if fresh && publish.retain {
+        if fresh {
             let mut model = self.world.model();
-            model.deliver_retained(self.index, number, &topic);
-        } else if fresh {
-            let mut model = self.world.model();
-            model.deliver(self.index, number, &topic, publish.qos);
+            let arrival = Arrival {
+                left: publish.properties.message_expiry_interval,
+                has_properties: self.version.has_properties(),
+                dup: publish.dup,
+                sent_after: talk.sent_after(talk.heard),
+            };
+            model.check_expiry(self.index, number, arrival);
+            if publish.retain {
+                model.deliver_retained(self.index, number, &topic);
+            } else {
+                model.deliver_to_group(self.index, number, publish.qos);
+                model.deliver(self.index, number, &topic, publish.qos);
+            }
         }
         Ok(())
     }
@@ -593,39 +700,4 @@ impl Client {
 
 fn success(packet_id: PacketId) -> Ack<'static> {
     Ack::new(packet_id, ReasonCode::SUCCESS)
-}
-
-impl Conversation {
-    /// False where the connection breaks.
-    async fn say(&mut self, version: ProtocolVersion, packet: &Packet<'_>) -> bool {
-        self.said = Instant::now();
-        let bytes = packet.to_vec(version).unwrap();
-        let written = tokio::time::timeout(SILENCE, self.stream.write_all(&bytes)).await;
-        matches!(written, Ok(Ok(())))
-    }
-
-    async fn hear(&mut self, version: ProtocolVersion, patience: Duration) -> Option<Frame> {
-        tokio::time::timeout(patience, self.next(version))
-            .await
-            .ok()
-            .flatten()
-    }
-
-    /// The next packet, or `None` at the end. Nothing is lost where this is dropped.
-    async fn next(&mut self, version: ProtocolVersion) -> Option<Frame> {
-        loop {
-            // What is found behind the end may be from before the broker lost what it says.
-            if self.link.is_cut() {
-                return None;
-            }
-            match Frame::split_from(&mut self.buffer, version, u32::MAX) {
-                Ok(Some(frame)) => return Some(frame),
-                Ok(None) => {}
-                Err(_) => return None,
-            }
-            if self.stream.read_buf(&mut self.buffer).await.unwrap_or(0) == 0 {
-                return None;
-            }
-        }
-    }
 }

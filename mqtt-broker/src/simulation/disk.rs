@@ -31,12 +31,22 @@ pub(super) enum Plant {
     ForgetWills,
     /// Wills are stored without their delay.
     HurryWills,
+    /// A will that waits is stored as due later.
+    LateWills,
+    /// Messages are stored as if they never expired.
+    ForgetExpiry,
+    /// Messages are stored with another time to expire.
+    LateExpiry,
+    /// Not stored is that a subscription is to get what is retained.
+    ForgetOwed,
+    /// Not stored is which group chose the session for a message.
+    ForgetGroups,
     /// The units of a commit are stored in two commits.
     TornUnits,
 }
 
 impl Plant {
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::AckFirst,
         Self::NoSync,
         Self::ForgetReceived,
@@ -47,6 +57,11 @@ impl Plant {
         Self::UnreadRetained,
         Self::ForgetWills,
         Self::HurryWills,
+        Self::LateWills,
+        Self::ForgetExpiry,
+        Self::LateExpiry,
+        Self::ForgetOwed,
+        Self::ForgetGroups,
         Self::TornUnits,
     ];
 
@@ -59,8 +74,24 @@ impl Plant {
                     will.delay = 0;
                     will.due = None;
                 }
+                (Self::LateWills, Some(will)) => delay(&mut will.due),
                 _ => {}
             }
+        }
+        let expires_at = match &mut op {
+            Op::Body(_, _, expires_at) | Op::Retained(_, expires_at, _) => Some(expires_at),
+            Op::Queued(_, _, entry) => {
+                if self == Self::ForgetGroups {
+                    entry.group = None;
+                }
+                Some(&mut entry.expires_at)
+            }
+            _ => None,
+        };
+        match (self, expires_at) {
+            (Self::ForgetExpiry, Some(expires_at)) => *expires_at = None,
+            (Self::LateExpiry, Some(expires_at)) => delay(expires_at),
+            _ => {}
         }
         op
     }
@@ -73,13 +104,25 @@ impl Plant {
             | Self::UnreadRetained
             | Self::ForgetWills
             | Self::HurryWills
+            | Self::LateWills
+            | Self::ForgetExpiry
+            | Self::LateExpiry
+            | Self::ForgetGroups
             | Self::TornUnits => false,
             Self::ForgetReceived => matches!(op, Op::Received(..)),
             Self::ForgetReleased => matches!(op, Op::Released(..)),
             Self::ForgetSubscriptions => matches!(op, Op::Subscribed(..)),
             Self::KeepAcknowledged => matches!(op, Op::Dequeued(..)),
+            Self::ForgetOwed => matches!(op, Op::Owes(_, _, true)),
             Self::ForgetRetained => matches!(op, Op::Retained(..)),
         }
+    }
+}
+
+/// By half a minute.
+fn delay(time: &mut Option<WallTime>) {
+    if let Some(WallTime(millis)) = time {
+        *millis += 30_000;
     }
 }
 

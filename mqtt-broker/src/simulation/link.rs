@@ -45,6 +45,10 @@ impl Link {
         self.slow.store(true, Ordering::Relaxed);
     }
 
+    pub(super) fn is_slow(&self) -> bool {
+        self.slow.load(Ordering::Relaxed)
+    }
+
     async fn ends(&self) {
         while !self.is_cut() {
             self.cut.notified().await;
@@ -61,8 +65,7 @@ impl Link {
         loop {
             let length = 1 + random.below(PIECE);
             let read = from.read(&mut piece[..length]).await.unwrap_or(0);
-            let slow = self.slow.load(Ordering::Relaxed);
-            let delay = if slow { 50..1_500 } else { 0..20 };
+            let delay = if self.is_slow() { 50..1_500 } else { 0..20 };
             sleep(random.millis(delay)).await;
             if self.is_half_open.load(Ordering::Relaxed) {
                 if read == 0 {

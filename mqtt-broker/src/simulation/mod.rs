@@ -5,7 +5,10 @@
 //! same events, each at the same instant. `cargo xtask simulate` runs as many as it is told.
 
 mod client;
+mod conversation;
 mod disk;
+mod expiry;
+mod groups;
 mod link;
 mod model;
 mod random;
@@ -36,6 +39,8 @@ struct Outcome {
     acknowledged: usize,
     delivered: usize,
     retained_delivered: usize,
+    /// What expired before it came to anybody.
+    expired: usize,
     failures: Vec<String>,
     /// The last events.
     last: Vec<String>,
@@ -82,6 +87,7 @@ fn run(seed: u64, plant: Option<Plant>, print: bool) -> Outcome {
             acknowledged: 0,
             delivered: 0,
             retained_delivered: 0,
+            expired: 0,
             failures: vec![
                 "it does not end: a task has turns without end, while time stands still".to_owned(),
             ],
@@ -107,9 +113,19 @@ async fn live(seed: u64, plant: Option<Plant>, print: bool) -> Outcome {
         let filters = filters(&mut random);
         cast.push((*random.pick(&levels), Role::Subscriber { filters }));
     }
+    if !random.once_in(3) {
+        // What is given to a session of a lesser level may be lost with it: none of them is a member.
+        for _ in 0..2 + random.below(3) {
+            let filters = shared(&mut random);
+            cast.push((Durability::Disk, Role::Subscriber { filters }));
+        }
+    }
     let levels = cast.iter().map(|(level, _)| *level).collect();
     let world = World::new(levels, plant, print);
     for (index, (level, role)) in cast.into_iter().enumerate() {
+        world
+            .trace
+            .note(format_args!("{index} is {level:?}, {role:?}"));
         let client = Client::new(&world, index, level, role, random.fork());
         tokio::spawn(client.run());
     }
@@ -121,7 +137,7 @@ async fn live(seed: u64, plant: Option<Plant>, print: bool) -> Outcome {
 /// Some of different kinds, none twice.
 fn filters(random: &mut Random) -> Vec<(String, QoS)> {
     let all = [
-        "t/#", "t/+/1", "t/+/2", "t/0/#", "t/1/2", "kept/#", "kept/0", "will/#", "#",
+        "t/#", "t/+/1", "t/+/2", "t/0/#", "t/1/2", "kept/#", "kept/0/#", "will/#", "#",
     ];
     let mut chosen = Vec::new();
     for filter in all {
@@ -141,6 +157,24 @@ fn filters(random: &mut Random) -> Vec<(String, QoS)> {
     chosen
 }
 
+/// Those of a member of one or two groups, which have no topic in common.
+fn shared(random: &mut Random) -> Vec<(String, QoS)> {
+    let all: [&[&str]; 5] = [
+        &["$share/g/t/#"],
+        &["$share/g/t/#"],
+        &["$share/g/t/#"],
+        &["$share/h/t/+/1", "$share/h/t/+/2"],
+        &["$share/g/t/0/#", "$share/g/kept/#"],
+    ];
+    let filters = random.pick(&all).iter();
+    filters
+        .map(|filter| {
+            let levels = [QoS::AtLeastOnce, QoS::ExactlyOnce, QoS::ExactlyOnce];
+            ((*filter).to_owned(), *random.pick(&levels))
+        })
+        .collect()
+}
+
 fn outcome(world: &Arc<World>) -> Outcome {
     let mut model = world.model();
     let panics = PANICS.get();
@@ -154,6 +188,7 @@ fn outcome(world: &Arc<World>) -> Outcome {
         acknowledged: model.acknowledged(),
         delivered: model.delivered,
         retained_delivered: model.retained_delivered,
+        expired: model.expired(),
         failures: core::mem::take(&mut model.failures),
         last: world.trace.last(),
     }

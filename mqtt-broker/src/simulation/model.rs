@@ -1,11 +1,18 @@
 //! What was promised to each session, and what came: the naive account that a run is held against.
 
-use std::collections::{BTreeMap, HashMap};
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use mqtt_codec::QoS;
+use tokio::time::Instant;
+
+use super::groups::{self, Groups};
 
 /// Failures that are told; a run that goes wrong goes wrong at many places.
 const TOLD: usize = 8;
+
+/// A Message Expiry Interval of so many seconds is longer than any run.
+pub(super) const LONG: u32 = 2_000;
 
 /// Counts events: what is before what.
 pub(super) type Tick = u64;
@@ -16,24 +23,41 @@ pub(super) struct Message {
     pub(super) topic: String,
     pub(super) qos: QoS,
     pub(super) retain: bool,
-    sent: Tick,
-    acknowledged: Option<Tick>,
+    /// Its Message Expiry Interval, seconds.
+    pub(super) expiry: Option<u32>,
+    pub(super) sent: Tick,
+    /// When it was first sent.
+    pub(super) begun: Instant,
+    /// When the broker had it at the latest, where that is known.
+    pub(super) arrived: Option<Instant>,
+    /// How often it was sent.
+    pub(super) times: usize,
+    pub(super) acknowledged: Option<Tick>,
     /// It is published when somebody else says so.
     is_will: bool,
     /// It must not be published any more.
     called_back: bool,
+    /// Of a will: between these it is to come, as far as that is known.
+    due: (Option<Instant>, Option<Instant>),
+}
+
+impl Message {
+    /// It expires within the run, and so is owed to nobody in the end.
+    pub(super) fn is_short_lived(&self) -> bool {
+        self.expiry.is_some_and(|interval| interval < LONG)
+    }
 }
 
 /// A subscription, from SUBACK on.
 #[derive(Debug)]
-struct Interest {
-    filter: String,
+pub(super) struct Interest {
+    pub(super) filter: String,
     qos: QoS,
-    from: Tick,
+    pub(super) from: Tick,
     /// UNSUBSCRIBE was sent.
-    until: Option<Tick>,
+    pub(super) until: Option<Tick>,
     /// The broker was allowed to forget it, with all that it brought.
-    void: bool,
+    pub(super) void: bool,
 }
 
 /// A retained message that a subscription is to bring, or a later one of its topic.
@@ -47,13 +71,13 @@ struct Wanted {
 }
 
 #[derive(Debug, Default)]
-struct Session {
-    interests: Vec<Interest>,
+pub(super) struct Session {
+    pub(super) interests: Vec<Interest>,
     wanted: Vec<Wanted>,
     /// Filters that were asked for, whether or not that was answered.
-    asked: Vec<String>,
+    pub(super) asked: Vec<String>,
     /// How often each message came.
-    came: HashMap<usize, usize>,
+    pub(super) came: HashMap<usize, usize>,
     /// The same at QoS 2: what came at QoS 0 before may come when its publisher repeats it.
     came_once: HashMap<usize, usize>,
     /// The last message that came for the first time, by topic and QoS: each QoS has an order of its own.
@@ -66,8 +90,11 @@ struct Session {
 #[derive(Debug, Default)]
 pub(super) struct Model {
     tick: Tick,
-    messages: Vec<Message>,
-    sessions: Vec<Session>,
+    pub(super) messages: Vec<Message>,
+    pub(super) sessions: Vec<Session>,
+    pub(super) groups: Groups,
+    /// Clients with a will that are still to leave for good.
+    pub(super) departing: usize,
     pub(super) failures: Vec<String>,
     pub(super) delivered: usize,
     pub(super) retained_delivered: usize,
@@ -81,7 +108,7 @@ impl Model {
         }
     }
 
-    fn tick(&mut self) -> Tick {
+    pub(super) fn tick(&mut self) -> Tick {
         self.tick += 1;
         self.tick
     }
@@ -93,16 +120,27 @@ impl Model {
     }
 
     /// A message is about to be sent for the first time; its number.
-    pub(super) fn send(&mut self, topic: &str, qos: QoS, retain: bool) -> usize {
+    pub(super) fn send(
+        &mut self,
+        topic: &str,
+        qos: QoS,
+        retain: bool,
+        expiry: Option<u32>,
+    ) -> usize {
         let sent = self.tick();
         self.messages.push(Message {
             topic: topic.to_owned(),
             qos,
             retain,
+            expiry,
             sent,
+            begun: Instant::now(),
+            arrived: None,
+            times: 0,
             acknowledged: None,
             is_will: false,
             called_back: false,
+            due: (None, None),
         });
         self.messages.len() - 1
     }
@@ -110,9 +148,20 @@ impl Model {
     /// A CONNECT with this will is about to be sent; its number. It counts as acknowledged when its connection has ended
     /// without a farewell.
     pub(super) fn send_will(&mut self, topic: &str, qos: QoS) -> usize {
-        let number = self.send(topic, qos, false);
+        let number = self.send(topic, qos, false, None);
         self.messages[number].is_will = true;
         number
+    }
+
+    /// A will must not come earlier.
+    pub(super) fn due_from(&mut self, number: usize, from: Instant) {
+        self.messages[number].due.0 = Some(from);
+    }
+
+    /// A will is promised, and must not come later.
+    pub(super) fn due_until(&mut self, number: usize, until: Instant) {
+        self.messages[number].due.1 = Some(until);
+        self.acknowledge(number);
     }
 
     /// A will waits no longer, for its client is back.
@@ -128,6 +177,12 @@ impl Model {
     pub(super) fn acknowledge(&mut self, number: usize) {
         let tick = self.tick();
         self.messages[number].acknowledged.get_or_insert(tick);
+        self.arrive(number);
+    }
+
+    /// By now the broker has it.
+    pub(super) fn arrive(&mut self, number: usize) {
+        self.messages[number].arrived.get_or_insert(Instant::now());
     }
 
     pub(super) fn acknowledged(&self) -> usize {
@@ -137,6 +192,10 @@ impl Model {
 
     /// SUBSCRIBE is about to be sent: what is retained by now is to come.
     pub(super) fn asks(&mut self, session: usize, filter: &str) {
+        if groups::is_shared(filter) {
+            // Section 4.8.2: nothing that is retained comes for it.
+            return self.sessions[session].asked.push(filter.to_owned());
+        }
         let mut retained: BTreeMap<&str, usize> = BTreeMap::new();
         for (number, message) in self.messages.iter().enumerate() {
             let is_retained = message.retain && message.acknowledged.is_some();
@@ -201,7 +260,8 @@ impl Model {
     /// A retained message has come, for a subscription.
     pub(super) fn deliver_retained(&mut self, session: usize, number: usize, topic: &str) {
         let kept = &mut self.sessions[session];
-        let was_asked = kept.asked.iter().any(|filter| matches(filter, topic));
+        let mut asked = kept.asked.iter();
+        let was_asked = asked.any(|filter| !groups::is_shared(filter) && matches(filter, topic));
         // One that is older may be on its way since an earlier subscription.
         kept.wanted
             .retain(|it| it.topic != topic || it.number > number);
@@ -234,6 +294,18 @@ impl Model {
         if message.called_back {
             failures.push(told("is a will that was called back"));
         }
+        let now = Instant::now();
+        let (from, until) = message.due;
+        if let Some(early) = from.map(|from| from.saturating_duration_since(now))
+            && early > Duration::ZERO
+        {
+            failures.push(told(&format!("is a will that came {early:?} too early")));
+        }
+        if let Some(late) = until.map(|until| now.saturating_duration_since(until))
+            && late > Duration::ZERO
+        {
+            failures.push(told(&format!("is a will that came {late:?} too late")));
+        }
         // What has been replaced need not come any more.
         kept.wanted
             .retain(|it| it.topic != topic || it.number >= number);
@@ -261,7 +333,12 @@ impl Model {
             // One from before the subscription, or at QoS 0, may have been passed over, and comes when its publisher
             // repeats it.
             let stood = |it: &Interest| it.until.is_none() && it.qos >= qos;
-            let passed_over = qos == QoS::AtMostOnce || !kept.interests(message).any(stood);
+            // Nor has a shared subscription an order (section 4.6), and one that expires may have been passed over.
+            let passed_over = qos == QoS::AtMostOnce
+                || message.is_short_lived()
+                // A crash may undo the end of a connection, and its will comes after that.
+                || message.is_will
+                || !kept.interests(message).any(stood);
             if !passed_over && last.is_some_and(|last| last > number) {
                 failures.push(told(&format!("came behind {}", last.unwrap_or_default())));
             }
@@ -281,16 +358,33 @@ impl Model {
                 }
             }
             for wanted in session.wanted.iter().filter(|it| it.promised) {
+                if self.may_have_expired(&wanted.topic, wanted.number) {
+                    continue;
+                }
                 first.get_or_insert((index, wanted.number));
                 count += 1;
             }
         }
-        (first, count)
+        let (of_groups, more) = self.missing_in_groups();
+        (first.or(of_groups), count + more)
+    }
+
+    /// Whether nothing may be retained, since this message or a later one of its topic expires.
+    fn may_have_expired(&self, topic: &str, number: usize) -> bool {
+        let later = self.messages[number..].iter();
+        let mut later = later.filter(|it| it.retain && it.topic == topic);
+        later.any(Message::is_short_lived)
     }
 
     /// Whether something is still to come, and nothing has gone wrong.
     pub(super) fn is_waiting(&self) -> bool {
         self.failures.is_empty() && self.missing().1 > 0
+    }
+
+    /// All topics to which something retained was published.
+    pub(super) fn retained_topics(&self) -> BTreeSet<String> {
+        let retained = self.messages.iter().filter(|it| it.retain);
+        retained.map(|it| it.topic.clone()).collect()
     }
 
     /// Compares the retained message of a topic with what must be there.
@@ -301,6 +395,7 @@ impl Model {
         let Some((owed, _)) = owed else { return };
         match found {
             Some(found) if found >= owed => {}
+            None if self.may_have_expired(topic, owed) => {}
             other => self.fail(format!(
                 "{topic}: {other:?} is retained, and {owed} was acknowledged"
             )),
@@ -314,6 +409,7 @@ impl Session {
             return false;
         };
         message.qos != QoS::AtMostOnce
+            && !message.is_short_lived()
             && self.interests(message).any(|interest| {
                 interest.qos != QoS::AtMostOnce
                     // A will may be published long after its connection has ended.
@@ -323,18 +419,20 @@ impl Session {
             })
     }
 
-    /// Those that stood before a message was sent.
+    /// Those of its own that stood before a message was sent.
     fn interests<'s>(&'s self, message: &'s Message) -> impl Iterator<Item = &'s Interest> {
         self.interests.iter().filter(|interest| {
             !interest.void
+                && !groups::is_shared(&interest.filter)
                 && interest.from < message.sent
                 && matches(&interest.filter, &message.topic)
         })
     }
 }
 
-/// Whether a filter matches a topic, level by level.
-fn matches(filter: &str, topic: &str) -> bool {
+/// Whether a filter, or what is shared by it, matches a topic, level by level.
+pub(super) fn matches(filter: &str, topic: &str) -> bool {
+    let filter = groups::inner(filter);
     let mut topic = topic.split('/');
     for level in filter.split('/') {
         match (level, topic.next()) {

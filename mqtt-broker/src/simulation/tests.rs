@@ -63,7 +63,7 @@ fn seeds() {
     let count = number("SIMULATE_COUNT").unwrap_or(FEW);
     let print = count == 1;
     let (next, events) = (AtomicU64::new(0), AtomicU64::new(0));
-    let [acknowledged, delivered, retained] = [const { AtomicU64::new(0) }; 3];
+    let [acknowledged, delivered, retained, expired] = [const { AtomicU64::new(0) }; 4];
     let failed = Mutex::new(Vec::new());
     let begun = Instant::now();
     let workers = thread::available_parallelism().map_or(1, usize::from);
@@ -84,6 +84,7 @@ fn seeds() {
                     acknowledged.fetch_add(outcome.acknowledged as u64, Ordering::Relaxed);
                     delivered.fetch_add(outcome.delivered as u64, Ordering::Relaxed);
                     retained.fetch_add(outcome.retained_delivered as u64, Ordering::Relaxed);
+                    expired.fetch_add(outcome.expired as u64, Ordering::Relaxed);
                     if !outcome.failures.is_empty() {
                         println!("{}", told(seed, &outcome));
                         failed.lock().unwrap().push(seed);
@@ -94,12 +95,13 @@ fn seeds() {
     });
     let failed = failed.into_inner().unwrap();
     println!(
-        "{count} seeds from {first} in {:.1?}: {} events, {} messages acknowledged, {} delivered, {} for new subscriptions; failed: {failed:?}",
+        "{count} seeds from {first} in {:.1?}: {} events, {} messages acknowledged, {} delivered, {} for new subscriptions, {} expired; failed: {failed:?}",
         Duration::from_millis(begun.elapsed().as_millis() as u64),
         events.into_inner(),
         acknowledged.into_inner(),
         delivered.into_inner(),
         retained.into_inner(),
+        expired.into_inner(),
     );
     assert!(failed.is_empty(), "seeds failed: {failed:?}");
 }

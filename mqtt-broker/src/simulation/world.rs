@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::io::DuplexStream;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -23,6 +23,8 @@ use crate::store::{Step, Stepper, Store, WallTime};
 const START: u64 = 1_000_000_000_000;
 /// So long everybody has to get what is owed, in the end.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// So long an end of the broker waits for what it is to follow.
+const SOON: Duration = Duration::from_secs(2);
 /// So long what should not come is waited for.
 const REST: Duration = Duration::from_secs(5);
 
@@ -44,6 +46,8 @@ pub(super) struct World {
     model: Mutex<Model>,
     state: Mutex<State>,
     options: [Arc<ListenerOptions>; 3],
+    /// A SUBACK has come to somebody.
+    pub(super) subscribed: Notify,
     begun: Instant,
 }
 
@@ -52,6 +56,8 @@ struct State {
     broker: Option<Broker>,
     links: Vec<Arc<Link>>,
     calm: bool,
+    /// Who has a will leaves for good.
+    departs: bool,
     /// Of each client: its session may be gone since it last connected.
     forgotten: Vec<bool>,
     /// What each client was told when it began.
@@ -87,6 +93,7 @@ impl World {
                 ..State::default()
             }),
             options,
+            subscribed: Notify::new(),
             begun: Instant::now(),
         })
     }
@@ -102,6 +109,11 @@ impl World {
     /// Nothing fails any more, and nothing new is said.
     pub(super) fn is_calm(&self) -> bool {
         self.state().calm
+    }
+
+    /// Everybody has what was owed: clients with a will are to leave.
+    pub(super) fn departs(&self) -> bool {
+        self.state().departs
     }
 
     /// Whether the session of a client may be gone; asked once after each connection.
@@ -230,6 +242,7 @@ impl World {
             let _ = broker.await;
         }
         links.iter().for_each(|link| link.cut());
+        self.model().unsettle();
         let unsynced = self.disk.store.unsynced();
         let mut lost = 0;
         if end == End::PowerCut {
@@ -280,6 +293,12 @@ impl World {
                         // The power fails within the next commit, not between two.
                         sleep(random.millis(0..200)).await;
                     }
+                    if how != End::Shutdown && random.once_in(3) {
+                        // What follows a SUBACK is not stored any more.
+                        let _ = timeout(SOON, self.subscribed.notified()).await;
+                        self.disk.faults().commits = 3;
+                        sleep(random.millis(0..100)).await;
+                    }
                     self.stop(running, how, &mut random).await;
                     sleep(random.millis(0..2_000)).await;
                     running = self.start(&mut random).await;
@@ -295,7 +314,34 @@ impl World {
         *self.disk.faults() = super::disk::Faults::default();
         self.state().calm = true;
         self.trace.note(format_args!("calm"));
-        let running = self.start(random).await;
+        let mut running = self.start(random).await;
+        self.settle().await;
+        sleep(REST).await;
+        self.state().departs = true;
+        let departed = async {
+            while self.model().departing > 0 && self.model().failures.is_empty() {
+                sleep(Duration::from_millis(100)).await;
+            }
+        };
+        if timeout(PATIENCE, departed).await.is_err() {
+            self.model()
+                .fail("clients with a will cannot leave".to_owned());
+        }
+        if random.once_in(2) {
+            // What is due is known to the broker, and so to the one after it.
+            sleep(REST).await;
+            let end = *random.pick(&[End::Kill, End::PowerCut, End::Shutdown]);
+            self.stop(running, end, random).await;
+            running = self.start(random).await;
+        }
+        self.settle().await;
+        sleep(REST).await;
+        self.stop(running, End::Kill, random).await;
+        self.look_at_retained();
+    }
+
+    /// Waits until everybody has got what is owed.
+    async fn settle(&self) {
         let owed = async {
             while self.model().is_waiting() {
                 sleep(Duration::from_secs(1)).await;
@@ -312,9 +358,6 @@ impl World {
                 model.fail(text);
             }
         }
-        sleep(REST).await;
-        self.stop(running, End::Kill, random).await;
-        self.look_at_retained();
     }
 
     /// What is retained is what the store has.
@@ -326,9 +369,8 @@ impl World {
         let contents = opened
             .and_then(|mut engine| crate::store::Engine::load(&mut engine, clock, usize::MAX));
         let retained = contents.unwrap().retained;
-        let publishers = self.state().levels.len();
-        for publisher in 0..publishers {
-            let topic = format!("kept/{publisher}");
+        let topics = self.model().retained_topics();
+        for topic in topics {
             let found = retained
                 .iter()
                 .find(|(message, _)| message.topic() == topic);
