@@ -1,18 +1,22 @@
-//! Client libraries of other languages, at pinned versions, each behind a small program.
+//! Client libraries of other languages, at pinned versions, and this project's, each behind a small program.
 
 use std::{
     path::{Path, PathBuf},
     process::Command,
 };
 
+use anyhow::Result;
+
 use crate::{
     install::{self, NotInstalled},
     step,
-    workspace::root,
+    workspace::{cargo, root},
 };
 
 const PAHO: &str = "2.2.0";
 const MQTT_JS: &str = "5.16.0";
+/// The folder in which this project's is built.
+const OURS: &str = "ternmq";
 
 /// A library and where it is installed.
 #[derive(Debug)]
@@ -26,6 +30,8 @@ pub(super) struct Library {
 enum Language {
     Python,
     JavaScript,
+    /// Of this workspace, built with the program that drives it.
+    Rust,
 }
 
 impl Library {
@@ -45,6 +51,25 @@ impl Library {
         }
     }
 
+    /// This project's own, built below the folder `tools`.
+    pub(super) fn ours(tools: &Path) -> Self {
+        Self {
+            language: Language::Rust,
+            folder: tools.join(OURS),
+        }
+    }
+
+    /// Builds the program that drives this project's own.
+    pub(super) fn build_ours(tools: &Path) -> Result<()> {
+        step::execute(
+            cargo()
+                .args(["build", "--locked", "--manifest-path"])
+                .arg(root().join("xtask/peers/interop/Cargo.toml"))
+                .arg("--target-dir")
+                .arg(tools.join(OURS)),
+        )
+    }
+
     /// Installs the library unless it is there, with the interpreter it needs.
     pub(super) fn prepare(&self) -> Result<(), NotInstalled> {
         if self.loads() {
@@ -53,6 +78,7 @@ impl Library {
         match self.language {
             Language::Python => self.install_paho(),
             Language::JavaScript => self.install_mqtt_js(),
+            Language::Rust => Ok(()),
         }?;
         if self.loads() {
             return Ok(());
@@ -76,6 +102,7 @@ impl Library {
                 command.arg(&self.folder);
                 command
             }
+            Language::Rust => Command::new(self.program()),
         }
     }
 
@@ -98,12 +125,17 @@ impl Library {
                 command.arg(self.folder.join("node_modules/mqtt"));
                 command
             }
+            Language::Rust => return self.program().exists(),
         };
         step::quiet(&mut command).is_ok()
     }
 
     fn python(&self) -> PathBuf {
         self.folder.join("bin/python")
+    }
+
+    fn program(&self) -> PathBuf {
+        self.folder.join("debug/interop-peer")
     }
 
     fn install_paho(&self) -> Result<(), NotInstalled> {

@@ -3,8 +3,8 @@
 //! Nothing waits for a fixed time: a case waits for what a client prints, and fails with its name
 //! when that does not come.
 //!
-//! Clients are programs, started anew each time, or libraries of other languages, each behind a
-//! program that takes commands. A client that cannot be installed is left out, and the last line
+//! Clients are programs, started anew each time, or libraries, this project's and those of other languages, each
+//! behind a program that takes commands. A client that cannot be installed is left out, and the last line
 //! counts the cases that were not run for that. Where it is a library the exit code is 0 all the
 //! same, on a CI machine too: such a machine may reach no registry of packages.
 
@@ -37,6 +37,7 @@ use self::{
     broker::{Broker, Programs, parse_address},
     cases::Case,
     driver::Drivers,
+    library::Library,
     peer::{Address, Peer},
     scene::Scene,
 };
@@ -55,7 +56,7 @@ pub(crate) struct Args {
     /// Only cases whose name contains TEXT (repeatable: any of them)
     #[arg(long, value_name = "TEXT")]
     case: Vec<String>,
-    /// Only cases between these clients: mosquitto, mqtt-client, paho, mqtt.js (repeatable)
+    /// Only cases between these clients: mosquitto, mqtt-client, paho, mqtt.js, ternmq (the library of mqtt-client; repeatable)
     #[arg(long, value_name = "NAME")]
     peer: Vec<String>,
     /// Test the broker that listens on HOST:PORT, instead of starting one
@@ -107,6 +108,12 @@ pub(crate) fn run(args: &Args) -> Result<Verdict> {
     let start_built = args.address.is_none() && args.broker.is_none();
     let programs = Programs::build(profile, start_built)?;
     let peers = peers(&programs.client, &programs.tools);
+    if transports.iter().any(|name| name.starts_with(peer::OURS))
+        || select(args, peers)
+            .is_ok_and(|cases| cases.iter().any(|case| case.peers.contains(&peer::OURS)))
+    {
+        Library::build_ours(&programs.tools)?;
+    }
     let users = check_users(args, &programs);
     let program = args.broker.as_ref().unwrap_or(&programs.broker);
     let tally = transports::run(&transports, program, &programs.tools, peers);

@@ -5,6 +5,9 @@ use std::{fmt, path::Path};
 use super::{library::Library, program::Program};
 use crate::install::NotInstalled;
 
+/// The name of this project's library.
+pub(super) const OURS: &str = "ternmq";
+
 /// A version of MQTT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Version {
@@ -80,6 +83,10 @@ impl Peer {
             Self {
                 name: "mqtt.js",
                 kind: Kind::Library(Library::mqtt_js(tools)),
+            },
+            Self {
+                name: OURS,
+                kind: Kind::Library(Library::ours(tools)),
             },
         ]
     }

@@ -17,10 +17,10 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use self::{
-    libraries::Library,
+    libraries::{Library, Place},
     stage::{Door, Stage},
 };
-use super::peer::{Kind, Peer};
+use super::peer::{Kind, OURS, Peer};
 use crate::install::{self, NotInstalled};
 
 /// What a check is made with.
@@ -35,6 +35,8 @@ enum Tool {
     Tinyproxy,
     /// The broker.
     MosquittoBroker,
+    /// The broker, and a client library.
+    MosquittoAnd(&'static str),
     /// The broker and its clients.
     MosquittoPrograms,
     Chromium,
@@ -53,12 +55,15 @@ enum Check {
     Haproxy,
     Systemd,
     Proxy(ours::Kind),
+    /// This project's program, through a door of this project's broker.
+    Program(Door),
     ToMosquitto,
+    LibraryToMosquitto,
     Beside,
     Browser,
 }
 
-const CHECKS: [(&str, Tool, Check); 18] = [
+const CHECKS: [(&str, Tool, Check); 25] = [
     ("mosquitto over TLS", Tool::Mosquitto, Check::MosquittoTls),
     (
         "mosquitto with a certificate",
@@ -119,9 +124,40 @@ const CHECKS: [(&str, Tool, Check); 18] = [
         Check::Proxy(ours::Kind::Http),
     ),
     (
+        "mqtt-client over TLS",
+        Tool::Mosquitto,
+        Check::Program(Door::Tls),
+    ),
+    (
+        "mqtt-client over WebSocket",
+        Tool::Mosquitto,
+        Check::Program(Door::WebSocket),
+    ),
+    (
+        "mqtt-client over WebSocket and TLS",
+        Tool::Mosquitto,
+        Check::Program(Door::SecureWebSocket),
+    ),
+    (
         "mqtt-client to Mosquitto over TLS and WebSocket",
         Tool::MosquittoBroker,
         Check::ToMosquitto,
+    ),
+    ("ternmq over TLS", Tool::Library(OURS), Check::Tls),
+    (
+        "ternmq over WebSocket",
+        Tool::Library(OURS),
+        Check::WebSocket,
+    ),
+    (
+        "ternmq over WebSocket and TLS",
+        Tool::Library(OURS),
+        Check::SecureWebSocket,
+    ),
+    (
+        "ternmq to Mosquitto over TLS and WebSocket",
+        Tool::MosquittoAnd(OURS),
+        Check::LibraryToMosquitto,
     ),
     (
         "mqtt-client beside mosquitto's programs",
@@ -180,6 +216,10 @@ impl Tool {
             Self::Tinyproxy => install::apt("tinyproxy", "tinyproxy"),
             Self::MosquittoBroker if Path::new(ours::MOSQUITTO).exists() => Ok(()),
             Self::MosquittoBroker => install::debian_package("mosquitto", "mosquitto"),
+            Self::MosquittoAnd(name) => {
+                Self::MosquittoBroker.prepare(peers)?;
+                prepare_library(name, peers)
+            }
             Self::MosquittoPrograms => {
                 Self::MosquittoBroker.prepare(peers)?;
                 install::apt("mosquitto_rr", "mosquitto-clients")
@@ -253,7 +293,7 @@ pub(super) fn run(
 fn run_one(tool: Tool, check: Check, stage: &mut Stage, peers: &'static [Peer]) -> Result<()> {
     let named = |name| peers.iter().find(|peer: &&Peer| peer.name == name);
     let library = match tool {
-        Tool::Library(name) => named(name).map(Library::new),
+        Tool::Library(name) | Tool::MosquittoAnd(name) => named(name).map(Library::new),
         _ => None,
     };
     let program = || match named("mqtt-client").map(|peer| &peer.kind) {
@@ -265,14 +305,16 @@ fn run_one(tool: Tool, check: Check, stage: &mut Stage, peers: &'static [Peer]) 
         Check::MosquittoTls => mosquitto::over_tls(stage),
         Check::MosquittoCertificate => mosquitto::with_certificate(stage),
         Check::MosquittoUnix => mosquitto::through_unix_socket(stage),
-        Check::WebSocket => library()?.exchange(stage, Door::WebSocket),
-        Check::SecureWebSocket => library()?.exchange(stage, Door::SecureWebSocket),
-        Check::Tls => library()?.exchange(stage, Door::Tls),
+        Check::WebSocket => library()?.exchange(&Place::of(stage, Door::WebSocket)?),
+        Check::SecureWebSocket => library()?.exchange(&Place::of(stage, Door::SecureWebSocket)?),
+        Check::Tls => library()?.exchange(&Place::of(stage, Door::Tls)?),
         Check::Origins => library()?.origins(stage),
         Check::Haproxy => haproxy::check(stage),
         Check::Systemd => systemd::check(stage),
         Check::Proxy(kind) => ours::through_proxy(stage, program()?, kind),
+        Check::Program(door) => ours::through_door(stage, program()?, door),
         Check::ToMosquitto => ours::to_mosquitto(stage, program()?),
+        Check::LibraryToMosquitto => ours::library_to_mosquitto(stage, library()?),
         Check::Beside => beside::check(stage, program()?),
         Check::Browser => match named("mqtt.js").map(|peer| &peer.kind) {
             Some(Kind::Library(library)) => browser::check(stage, &library.script()),

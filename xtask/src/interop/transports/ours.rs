@@ -11,10 +11,14 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::{
     haproxy::free_ports,
+    libraries::{Library, Place},
     mosquitto::client,
     stage::{Door, PATIENCE, Stage},
 };
-use crate::{interop::program::has_subscribed, process::Running};
+use crate::{
+    interop::{peer::Address, program::has_subscribed},
+    process::Running,
+};
 
 /// Where Debian puts the broker, which is not on everybody's path.
 pub(super) const MOSQUITTO: &str = "/usr/sbin/mosquitto";
@@ -83,12 +87,57 @@ fn command(stage: &Stage, kind: Kind, ports: &[u16]) -> Result<Command> {
     })
 }
 
-/// To Mosquitto over TLS, WebSocket, and both.
+/// A listener of each kind that Mosquitto has too.
+const WAYS: [Door; 3] = [Door::Tls, Door::WebSocket, Door::SecureWebSocket];
+
+/// The program, through a door of this project's broker.
+pub(super) fn through_door(stage: &Stage, program: &Path, door: Door) -> Result<()> {
+    let port = stage.address(door)?.port;
+    exchange(program, &way(stage, door, port), &format!("{door:?}"))
+}
+
+/// The program, to Mosquitto over TLS, WebSocket, and both.
 pub(super) fn to_mosquitto(stage: &Stage, program: &Path) -> Result<()> {
-    let (_broker, ports) = started(3, |ports| {
-        let [tls, ws, wss] = ports else {
-            bail!("three ports");
-        };
+    let (_broker, ports) = mosquitto(stage)?;
+    for (door, port) in WAYS.into_iter().zip(ports) {
+        exchange(program, &way(stage, door, port), &format!("{door:?}"))?;
+    }
+    Ok(())
+}
+
+/// A library, to Mosquitto in the same ways.
+pub(super) fn library_to_mosquitto(stage: &Stage, library: &Library<'_>) -> Result<()> {
+    let (_broker, ports) = mosquitto(stage)?;
+    for (door, port) in WAYS.into_iter().zip(ports) {
+        let exchanged = library.exchange(&place(stage, door, port));
+        exchanged.with_context(|| format!("{door:?}"))?;
+    }
+    Ok(())
+}
+
+fn place(stage: &Stage, door: Door, port: u16) -> Place {
+    // The name that is in the certificate.
+    let host = "localhost".to_owned();
+    Place::new(stage, door, Address { host, port })
+}
+
+/// The arguments of the program for a listener of that kind.
+fn way(stage: &Stage, door: Door, port: u16) -> Vec<String> {
+    let place = place(stage, door, port);
+    let mut way = vec!["-h".to_owned(), place.address.host];
+    way.extend(["-p".to_owned(), port.to_string()]);
+    if let Some(authority) = place.authority {
+        way.extend(["--cafile".to_owned(), authority.display().to_string()]);
+    }
+    if let Some(path) = place.path {
+        way.extend(["--ws-path".to_owned(), path.to_owned()]);
+    }
+    way
+}
+
+/// A Mosquitto with a listener of each kind.
+fn mosquitto(stage: &Stage) -> Result<(Running, Vec<u16>)> {
+    started(WAYS.len(), |ports| {
         let file = |name: &str| stage.certificates.file(name).display().to_string();
         let server = format!(
             "certfile {}\nkeyfile {}\n",
@@ -97,32 +146,18 @@ pub(super) fn to_mosquitto(stage: &Stage, program: &Path) -> Result<()> {
         );
         // Without the domain its WebSocket listens on all interfaces.
         let web = "protocol websockets\nsocket_domain ipv4\n";
-        let text = format!(
-            "allow_anonymous true\nuser root\npersistence false\n\
-             listener {tls} 127.0.0.1\n{server}\
-             listener {ws} 127.0.0.1\n{web}\
-             listener {wss} 127.0.0.1\n{web}{server}"
-        );
+        let mut text = "allow_anonymous true\nuser root\npersistence false\n".to_owned();
+        for (door, port) in WAYS.into_iter().zip(ports) {
+            let web = if door == Door::Tls { "" } else { web };
+            let server = if door == Door::WebSocket { "" } else { &server };
+            text.push_str(&format!("listener {port} 127.0.0.1\n{web}{server}"));
+        }
         let path = stage.folder.join("mosquitto.conf");
         fs::write(&path, text)?;
         let mut command = Command::new(MOSQUITTO);
         command.arg("-c").arg(&path);
         Ok(command)
-    })?;
-    let authority = stage.certificates.file("ca.pem").display().to_string();
-    let trust = ["--cafile", authority.as_str()];
-    let ways: [(&str, Vec<&str>); 3] = [
-        ("TLS", trust.to_vec()),
-        ("WebSocket", vec!["--ws"]),
-        ("WebSocket and TLS", [&trust[..], &["--ws"]].concat()),
-    ];
-    for ((name, flags), port) in ways.into_iter().zip(ports) {
-        let mut way = vec!["-h".to_owned(), "localhost".to_owned()];
-        way.extend(["-p".into(), port.to_string()]);
-        way.extend(flags.into_iter().map(str::to_owned));
-        exchange(program, &way, name)?;
-    }
-    Ok(())
+    })
 }
 
 /// Starts a program that listens on free ports, and waits until it does.
