@@ -72,14 +72,6 @@ struct Record {
     banned_until: Option<Instant>,
 }
 
-/// A client that was let in, as far as bans are about it.
-#[derive(Debug)]
-pub(crate) struct Visitor {
-    pub(crate) address: Option<IpAddr>,
-    /// The user name in CONNECT; another one may own the session.
-    pub(crate) user: Option<Box<str>>,
-}
-
 /// Addresses that have failed lately.
 #[derive(Debug, Default)]
 pub(crate) struct Bans {

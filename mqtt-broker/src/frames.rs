@@ -42,17 +42,32 @@ impl Chunk {
 pub(crate) struct Frames {
     sealed: SeldomQueue<Chunk>,
     tail: Vec<u8>,
-    /// Bytes of the first chunk that were written already.
-    written: usize,
+    len: usize,
+    /// Bytes of the first chunk that were written already. A chunk has at most [`CHUNK`] bytes and one frame.
+    written: u32,
     /// Where the frame that is being written ends, from the start of the first chunk; it may end in a later
     /// one. Equal to `written` between two frames.
-    frame_end: usize,
-    len: usize,
+    frame_end: u32,
 }
 
 impl Frames {
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    fn written(&self) -> usize {
+        self.written as usize
+    }
+
+    fn frame_end(&self) -> usize {
+        self.frame_end as usize
+    }
+
+    /// Both are far below the bound: a chunk is closed at [`CHUNK`] bytes, and a packet has 256 MiB at most.
+    fn set_place(&mut self, written: usize, frame_end: usize) {
+        debug_assert!(written <= frame_end && u32::try_from(frame_end).is_ok());
+        self.written = written as u32;
+        self.frame_end = frame_end as u32;
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -133,8 +148,7 @@ impl Frames {
     pub(crate) fn clear(&mut self) {
         self.sealed.clear();
         self.tail.clear();
-        self.written = 0;
-        self.frame_end = 0;
+        self.set_place(0, 0);
         self.len = 0;
     }
 
@@ -169,13 +183,13 @@ impl Frames {
         let mut begun = Self::default();
         while self.written < self.frame_end && !self.is_empty() {
             // The rest of the frame that was begun, as one chunk.
-            let rest = self.frame_end - self.written;
+            let rest = self.frame_end() - self.written();
             let first = self.first();
-            let part = first.get(self.written..).unwrap_or_default();
+            let part = first.get(self.written()..).unwrap_or_default();
             let part = part.get(..rest).unwrap_or(part).to_vec();
             self.consume(part.len());
             begun.extend(&part);
-            begun.frame_end = begun.len;
+            begun.set_place(0, begun.len);
         }
         self.drop_written();
         let mut dropped = 0;
@@ -269,14 +283,14 @@ impl Frames {
 
     /// Moves the tail to its start once most of it was written.
     fn forget_written(&mut self) {
-        if self.sealed.is_empty() && self.written > self.tail.len() / 2 {
+        if self.sealed.is_empty() && self.written() > self.tail.len() / 2 {
             self.drop_written();
         }
     }
 
     /// Removes what was written of the first chunk.
     fn drop_written(&mut self) {
-        let written = self.written;
+        let written = self.written();
         match self.sealed.front_mut() {
             None => drop(self.tail.drain(..written)),
             Some(chunk) => match &mut chunk.bytes {
@@ -284,8 +298,7 @@ impl Frames {
                 Body::Shared(bytes) => drop(bytes.split_to(written)),
             },
         }
-        self.frame_end -= written;
-        self.written = 0;
+        self.set_place(0, self.frame_end() - written);
     }
 
     /// Fills `slices` with what is to be written next, `control` as soon as no frame is cut by it;
@@ -300,9 +313,9 @@ impl Frames {
                 filled += 1;
             }
         };
-        let mut from = self.written;
+        let mut from = self.written();
         // Where `control` goes, while it is to come.
-        let mut place = Some(self.frame_end);
+        let mut place = Some(self.frame_end());
         let chunks = self.sealed.iter().map(Chunk::as_slice);
         for chunk in chunks.chain([self.tail.as_slice()]) {
             if let Some(end) = place
@@ -324,7 +337,7 @@ impl Frames {
     /// Takes note that `count` bytes of what [`Frames::gather`] named were written; returns how many of
     /// them were bytes of `control`, which holds `control_len`.
     pub(crate) fn advance(&mut self, count: usize, control_len: usize) -> usize {
-        let begun = count.min(self.frame_end - self.written);
+        let begun = count.min(self.frame_end() - self.written());
         let control = (count - begun).min(control_len);
         self.consume(count - control);
         control
@@ -333,33 +346,32 @@ impl Frames {
     /// Removes written bytes from the front.
     fn consume(&mut self, mut count: usize) {
         self.len -= count;
+        let (mut written, mut end) = (self.written(), self.frame_end());
         while let Some(chunk) = self.sealed.front() {
-            let left = chunk.as_slice().len() - self.written;
+            let left = chunk.as_slice().len() - written;
             if count < left {
                 break;
             }
             count -= left;
-            let end = self.frame_end.max(chunk.as_slice().len() + chunk.overhang);
-            self.frame_end = end - chunk.as_slice().len();
-            self.written = 0;
+            end = end.max(chunk.as_slice().len() + chunk.overhang);
+            end -= chunk.as_slice().len();
+            written = 0;
             self.sealed.pop_front();
         }
-        self.written += count;
+        written += count;
         if self.len == 0 {
             self.tail.clear();
-            self.written = 0;
-            self.frame_end = 0;
+            self.set_place(0, 0);
             return;
         }
         // Headers are read only where a write ended within what it was given.
         let first = self.first();
-        let mut end = self.frame_end;
-        while end < self.written
+        while end < written
             && let Some(len) = frame_len_at(first, end)
         {
             end += len;
         }
-        self.frame_end = end.max(self.written);
+        self.set_place(written, end.max(written));
     }
 }
 
@@ -461,7 +473,7 @@ mod tests {
                 .iter()
                 .map(|chunk| chunk.as_slice().len());
             let held = sealed.sum::<usize>() + self.frames.tail.len();
-            assert_eq!(held, self.frames.len() + self.frames.written);
+            assert_eq!(held, self.frames.len() + self.frames.written());
             assert!(self.frames.frame_end >= self.frames.written);
         }
 

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::bans::Bans;
 use crate::config::Config;
 use crate::counters::RefusalReason;
-use crate::policy::ListenerOptions;
+use crate::policy::{ListenerOptions, Peer};
 
 /// Addresses whose rate of connecting is remembered without a connection of theirs, at most.
 const REMEMBERED: usize = 16_384;
@@ -73,14 +73,25 @@ impl Drop for Entrant {
 pub(crate) struct Place {
     gate: Arc<Gate>,
     listener: Arc<AtomicUsize>,
-    address: Option<IpAddr>,
+    peer: Peer,
+    /// Among the connections of its address, too.
+    is_counted: bool,
+}
+
+impl Place {
+    /// Who has it.
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.peer
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.gate.total.fetch_sub(1, Ordering::Relaxed);
         self.listener.fetch_sub(1, Ordering::Relaxed);
-        let Some(address) = self.address else { return };
+        let Some(address) = self.peer.ip().filter(|_| self.is_counted) else {
+            return;
+        };
         let mut addresses = self.gate.addresses();
         if let Entry::Occupied(mut visits) = addresses.entry(address) {
             visits.get_mut().connected -= 1;
@@ -149,7 +160,7 @@ impl Gate {
     /// A place for a client that is let in otherwise.
     pub(crate) fn admit(
         self: &Arc<Self>,
-        address: Option<IpAddr>,
+        peer: &Peer,
         config: &Config,
         options: &ListenerOptions,
         listener: &Arc<AtomicUsize>,
@@ -164,10 +175,11 @@ impl Gate {
         let mut place = Place {
             gate: Arc::clone(self),
             listener: Arc::clone(listener),
-            address: None,
+            peer: peer.clone(),
+            is_counted: false,
         };
         // Counted even where there is no limit, since a limit may come while there are connections.
-        if let Some(address) = address {
+        if let Some(address) = peer.ip() {
             let mut addresses = self.addresses();
             let visits = addresses.entry(address).or_insert_with(|| Visits {
                 connected: 0,
@@ -178,7 +190,7 @@ impl Gate {
                 return Err(RefusalReason::AddressFull);
             }
             visits.connected += 1;
-            place.address = Some(address);
+            place.is_counted = true;
         }
         Ok(place)
     }
@@ -203,11 +215,12 @@ pub(crate) fn refusal_code(reason: RefusalReason) -> ReasonCode {
 
 #[cfg(test)]
 mod tests {
+    use core::net::SocketAddr;
     use core::num::NonZeroU32;
 
     use super::*;
 
-    const ADDRESS: Option<IpAddr> = Some(IpAddr::V4(core::net::Ipv4Addr::new(192, 0, 2, 1)));
+    const ADDRESS: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(192, 0, 2, 1));
 
     #[tokio::test(start_paused = true)]
     async fn places_are_limited_and_given_back() {
@@ -222,20 +235,24 @@ mod tests {
             max_connections: Some(2),
             ..ListenerOptions::default()
         };
-        let admit = |address| gate.admit(address, &config, &options, &listener);
-        let first = admit(ADDRESS).unwrap();
-        assert_eq!(admit(ADDRESS).unwrap_err(), RefusalReason::AddressFull);
-        let second = admit(None).unwrap();
-        assert_eq!(admit(None).unwrap_err(), RefusalReason::ListenerFull);
+        let admit = |peer: &Peer| gate.admit(peer, &config, &options, &listener);
+        let (distant, local) = (
+            Peer::from(SocketAddr::from((ADDRESS, 1883))),
+            Peer::named("local"),
+        );
+        let first = admit(&distant).unwrap();
+        assert_eq!(admit(&distant).unwrap_err(), RefusalReason::AddressFull);
+        let second = admit(&local).unwrap();
+        assert_eq!(admit(&local).unwrap_err(), RefusalReason::ListenerFull);
         let another = Arc::new(AtomicUsize::new(0));
-        let third = gate.admit(None, &config, &options, &another).unwrap();
-        let full = gate.admit(None, &config, &options, &another).unwrap_err();
+        let third = gate.admit(&local, &config, &options, &another).unwrap();
+        let full = gate.admit(&local, &config, &options, &another).unwrap_err();
         assert_eq!(full, RefusalReason::TooManyConnections);
         drop((first, second, third));
         assert_eq!(gate.total.load(Ordering::Relaxed), 0);
         assert_eq!(listener.load(Ordering::Relaxed), 0);
         assert!(gate.addresses().is_empty());
-        assert!(admit(ADDRESS).is_ok());
+        assert!(admit(&distant).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -245,7 +262,7 @@ mod tests {
             connect_rate_per_address: NonZeroU32::new(5),
             ..Config::default()
         };
-        let come = || !gate.is_too_fast(ADDRESS, &config);
+        let come = || !gate.is_too_fast(Some(ADDRESS), &config);
         assert!((0..5).all(|_| come()));
         assert!(!come());
         tokio::time::advance(Duration::from_millis(200)).await;

@@ -15,10 +15,10 @@ impl Driver {
         self.bans = version;
         let limits = self.hub.limits.load();
         let user = self.user();
-        let users = [user.as_deref(), self.visitor.user.as_deref()];
+        let users = [user.as_deref(), self.claimed_user.as_deref()];
         let named = users
             .into_iter()
             .any(|user| limits.bans.names_client(self.client.name(), user));
-        named || limits.bans.names_address(self.visitor.address)
+        named || limits.bans.names_address(self.peer().ip())
     }
 }

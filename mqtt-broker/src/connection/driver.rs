@@ -16,7 +16,6 @@ use tokio::time::{Sleep, sleep_until};
 
 use crate::amount::Amount;
 use crate::auth::{Guard, LogLimit};
-use crate::bans::Visitor;
 use crate::client::{Client, Kick, Link};
 use crate::connection::asking::Asking;
 use crate::connection::durable::Waits;
@@ -32,7 +31,7 @@ use crate::gate::{Entrant, Place};
 use crate::hub::{Batch, Hub, NotYours, SessionState, Stay, is_busy, packet_limit, with_worker};
 use crate::message::Layout;
 use crate::mount;
-use crate::policy::ListenerOptions;
+use crate::policy::{ListenerOptions, Peer};
 use crate::transport::Stream;
 use crate::will::StoredWill;
 
@@ -45,6 +44,9 @@ const TRICKLE: usize = 8;
 const SIGN_OF_LIFE: usize = 1_024;
 /// Reads and writes of one connection before others have their turn.
 const ROUNDS: usize = 32;
+
+/// Later than any clock gets.
+const NEVER: Time = Time::from_micros(u64::MAX);
 
 /// A connection whose CONNECT was accepted.
 pub(crate) struct Driver {
@@ -72,8 +74,8 @@ pub(crate) struct Driver {
     deferred: bool,
     /// The bytes of the packet in `partial` come in such small portions that they are gathered there.
     trickles: bool,
-    /// Where the client counts among others.
-    _place: Place,
+    /// Where the client is, and where it counts among others.
+    place: Place,
     /// Levels that its topics and filters may have.
     pub(crate) topic_levels: usize,
     /// How fast it may send; most may as fast as they can.
@@ -90,9 +92,10 @@ pub(crate) struct Driver {
     pub(crate) permissions: u64,
     /// The state of the bans in which the client was looked at; 0: it was not yet.
     pub(crate) bans: u64,
-    pub(crate) visitor: Visitor,
-    /// When what it was let in by is worth nothing any more.
-    ends: Option<Time>,
+    /// The user name in CONNECT; another one may own the session.
+    pub(crate) claimed_user: Option<Box<str>>,
+    /// When what it was let in by is worth nothing any more; [`NEVER`]: it stays good.
+    ends: Time,
     /// How the client has shown who it is, if by an exchange, and may do so again.
     pub(crate) enhanced: Option<Box<Enhanced>>,
 }
@@ -116,7 +119,7 @@ impl Driver {
             packet,
             mut rest,
             place,
-            visitor,
+            claimed_user,
         } = handshake;
         let limits = handshake::limits(&hub.limits.load(), &options);
         let stay = Stay {
@@ -192,7 +195,7 @@ impl Driver {
             handled: 0,
             deferred: false,
             trickles: false,
-            _place: place,
+            place,
             topic_levels,
             throttle,
             timer: None,
@@ -203,9 +206,13 @@ impl Driver {
             denials: LogLimit::default(),
             permissions: 0,
             bans: 0,
-            visitor,
-            ends: ends.map(|ends| now + time_until(ends)),
+            claimed_user,
+            ends: ends.map_or(NEVER, |ends| now + time_until(ends)),
         })
+    }
+
+    pub(crate) fn peer(&self) -> &Peer {
+        self.place.peer()
     }
 
     pub(crate) fn client_id(&self) -> &str {
@@ -272,7 +279,7 @@ impl Driver {
         }
         for _ in 0..ROUNDS {
             let now = self.hub.now();
-            if self.ends.is_some_and(|ends| ends <= now) {
+            if self.ends <= now {
                 return Poll::Ready(End::Kicked(Kick::NoLongerAdmitted));
             }
             if self
@@ -536,7 +543,7 @@ impl Driver {
         let next = [
             stalled,
             throttled,
-            self.ends,
+            Some(self.ends).filter(|ends| *ends != NEVER),
             self.shown_again_by(),
             self.connection.poll_timeout(),
         ]

@@ -14,7 +14,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout_at;
 
 use crate::auth::{Access, Owner, SERVER_FINAL};
-use crate::bans::Visitor;
 use crate::config::Config;
 use crate::connection::enhanced::{self, Enhanced};
 use crate::connection::input::has_more_levels;
@@ -53,7 +52,8 @@ pub(crate) struct Handshake {
     /// What was read after it.
     pub(crate) rest: Vec<u8>,
     pub(crate) place: Place,
-    pub(crate) visitor: Visitor,
+    /// The user name in CONNECT; another one may own the session.
+    pub(crate) claimed_user: Option<Box<str>>,
 }
 
 /// The bytes of a whole CONNECT.
@@ -309,10 +309,7 @@ pub(crate) async fn receive_connect<S: Stream>(
         .will
         .as_ref()
         .map(|will| StoredWill::new(will, connect.version));
-    let visitor = Visitor {
-        address: arrival.peer.ip(),
-        user: connect.username.map(Into::into),
-    };
+    let claimed_user = connect.username.map(Into::into);
     Ok(Handshake {
         client_id: match mount {
             None => client_id,
@@ -326,7 +323,7 @@ pub(crate) async fn receive_connect<S: Stream>(
         packet,
         rest,
         place,
-        visitor,
+        claimed_user,
     })
 }
 
@@ -482,7 +479,7 @@ fn admit(
         return Err(Refusal::beyond(connect, RefusalReason::MemoryFull));
     }
     hub.gate
-        .admit(peer.ip(), &hub.limits.load(), options, connected)
+        .admit(peer, &hub.limits.load(), options, connected)
         .map_err(|reason| Refusal::beyond(connect, reason))
 }
 

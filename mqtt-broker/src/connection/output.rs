@@ -40,10 +40,12 @@ const RETAINED_BUDGET: usize = 2_000;
 pub(crate) struct Output {
     control: Vec<u8>,
     /// Bytes of `control` that were written already.
-    control_written: usize,
+    control_written: u32,
     deliveries: Frames,
-    /// Since when a write has made no progress.
-    stalled_since: Option<Time>,
+    /// While `stalled`: since when a write has made no progress.
+    stalled_since: Time,
+    /// A write has to wait, as of the last look.
+    stalled: bool,
     progress: bool,
     /// The session has more to say than fitted.
     more: bool,
@@ -52,26 +54,26 @@ pub(crate) struct Output {
 impl Output {
     /// Lets `write` append an answer.
     pub(crate) fn control_with<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-        if self.control_written > self.control.len() / 2 {
-            self.control.drain(..self.control_written);
+        let written = self.control_written as usize;
+        if written > self.control.len() / 2 {
+            self.control.drain(..written);
             self.control_written = 0;
         }
         write(&mut self.control)
     }
 
     fn control_len(&self) -> usize {
-        self.control.len() - self.control_written
+        self.control.len() - self.control_written as usize
     }
 
     /// Takes note whether the socket is full; returns since when nothing could be written.
     pub(crate) fn watch(&mut self, now: Time, write_pending: bool) -> Option<Time> {
         let progress = core::mem::take(&mut self.progress);
-        if !write_pending {
-            self.stalled_since = None;
-        } else if progress || self.stalled_since.is_none() {
-            self.stalled_since = Some(now);
+        if write_pending && (progress || !self.stalled) {
+            self.stalled_since = now;
         }
-        self.stalled_since
+        self.stalled = write_pending;
+        write_pending.then_some(self.stalled_since)
     }
 
     /// Whether anything is unsent.
@@ -92,8 +94,10 @@ impl Output {
 
     fn advance(&mut self, count: usize) {
         self.progress |= count > 0;
-        self.control_written += self.deliveries.advance(count, self.control_len());
-        if self.control_written == self.control.len() {
+        let control = self.deliveries.advance(count, self.control_len());
+        // Answers are no more than what was read in between.
+        self.control_written += control as u32;
+        if self.control_len() == 0 {
             self.control.clear();
             self.control_written = 0;
         }
@@ -464,7 +468,7 @@ impl Driver {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let control = output
                 .control
-                .get(output.control_written..)
+                .get(output.control_written as usize..)
                 .unwrap_or_default();
             let filled = output.deliveries.gather(control, &mut slices);
             let count = match slices.get(..filled).unwrap_or_default() {
