@@ -3,6 +3,7 @@
 
 mod args;
 mod auth_commands;
+mod log;
 mod manual;
 mod plan;
 mod serve;
@@ -12,7 +13,7 @@ mod watch;
 
 use core::fmt::Display;
 use core::time::Duration;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
@@ -21,8 +22,6 @@ use anyhow::Result;
 use clap::Parser;
 use mqtt_broker::settings::{Loaded, import_mosquitto};
 use tracing::level_filters::LevelFilter;
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
 
 use crate::args::{Args, Command, ImportCommand, LogFormat};
 use crate::plan::Plan;
@@ -30,9 +29,6 @@ use crate::plan::Plan;
 /// Messages are allocated by one thread and freed by another, which this allocator is good at.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// Lines of the log that may wait to be written.
-const LOG_LINES: usize = 16_384;
 
 /// How long a reader of standard error that stalls may hold the broker up.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -52,7 +48,7 @@ fn main() -> ExitCode {
             from: ImportCommand::Mosquitto { file },
         }) => import(file).map(|()| ExitCode::SUCCESS),
         Some(Command::Store { command }) => {
-            let _writer = log_to_standard_error(LevelFilter::WARN, LogFormat::Text);
+            let _writer = log::to_standard_error(LevelFilter::WARN, LogFormat::Text);
             command.run().map(|()| ExitCode::SUCCESS)
         }
         Some(Command::Completions { shell }) => manual::completions(*shell),
@@ -73,7 +69,7 @@ fn main() -> ExitCode {
 fn run(args: Args) -> Result<()> {
     let plan = Plan::make(&args)?;
     // What is logged last is written when this is dropped.
-    let _writer = log_to_standard_error(plan.log_level, plan.log_format);
+    let _writer = log::to_standard_error(plan.log_level, plan.log_format);
     for warning in &plan.warnings {
         tell(format_args!("{warning}\n"));
     }
@@ -137,25 +133,4 @@ pub(crate) fn tell_in_time(text: String) {
 
 fn complain(problem: impl Display) {
     tell(format_args!("mqtt-broker: {problem}\n"));
-}
-
-/// Logs from a thread of its own: who reads slowly, or not at all, does not hold the broker up. Lines that
-/// find its queue full are lost.
-fn log_to_standard_error(level: LevelFilter, format: LogFormat) -> WorkerGuard {
-    let (writer, guard) = NonBlockingBuilder::default()
-        .buffered_lines_limit(LOG_LINES)
-        .lossy(true)
-        .thread_name("log")
-        .finish(std::io::stderr());
-    let log = tracing_subscriber::fmt()
-        .with_writer(writer)
-        .log_internal_errors(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(EnvFilter::default().add_directive(level.into()))
-        .with_target(false);
-    match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
-    guard
 }

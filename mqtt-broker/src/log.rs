@@ -1,0 +1,116 @@
+//! The log of the program: lines to standard error, by a thread of its own.
+
+use core::time::Duration;
+use std::io::{self, BufWriter, IsTerminal, Write};
+
+use tracing::level_filters::LevelFilter;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::EnvFilter;
+
+use crate::args::LogFormat;
+
+/// Lines that may wait to be written.
+const LINES: usize = 16_384;
+/// Bytes that are written at once, at most.
+const BYTES: usize = 64 * 1024;
+/// How long lines gather after others were written. Where thousands of clients come in a second, a system call and
+/// a wake-up for each line cost as much as the rest of a connect.
+const GATHERING: Duration = Duration::from_millis(5);
+
+/// Who reads slowly, or not at all, does not hold the broker up: lines that find the queue full are lost. What is
+/// logged last is written when the guard is dropped.
+pub(crate) fn to_standard_error(level: LevelFilter, format: LogFormat) -> WorkerGuard {
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(LINES)
+        .lossy(true)
+        .thread_name("log")
+        .finish(Gathered::new(io::stderr(), std::thread::sleep));
+    let log = tracing_subscriber::fmt()
+        .with_writer(writer)
+        .log_internal_errors(false)
+        .with_ansi(io::stderr().is_terminal())
+        .with_env_filter(EnvFilter::default().add_directive(level.into()))
+        .with_target(false);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+    guard
+}
+
+/// Writes what has gathered when it is flushed, which is when no more lines wait: the first line after a pause goes
+/// out at once, those that come soon after it together.
+struct Gathered<W: Write> {
+    lines: BufWriter<W>,
+    pause: fn(Duration),
+}
+
+impl<W: Write> Gathered<W> {
+    fn new(to: W, pause: fn(Duration)) -> Self {
+        Self {
+            lines: BufWriter::with_capacity(BYTES, to),
+            pause,
+        }
+    }
+}
+
+impl<W: Write> Write for Gathered<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.lines.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let written = !self.lines.buffer().is_empty();
+        self.lines.flush()?;
+        if written {
+            (self.pause)(GATHERING);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::cell::Cell;
+
+    use super::*;
+
+    thread_local! {
+        static PAUSES: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// Counts how often it is written to.
+    #[derive(Default)]
+    struct Sink {
+        writes: usize,
+        text: Vec<u8>,
+    }
+
+    impl Write for &mut Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.writes += 1;
+            self.text.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_wait_are_written_together() {
+        let mut sink = Sink::default();
+        let mut log = Gathered::new(&mut sink, |_| PAUSES.set(PAUSES.get() + 1));
+        log.write_all(b"one\n").unwrap();
+        log.flush().unwrap();
+        log.write_all(b"two\n").unwrap();
+        log.write_all(b"three\n").unwrap();
+        log.flush().unwrap();
+        // At the end there is one more.
+        log.flush().unwrap();
+        drop(log);
+        assert_eq!((sink.writes, PAUSES.get()), (2, 2));
+        assert_eq!(sink.text, b"one\ntwo\nthree\n");
+    }
+}
