@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::policy::Peer;
 use crate::server::Broker;
-use crate::transport::{Listener, Socket, unix_peer};
+use crate::transport::{Listener, Socket, accept_tcp, unix_peer};
 
 /// How long a listener rests when the system has no more sockets.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -89,11 +89,7 @@ async fn accept_one(
 ) -> io::Result<()> {
     match &listener.socket {
         Socket::Tcp(socket) => {
-            let (stream, address) = socket.accept().await?;
-            // Without this the kernel holds small packets back, waiting for the peer's acknowledgement.
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(peer = %address, %error, "cannot set TCP_NODELAY");
-            }
+            let (stream, address) = accept_tcp(socket).await?;
             let_in(broker, listener, handshakes, stream, address.into())
         }
         Socket::Unix(socket) => {

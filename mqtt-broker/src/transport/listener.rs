@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 use tokio::sync::Notify;
 
 use crate::policy::ListenerOptions;
@@ -18,6 +19,9 @@ use crate::transport::unix::{self, SocketFile};
 
 /// Connections that may wait for the broker to accept them.
 const BACKLOG: u32 = 1_024;
+
+/// Accepted sockets have `TCP_NODELAY` from the socket that they were accepted by: one system call less for each.
+const PASSES_NODELAY_ON: bool = cfg!(target_os = "linux");
 
 /// What a listener is bound to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -87,6 +91,15 @@ pub(crate) struct Setup {
 pub(crate) enum Socket {
     Tcp(TcpListener),
     Unix(UnixListener),
+}
+
+/// Accepts a connection whose small packets the kernel does not hold back until the peer has acknowledged others.
+pub(crate) async fn accept_tcp(socket: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (stream, address) = socket.accept().await?;
+    if !PASSES_NODELAY_ON && let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(peer = %address, %error, "cannot set TCP_NODELAY");
+    }
+    Ok((stream, address))
 }
 
 /// A bound address that accepts connections.
@@ -195,6 +208,9 @@ impl Listener {
 
     fn on_tcp(listener: TcpListener) -> io::Result<Self> {
         let address = listener.local_addr()?;
+        if PASSES_NODELAY_ON {
+            SockRef::from(&listener).set_tcp_nodelay(true)?;
+        }
         let name = address.to_string();
         Ok(Self::on(Socket::Tcp(listener), Some(address), None, name))
     }
@@ -270,6 +286,17 @@ impl fmt::Display for Listener {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn small_packets_are_not_held_back() {
+        let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let Socket::Tcp(socket) = &listener.socket else {
+            unreachable!("bound to TCP");
+        };
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (accepted, _client) = tokio::join!(accept_tcp(socket), client);
+        assert!(accepted.unwrap().0.nodelay().unwrap());
+    }
 
     #[test]
     fn addresses_are_read_and_written() {

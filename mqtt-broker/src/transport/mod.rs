@@ -26,7 +26,7 @@ pub use crate::transport::proxy::ProxyOptions;
 pub use crate::transport::tls::{Tls, TlsError, TlsOptions, TlsVersion};
 pub use crate::transport::websocket::WebSocketOptions;
 
-pub(crate) use crate::transport::listener::Socket;
+pub(crate) use crate::transport::listener::{Socket, accept_tcp};
 pub(crate) use crate::transport::shown::Shown;
 pub(crate) use crate::transport::unix::peer as unix_peer;
 
