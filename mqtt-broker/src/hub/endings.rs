@@ -15,7 +15,7 @@ use crate::client::{Client, Link};
 use crate::counters::DropReason;
 use crate::delivery::Delivery;
 use crate::hub::Hub;
-use crate::hub::state::Subscriptions;
+use crate::hub::subscriptions::Subscriptions;
 use crate::store::{Op, Rest, SessionNumber, SessionRecord, Span, StoredSession};
 
 /// How long a publisher that is about to hand over what it has for the session is waited for, at a time.

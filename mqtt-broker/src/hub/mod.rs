@@ -19,6 +19,7 @@ mod runs;
 mod staging;
 mod state;
 mod stored;
+mod subscriptions;
 mod withdrawn;
 mod worker;
 

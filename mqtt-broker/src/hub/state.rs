@@ -1,9 +1,7 @@
 //! What a session is while and after it has a connection.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
 use mqtt_session::{ChangeNumber, Persistence, Session, Time};
 
 use crate::auth::{Owner, Told};
@@ -11,55 +9,10 @@ use crate::client::Client;
 use crate::delivery::Delivery;
 use crate::hub::pulls::Pulls;
 use crate::hub::stored::Stored;
+use crate::hub::subscriptions::Subscriptions;
 use crate::hub::withdrawn::Withdrawn;
 use crate::store::Ticket;
 use crate::will::StoredWill;
-
-/// The filters of a session as its client wrote them, and what they cost.
-#[derive(Debug, Default)]
-pub(crate) struct Subscriptions {
-    filters: HashSet<Box<str>, RandomState>,
-    bytes: usize,
-}
-
-impl Subscriptions {
-    /// Bytes that a filter takes, in here and in the tree, at most: each level may be a node of its own, with
-    /// a text of its own, and tables and arenas are up to half empty.
-    fn cost(filter: &str) -> usize {
-        const FILTER: usize = 128;
-        const LEVEL: usize = 128;
-        let levels = 1 + filter.bytes().filter(|byte| *byte == b'/').count();
-        FILTER + 2 * filter.len() + LEVEL * levels
-    }
-
-    /// Adds a filter; false if it is new and would make more than `bound` bytes, or more than `most`.
-    #[must_use]
-    pub(crate) fn insert(&mut self, filter: &str, bound: usize, most: usize) -> bool {
-        if self.filters.contains(filter) {
-            return true;
-        }
-        let bytes = self.bytes + Self::cost(filter);
-        if bytes > bound || self.filters.len() >= most {
-            return false;
-        }
-        self.bytes = bytes;
-        self.filters.insert(filter.into())
-    }
-
-    pub(crate) fn remove(&mut self, filter: &str) {
-        if self.filters.remove(filter) {
-            self.bytes -= Self::cost(filter);
-        }
-    }
-
-    pub(crate) fn contains(&self, filter: &str) -> bool {
-        self.filters.contains(filter)
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
-        self.filters.iter().map(|filter| &**filter)
-    }
-}
 
 /// A session with all that belongs to it. Owned by one task, or by the registry.
 #[derive(Debug)]

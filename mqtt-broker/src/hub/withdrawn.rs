@@ -8,7 +8,7 @@ use mqtt_codec::{QoS, SubscriptionOptions, TopicFilter, TopicName};
 use mqtt_router::{Subscription, SubscriptionTree};
 
 use crate::delivery::Delivery;
-use crate::hub::state::Subscriptions;
+use crate::hub::subscriptions::Subscriptions;
 use crate::store::Key;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
