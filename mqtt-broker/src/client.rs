@@ -129,6 +129,9 @@ impl Outbox {
     }
 }
 
+/// A number that no stored session has.
+const NOT_STORED: SessionNumber = SessionNumber::MAX;
+
 /// A session's face to the rest of the broker.
 pub(crate) struct Client {
     pub(crate) key: ClientKey,
@@ -136,8 +139,8 @@ pub(crate) struct Client {
     pub(crate) id: Arc<str>,
     /// Bytes of the mount point.
     mount: u16,
-    /// The session's number in the store, if it outlives its connection and there is a store.
-    pub(crate) stored: Option<SessionNumber>,
+    /// The session's number in the store, or [`NOT_STORED`].
+    stored: SessionNumber,
     /// The key of the next message that is stored for it.
     next_key: AtomicU64,
     link: AtomicU64,
@@ -168,7 +171,7 @@ impl Client {
             key,
             mount: mount::split(&id).0.len() as u16,
             id,
-            stored,
+            stored: stored.unwrap_or(NOT_STORED),
             next_key: AtomicU64::new(1),
             link: AtomicU64::new(Link::Offline.pack()),
             queued: AtomicUsize::new(0),
@@ -185,6 +188,11 @@ impl Client {
                 ..Outbox::default()
             }),
         }
+    }
+
+    /// The session's number in the store, if it outlives its connection and there is a store.
+    pub(crate) fn stored(&self) -> Option<SessionNumber> {
+        (self.stored != NOT_STORED).then_some(self.stored)
     }
 
     /// What the topics of this session begin with, unknown to its client.
@@ -326,7 +334,7 @@ impl Client {
 
     /// Takes note of how many bytes wait in the queue of the session.
     pub(crate) fn set_waiting(&self, bytes: usize) {
-        if self.stored.is_some() {
+        if self.stored().is_some() {
             self.waiting.store(bytes, Ordering::Relaxed);
         }
     }
@@ -365,7 +373,7 @@ impl Client {
 
     /// Bytes of messages above QoS 0 that leave memory when the connection ends, and whether they are lost then.
     pub(crate) fn held_in_memory(&self) -> (usize, bool) {
-        if self.stored.is_some() {
+        if self.stored().is_some() {
             return (self.waiting.load(Ordering::Relaxed), false);
         }
         match self.passing.load(Ordering::Relaxed) {
@@ -436,7 +444,7 @@ impl Client {
 
     /// QoS 1 and 2 messages that the session can still take.
     pub(crate) fn room(&self, config: &Config) -> Amount {
-        let bytes = if self.stored.is_some() {
+        let bytes = if self.stored().is_some() {
             config.stored_queue_bytes
         } else {
             config.queue_bytes

@@ -173,7 +173,7 @@ impl Driver {
             Link::Online {
                 layout: Layout::of(version),
                 max_packet_size,
-                bundles: client.stored.is_none()
+                bundles: client.stored().is_none()
                     && negotiated.session_expiry_interval == 0
                     && negotiated.outbound.topic_alias_maximum == 0,
             },

@@ -98,7 +98,7 @@ impl Driver {
         &mut self,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
-        if self.client.stored.is_none() {
+        if self.client.stored().is_none() {
             return self.output.control_with(encode);
         }
         let waits = self.waits.some.get_or_insert_default();

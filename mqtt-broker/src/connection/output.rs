@@ -277,7 +277,7 @@ impl Driver {
     fn read_on(&self) {
         let window = self.hub.config.stored_window_bytes;
         let waiting = self.connection.session().queue_size();
-        let (Some(store), Some(session)) = (&self.hub.store, self.client.stored) else {
+        let (Some(store), Some(session)) = (&self.hub.store, self.client.stored()) else {
             return;
         };
         if waiting > window / 2 {
@@ -435,7 +435,7 @@ impl Driver {
                             key: 0,
                             body: None,
                         };
-                        if let (Some(store), Some(number)) = (&hub.store, client.stored) {
+                        if let (Some(store), Some(number)) = (&hub.store, client.stored()) {
                             delivery.key = client.new_key();
                             ops.push(queued(store, number, message, &delivery));
                             if !client.holds(&delivery) {
@@ -450,7 +450,7 @@ impl Driver {
             // In one unit with the last of them.
             if !more
                 && let Some(filter) = state.pulls.finish_first()
-                && let Some(number) = client.stored
+                && let Some(number) = client.stored()
             {
                 ops.push(Op::Owes(number, (&*filter).into(), false));
             }

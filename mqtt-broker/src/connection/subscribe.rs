@@ -144,7 +144,7 @@ impl Driver {
                 no_local: options.no_local,
                 identifier,
             });
-            if let Some(number) = state.client.stored {
+            if let Some(number) = state.client.stored() {
                 batch
                     .ops
                     .push(Op::Owes(number, filter.as_str().into(), true));

@@ -115,7 +115,7 @@ impl Hub {
             while self.give_away_portion(&client).await {}
             // Not reached where the store closes before the last portion.
             self.routes.remove_client(client.key);
-            if let (Some(store), Some(number)) = (&self.store, client.stored) {
+            if let (Some(store), Some(number)) = (&self.store, client.stored()) {
                 store.submit(&mut vec![Op::SessionEnded(number)]);
             }
         }
@@ -123,7 +123,7 @@ impl Hub {
 
     /// Reads and gives away a part; false if there is nothing left.
     async fn give_away_portion(&self, client: &Arc<Client>) -> bool {
-        let (Some(store), Some(session)) = (&self.store, client.stored) else {
+        let (Some(store), Some(session)) = (&self.store, client.stored()) else {
             return false;
         };
         let Some((from, until)) = client.read_on() else {

@@ -106,7 +106,7 @@ impl Hub {
         self.discard_denied(&client, denied, state.stored.as_deref_mut(), &mut ops);
         if client.on_disk().0.messages > 0 {
             ops.retain(|op| !matches!(op, Op::Unsubscribed(..)));
-            state.withdrawn.push(withdrawn);
+            state.withdrawn.push_back(withdrawn);
         }
         self.submit(ops);
     }
@@ -114,7 +114,7 @@ impl Hub {
     /// Tells the store that subscriptions have ended which were taken from a session, unless they were made again: what
     /// had come by them before has been read.
     pub(crate) fn forget_withdrawn(&self, state: &mut SessionState, ops: &mut Vec<Op>) {
-        let Some(number) = state.client.stored else {
+        let Some(number) = state.client.stored() else {
             return;
         };
         let withdrawn = core::mem::take(&mut state.withdrawn);
@@ -180,7 +180,7 @@ impl Hub {
         let is_shared = |delivery: &Delivery| delivery.group.is_some();
         let (shared, mut lost): (Vec<_>, Vec<_>) = denied.into_iter().partition(is_shared);
         lost.extend(self.return_to_groups(client, true, shared));
-        if let Some(number) = client.stored {
+        if let Some(number) = client.stored() {
             let gone = lost.iter();
             ops.extend(gone.map(|it| Op::Dequeued(number, it.key, it.body)));
         }

@@ -120,7 +120,7 @@ impl Batch {
         };
         let mut passage = Passage::again(message, delivery.retain, now);
         let taken = self.deliver_to_member(hub, &group, Some(from.key), may_wait, &mut passage);
-        if taken && let Some(number) = from.stored {
+        if taken && let Some(number) = from.stored() {
             self.ops
                 .push(Op::Dequeued(number, delivery.key, delivery.body));
         }

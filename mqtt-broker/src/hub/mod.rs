@@ -235,7 +235,7 @@ impl Hub {
     }
 
     fn session_change(&self, state: &SessionState, stay: &Stay) -> Option<Op> {
-        let number = state.client.stored?;
+        let number = state.client.stored()?;
         let pending = state.will.as_ref();
         let will = pending.map_or(
             stay.will.as_ref().map(|will| (will, None)),
@@ -335,7 +335,7 @@ impl Hub {
         let (frames, mut waiting) = client.end();
         self.count_drop(Some(&client), DropReason::SessionEnded, frames);
         let (on_disk, shared) = client.on_disk();
-        let ends_later = client.stored.filter(|_| shared > 0);
+        let ends_later = client.stored().filter(|_| shared > 0);
         let mut in_memory = Vec::new();
         if let (Some(_), Some(session), Some(stored)) = (ends_later, &session, &mut stored) {
             let in_flight = session.in_flight().filter_map(|one| one.handle);
@@ -365,7 +365,7 @@ impl Hub {
                 in_memory.extend(taken.map(|text| Op::Unsubscribed(number, text)));
                 endings::changes(number, &subscriptions, in_memory)
             }
-            None => client.stored.map(Op::SessionEnded).into_iter().collect(),
+            None => client.stored().map(Op::SessionEnded).into_iter().collect(),
         };
         let ticket = match will {
             Some((will, _)) => self.publish_will(&will, &client, false, changes),
@@ -536,7 +536,7 @@ impl Hub {
         if !fits {
             return None;
         }
-        if let Some(number) = state.client.stored {
+        if let Some(number) = state.client.stored() {
             ops.push(Op::Subscribed(number, filter.as_str().into(), subscription));
         }
         Some(self.routes.subscribe(&state.client, filter, subscription))
@@ -549,12 +549,12 @@ impl Hub {
         filter: TopicFilter<'_>,
         ops: &mut Vec<Op>,
     ) -> bool {
-        if let Some(number) = state.client.stored {
+        if let Some(number) = state.client.stored() {
             ops.push(Op::Unsubscribed(number, filter.as_str().into()));
         }
         state.subscriptions.remove(filter.as_str());
         if state.pulls.stop(filter.as_str())
-            && let Some(number) = state.client.stored
+            && let Some(number) = state.client.stored()
         {
             ops.push(Op::Owes(number, filter.as_str().into(), false));
         }

@@ -513,7 +513,7 @@ impl Batch {
                 key: 0,
                 body: None,
             };
-            if let (Some(store), Some(_)) = (&hub.store, client.stored)
+            if let (Some(store), Some(_)) = (&hub.store, client.stored())
                 && !passage.is_ours
                 && let Some(full) = store.full()
             {
@@ -522,7 +522,7 @@ impl Batch {
             let Some(room) = self.staging.reserve(client, config, &delivery) else {
                 return Fate::Dropped(DropReason::QueueFull);
             };
-            if let (Some(store), Some(number)) = (&hub.store, client.stored) {
+            if let (Some(store), Some(number)) = (&hub.store, client.stored()) {
                 delivery.key = client.new_key();
                 delivery.body = passage.stored_body(store, &mut self.ops);
                 self.ops

@@ -11,6 +11,7 @@ use crate::hub::pulls::Pulls;
 use crate::hub::stored::Stored;
 use crate::hub::subscriptions::Subscriptions;
 use crate::hub::withdrawn::Withdrawn;
+use crate::seldom::SeldomQueue;
 use crate::store::Ticket;
 use crate::will::StoredWill;
 
@@ -26,7 +27,7 @@ pub(crate) struct SessionState {
     pub(crate) session: Option<Box<Session<Delivery>>>,
     pub(crate) subscriptions: Subscriptions,
     /// Those that were taken from it while messages that had come by them were on the disk.
-    pub(crate) withdrawn: Vec<Withdrawn>,
+    pub(crate) withdrawn: SeldomQueue<Withdrawn>,
     /// What a service has said of them to a client that was not let in.
     pub(crate) told: Option<Box<Told>>,
     /// Its part of the store, if it is stored.
@@ -47,7 +48,7 @@ pub(crate) struct SessionState {
 impl SessionState {
     /// A session without messages and subscriptions.
     pub(crate) fn new(client: Arc<Client>, owner: Owner) -> Self {
-        let stored = client.stored.map(|number| Box::new(Stored::new(number)));
+        let stored = client.stored().map(|number| Box::new(Stored::new(number)));
         let persistence = if stored.is_some() {
             Persistence::Durable
         } else {
@@ -59,7 +60,7 @@ impl SessionState {
             permissions: 0,
             session: Some(Box::new(Session::new(persistence))),
             subscriptions: Subscriptions::default(),
-            withdrawn: Vec::new(),
+            withdrawn: SeldomQueue::default(),
             told: None,
             stored,
             unfinished: None,
