@@ -17,7 +17,7 @@ const NO_STD: [&str; 3] = ["ternmq-codec", "ternmq-router", "ternmq-session"];
 /// What every step of the whole workspace turns on besides the defaults.
 pub(crate) const FEATURES: [&str; 2] =
     ["--features", "ternmq-client/blocking,ternmq-client/outbox"];
-/// The features of the client library, each of which is built alone as well.
+/// The features of the client library: with each alone it is checked as well, its tests and examples included.
 const CLIENT_FEATURES: [&str; 6] = ["", "tls", "websocket", "proxy", "blocking", "outbox"];
 /// The version of cargo-nextest that is installed where there is none.
 const NEXTEST: &str = "^0.9";
@@ -173,11 +173,11 @@ fn clippy() -> Result<()> {
             .args(["--", "-D", "warnings"]),
     )?;
     for feature in CLIENT_FEATURES {
-        let library = ["clippy", "--package", "ternmq-client", "--lib", "--locked"];
-        let alone = ["--no-default-features", "--features", feature];
+        let client = ["clippy", "--package", "ternmq-client", "--all-targets"];
+        let alone = ["--locked", "--no-default-features", "--features", feature];
         execute(
             cargo()
-                .args(library)
+                .args(client)
                 .args(alone)
                 .args(["--", "-D", "warnings"]),
         )?;

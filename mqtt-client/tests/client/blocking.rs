@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use mqtt_broker::{Broker, Config};
+#[cfg(feature = "outbox")]
+use mqtt_client::DisconnectOptions;
 use mqtt_client::blocking::Client;
-use mqtt_client::{DisconnectOptions, Error, Filter, Message, Options, QoS, ReasonCode};
+use mqtt_client::{Error, Filter, Message, Options, QoS, ReasonCode};
 use tokio::net::TcpListener;
 
 #[test]
