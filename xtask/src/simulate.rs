@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// The seeds that CI runs, without and with `--full`: always the same ones.
-const SEEDS: (u64, u64) = (400, 5_000);
+const SEEDS: (u64, u64) = (300, 4_000);
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
