@@ -179,7 +179,9 @@ async fn run(seed: u64) {
                 *place.lock().unwrap() = next;
                 process.fuse.cut();
                 // Until the client knows: a server that has made a session anew, and whose word of that is lost,
-                // cannot be told from one that has kept it.
+                // cannot be told from one that has kept it. A link on which nothing flows is not cut.
+                let nudge = Message::new("nudge", "").unwrap();
+                drop(process.client.publish(nudge).await.unwrap());
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             11 => process = process.die(&place, &ledger),
