@@ -1,6 +1,7 @@
 //! Strategies for packets that can be written. What a packet borrows is leaked: a few bytes a case.
 
 use core::num::{NonZeroU16, NonZeroU32};
+use std::sync::{Mutex, PoisonError};
 
 use mqtt_codec::{
     Ack, AckProperties, Auth, AuthProperties, ConnAck, ConnAckProperties, Connect,
@@ -18,8 +19,18 @@ use proptest::sample::select;
 /// A packet that borrows leaked memory.
 pub(crate) type Static = Packet<'static>;
 
+/// What was leaked, so that whoever looks for memory that was lost finds it here.
+static LEAKED: Mutex<Vec<&[u8]>> = Mutex::new(Vec::new());
+
+fn leak_bytes(bytes: Vec<u8>) -> &'static [u8] {
+    let leaked: &[u8] = Box::leak(bytes.into_boxed_slice());
+    let mut all = LEAKED.lock().unwrap_or_else(PoisonError::into_inner);
+    all.push(leaked);
+    leaked
+}
+
 fn leak(text: String) -> &'static str {
-    Box::leak(text.into_boxed_str())
+    core::str::from_utf8(leak_bytes(text.into_bytes())).unwrap()
 }
 
 fn text() -> impl Strategy<Value = &'static str> {
@@ -27,7 +38,7 @@ fn text() -> impl Strategy<Value = &'static str> {
 }
 
 fn binary() -> impl Strategy<Value = &'static [u8]> {
-    vec(any::<u8>(), 0..40).prop_map(|bytes| &*Box::leak(bytes.into_boxed_slice()))
+    vec(any::<u8>(), 0..40).prop_map(leak_bytes)
 }
 
 fn payload() -> impl Strategy<Value = &'static [u8]> {
@@ -35,7 +46,7 @@ fn payload() -> impl Strategy<Value = &'static [u8]> {
     prop_oneof![
         9 => binary().boxed(),
         1 => (100..17_000_usize)
-            .prop_map(|len| &*Box::leak(vec![0x5A; len].into_boxed_slice()))
+            .prop_map(|len| leak_bytes(vec![0x5A; len]))
             .boxed(),
     ]
 }
