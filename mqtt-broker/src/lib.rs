@@ -22,6 +22,9 @@ mod doorbell;
 mod doorkeeper;
 mod expiring;
 mod frames;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod hub;
 mod message;

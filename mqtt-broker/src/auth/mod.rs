@@ -41,3 +41,5 @@ pub(crate) use crate::auth::login::{Login, LoginError};
 pub(crate) use crate::auth::password::file::Passwords;
 pub(crate) use crate::auth::scram::{Proven, SERVER_FINAL, ScramExchange};
 pub(crate) use crate::auth::secret::Secret;
+#[cfg(feature = "fuzzing")]
+pub(crate) use crate::auth::{password::hash, token::Tokens};

@@ -105,20 +105,17 @@ impl Tokens {
             keys.push(Key::public(&pem).map_err(|problem| wrong(file, problem))?);
         }
         if let Some(file) = &settings.jwks_file {
-            let set: JwkSet = serde_json::from_slice(&read(file)?)
-                .map_err(|_| wrong(file, "not a set of keys (JWKS)"))?;
-            let before = keys.len();
-            for jwk in &set.keys {
-                keys.extend(Key::of(jwk).map_err(|problem| wrong(file, problem))?);
-            }
-            if keys.len() == before {
-                return Err(wrong(file, "no key of HS256, RS256, ES256 or EdDSA in it"));
-            }
+            let set = Key::of_set(&read(file)?).map_err(|problem| wrong(file, problem))?;
+            keys.extend(set);
         }
         if keys.is_empty() {
             return Err(TokenKeyError::None);
         }
-        Ok(Self {
+        Ok(Self::with_keys(keys, settings))
+    }
+
+    fn with_keys(keys: Vec<Key>, settings: &JwtSettings) -> Self {
+        Self {
             keys,
             user_claim: settings.user_claim.clone(),
             permissions_claim: settings.permissions_claim.clone(),
@@ -126,7 +123,21 @@ impl Tokens {
             issuer: settings.issuer.clone(),
             leeway: settings.leeway.0.as_secs(),
             source: "token".into(),
-        })
+        }
+    }
+
+    /// With one secret, and everything else as by default.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn of_secret(secret: &[u8]) -> Result<Self, &'static str> {
+        let keys = vec![Key::secret(secret, None)?];
+        Ok(Self::with_keys(keys, &JwtSettings::default()))
+    }
+
+    /// With the keys of a set.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn of_set(set: &[u8]) -> Result<Self, &'static str> {
+        let keys = Key::of_set(set)?;
+        Ok(Self::with_keys(keys, &JwtSettings::default()))
     }
 
     /// Whether there is such a key.
@@ -239,6 +250,17 @@ impl Key {
             .ok_or("no public key of RSA, P-256 or Ed25519 in PEM")?;
         let material: [&[u8]; 2] = [b"PEM", pem.trim_ascii()];
         Ok(Self::new(algorithm, key, None, &material))
+    }
+
+    /// The keys of a set (JWKS) that are of use here.
+    fn of_set(text: &[u8]) -> Result<Vec<Self>, &'static str> {
+        let set: JwkSet = serde_json::from_slice(text).map_err(|_| "not a set of keys (JWKS)")?;
+        let keys = set.keys.iter().filter_map(|jwk| Self::of(jwk).transpose());
+        let keys: Vec<Self> = keys.collect::<Result<_, _>>()?;
+        if keys.is_empty() {
+            return Err("no key of HS256, RS256, ES256 or EdDSA in it");
+        }
+        Ok(keys)
     }
 
     /// A key of a set; none if it is for something else.

@@ -321,6 +321,14 @@ impl ScramKeys {
         }
     }
 
+    /// What a client computes of its password to prove that it has it.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn of_client(iterations: u32, salt: &[u8], password: &[u8]) -> [u8; 32] {
+        let mut salted = [0; 32];
+        pbkdf2::pbkdf2_hmac::<Sha256>(password, salt, iterations, &mut salted);
+        hmac_sha256(&salted, b"Client Key")
+    }
+
     fn parse(text: &str) -> Result<Self, HashError> {
         let [head, keys] = parts(text, '$')?;
         let [iterations, salt] = parts(head, ':')?;
