@@ -4,7 +4,7 @@
 
 use core::time::Duration;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use futures_util::FutureExt;
 use mqtt_broker::{Broker, Config, ListenerOptions, Peer as Address};
@@ -36,8 +36,16 @@ pub(crate) fn broker() -> Broker {
     broker_with(Config::default())
 }
 
+/// Somebody who listens to every line of the log as long as the process lasts. Else a thread that comes to a line for
+/// the first time, while nobody listens, may take note of that just after a test began to: then the line is not heard.
+static LISTENER: LazyLock<tracing::Dispatch> = LazyLock::new(|| {
+    let log = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG);
+    tracing::Dispatch::new(log.with_writer(std::io::sink).finish())
+});
+
 /// The same with a configuration.
 pub(crate) fn broker_with(config: Config) -> Broker {
+    LazyLock::force(&LISTENER);
     let broker = Broker::new(config);
     tokio::spawn(broker.clone().run(Vec::new(), core::future::pending()));
     broker
