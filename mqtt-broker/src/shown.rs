@@ -1,6 +1,6 @@
 //! What clients sent, as the log shows it.
 
-use core::fmt;
+use core::fmt::{self, Write};
 
 /// Characters that are shown of a text.
 const LONGEST: usize = 128;
@@ -8,13 +8,27 @@ const LONGEST: usize = 128;
 /// A text of a client: on one line, and of bounded length.
 pub(crate) struct Shown<'a>(pub(crate) &'a str);
 
+/// Whether a byte is shown as it is.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && !matches!(byte, b'\\' | b'"' | b'\'')
+}
+
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut chars = self.0.chars();
-        for c in chars.by_ref().take(LONGEST) {
-            write!(f, "{}", c.escape_debug())?;
+        let end = self.0.char_indices().nth(LONGEST).map(|(end, _)| end);
+        let mut rest = end.and_then(|end| self.0.get(..end)).unwrap_or(self.0);
+        // Nearly all are plain from their begin to their end.
+        while !rest.is_empty() {
+            let plain = rest.bytes().take_while(|byte| is_plain(*byte)).count();
+            let (shown, odd) = rest.split_at(plain);
+            f.write_str(shown)?;
+            let mut chars = odd.chars();
+            for c in chars.next().into_iter().flat_map(char::escape_debug) {
+                f.write_char(c)?;
+            }
+            rest = chars.as_str();
         }
-        if chars.next().is_some() {
+        if end.is_some() {
             write!(f, "... ({} bytes)", self.0.len())?;
         }
         Ok(())
@@ -23,7 +37,20 @@ impl fmt::Display for Shown<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::Shown;
+    use proptest::prelude::*;
+
+    use super::{LONGEST, Shown};
+
+    proptest! {
+        #[test]
+        fn each_character_is_shown_as_debug_escapes_it(text in "(\\PC|[ -~]|.|\\n|\u{0}){0,200}") {
+            let mut expected: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
+            if text.chars().count() > LONGEST {
+                expected.push_str(&format!("... ({} bytes)", text.len()));
+            }
+            prop_assert_eq!(Shown(&text).to_string(), expected);
+        }
+    }
 
     #[test]
     fn texts_are_short_and_on_one_line() {
