@@ -138,7 +138,8 @@ impl Driver {
             Err(NotYours) => return Err(packet.with_connect(|it| login::not_yours(&hub, it))),
         };
         if session_present {
-            state = check_subscriptions(&hub, state, &packet, entrant, stream, &mut rest).await?;
+            let checked = check_subscriptions(&hub, state, &packet, entrant, stream, &mut rest);
+            state = Box::pin(checked).await?;
             hub.resume(&mut state, &stay);
         }
         let session = state.take_session();

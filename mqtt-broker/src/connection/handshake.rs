@@ -291,7 +291,7 @@ pub(crate) async fn receive_connect<S: Stream>(
         }
         Some(method) => {
             let exchange = enhanced::exchange(hub, arrival, &connect, method, stream, &mut rest);
-            let (proven, enhanced) = in_time(hub, arrival, exchange).await??;
+            let (proven, enhanced) = Box::pin(in_time(hub, arrival, exchange)).await??;
             let realm = enhanced.realm.clone();
             let auth = &hub.config.auth;
             let access = auth.proven(&proven, Arc::clone(&client_id), realm);

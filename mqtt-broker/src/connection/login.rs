@@ -29,7 +29,8 @@ pub(crate) async fn admit(
         address: arrival.peer.ip(),
         version: connect.version,
     };
-    let admitted = authority.admit(login, &hub.counters).await;
+    // Boxed, as whatever most connections do not wait for: a connection on its way in is moved once.
+    let admitted = Box::pin(authority.admit(login, &hub.counters)).await;
     let access = admitted.map_err(|error| {
         hub.counters.count_denial(match error {
             LoginError::Busy => Denial::LoginQueue,
@@ -57,9 +58,7 @@ pub(super) async fn check_will(
         Some(topics) => {
             let question = [Question::publish(will.topic, will.qos, will.retain)];
             let mut replies = [Reply::Failed];
-            topics
-                .ask(access, &question, &mut replies, &hub.counters)
-                .await;
+            Box::pin(topics.ask(access, &question, &mut replies, &hub.counters)).await;
             let [reply] = replies;
             reply
         }

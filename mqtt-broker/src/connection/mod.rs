@@ -191,4 +191,14 @@ mod tests {
         let size = size_of::<Served<TcpStream>>();
         assert!(size <= 768, "{size}");
     }
+
+    /// What a connection takes on its way in, which is moved once.
+    #[test]
+    fn a_connection_on_its_way_in_takes_no_more_than_a_page() {
+        fn size<F>(_: impl FnOnce(Arc<Hub>, TcpStream, Arrival) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = size(begin::<TcpStream>);
+        assert!(size <= 4_096, "{size}");
+    }
 }
