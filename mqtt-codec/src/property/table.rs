@@ -59,17 +59,35 @@ const SUBSCRIBE: Packets = PacketType::Subscribe.bit();
 const DISCONNECT: Packets = PacketType::Disconnect.bit();
 const AUTH: Packets = PacketType::Auth.bit();
 /// Packets that answer another one and may say why.
-const ANSWERS: Packets = CONNACK
-    | PacketType::PubAck.bit()
-    | PacketType::PubRec.bit()
-    | PacketType::PubRel.bit()
-    | PacketType::PubComp.bit()
-    | PacketType::SubAck.bit()
-    | PacketType::UnsubAck.bit()
-    | DISCONNECT
-    | AUTH;
-const ALL: Packets = ANSWERS | CONNECT | PUBLISH | WILL | SUBSCRIBE | PacketType::Unsubscribe.bit();
-const NONE: Packets = 0;
+const ANSWERS: Packets = any(&[
+    CONNACK,
+    PacketType::PubAck.bit(),
+    PacketType::PubRec.bit(),
+    PacketType::PubRel.bit(),
+    PacketType::PubComp.bit(),
+    PacketType::SubAck.bit(),
+    PacketType::UnsubAck.bit(),
+    DISCONNECT,
+    AUTH,
+]);
+const ALL: Packets = any(&[
+    ANSWERS,
+    CONNECT,
+    PUBLISH,
+    WILL,
+    SUBSCRIBE,
+    PacketType::Unsubscribe.bit(),
+]);
+
+/// What is in any of some sets.
+const fn any(mut sets: &[Packets]) -> Packets {
+    let mut all = 0;
+    while let [first, rest @ ..] = sets {
+        all |= *first;
+        sets = rest;
+    }
+    all
+}
 
 /// A row of the table.
 #[derive(Debug)]
@@ -87,47 +105,47 @@ const fn row(
     property: Property,
     name: &'static str,
     wire: Wire,
-    allowed: Packets,
-    repeated: Packets,
+    allowed: &[Packets],
+    repeated: &[Packets],
 ) -> Definition {
     Definition {
         property,
         name,
         wire,
-        allowed,
-        repeated,
+        allowed: any(allowed),
+        repeated: any(repeated),
     }
 }
 
 #[rustfmt::skip]
 pub(crate) static TABLE: [Definition; 27] = [
-    row(Property::PayloadFormatIndicator, "Payload Format Indicator", Wire::Byte, PUBLISH | WILL, NONE),
-    row(Property::MessageExpiryInterval, "Message Expiry Interval", Wire::FourByte, PUBLISH | WILL, NONE),
-    row(Property::ContentType, "Content Type", Wire::Text, PUBLISH | WILL, NONE),
-    row(Property::ResponseTopic, "Response Topic", Wire::Text, PUBLISH | WILL, NONE),
-    row(Property::CorrelationData, "Correlation Data", Wire::Binary, PUBLISH | WILL, NONE),
-    row(Property::SubscriptionIdentifier, "Subscription Identifier", Wire::Variable, PUBLISH | SUBSCRIBE, PUBLISH),
-    row(Property::SessionExpiryInterval, "Session Expiry Interval", Wire::FourByte, CONNECT | CONNACK | DISCONNECT, NONE),
-    row(Property::AssignedClientIdentifier, "Assigned Client Identifier", Wire::Text, CONNACK, NONE),
-    row(Property::ServerKeepAlive, "Server Keep Alive", Wire::TwoByte, CONNACK, NONE),
-    row(Property::AuthenticationMethod, "Authentication Method", Wire::Text, CONNECT | CONNACK | AUTH, NONE),
-    row(Property::AuthenticationData, "Authentication Data", Wire::Binary, CONNECT | CONNACK | AUTH, NONE),
-    row(Property::RequestProblemInformation, "Request Problem Information", Wire::Byte, CONNECT, NONE),
-    row(Property::WillDelayInterval, "Will Delay Interval", Wire::FourByte, WILL, NONE),
-    row(Property::RequestResponseInformation, "Request Response Information", Wire::Byte, CONNECT, NONE),
-    row(Property::ResponseInformation, "Response Information", Wire::Text, CONNACK, NONE),
-    row(Property::ServerReference, "Server Reference", Wire::Text, CONNACK | DISCONNECT, NONE),
-    row(Property::ReasonString, "Reason String", Wire::Text, ANSWERS, NONE),
-    row(Property::ReceiveMaximum, "Receive Maximum", Wire::TwoByte, CONNECT | CONNACK, NONE),
-    row(Property::TopicAliasMaximum, "Topic Alias Maximum", Wire::TwoByte, CONNECT | CONNACK, NONE),
-    row(Property::TopicAlias, "Topic Alias", Wire::TwoByte, PUBLISH, NONE),
-    row(Property::MaximumQoS, "Maximum QoS", Wire::Byte, CONNACK, NONE),
-    row(Property::RetainAvailable, "Retain Available", Wire::Byte, CONNACK, NONE),
-    row(Property::User, "User Property", Wire::Pair, ALL, ALL),
-    row(Property::MaximumPacketSize, "Maximum Packet Size", Wire::FourByte, CONNECT | CONNACK, NONE),
-    row(Property::WildcardSubscriptionAvailable, "Wildcard Subscription Available", Wire::Byte, CONNACK, NONE),
-    row(Property::SubscriptionIdentifierAvailable, "Subscription Identifier Available", Wire::Byte, CONNACK, NONE),
-    row(Property::SharedSubscriptionAvailable, "Shared Subscription Available", Wire::Byte, CONNACK, NONE),
+    row(Property::PayloadFormatIndicator, "Payload Format Indicator", Wire::Byte, &[PUBLISH, WILL], &[]),
+    row(Property::MessageExpiryInterval, "Message Expiry Interval", Wire::FourByte, &[PUBLISH, WILL], &[]),
+    row(Property::ContentType, "Content Type", Wire::Text, &[PUBLISH, WILL], &[]),
+    row(Property::ResponseTopic, "Response Topic", Wire::Text, &[PUBLISH, WILL], &[]),
+    row(Property::CorrelationData, "Correlation Data", Wire::Binary, &[PUBLISH, WILL], &[]),
+    row(Property::SubscriptionIdentifier, "Subscription Identifier", Wire::Variable, &[PUBLISH, SUBSCRIBE], &[PUBLISH]),
+    row(Property::SessionExpiryInterval, "Session Expiry Interval", Wire::FourByte, &[CONNECT, CONNACK, DISCONNECT], &[]),
+    row(Property::AssignedClientIdentifier, "Assigned Client Identifier", Wire::Text, &[CONNACK], &[]),
+    row(Property::ServerKeepAlive, "Server Keep Alive", Wire::TwoByte, &[CONNACK], &[]),
+    row(Property::AuthenticationMethod, "Authentication Method", Wire::Text, &[CONNECT, CONNACK, AUTH], &[]),
+    row(Property::AuthenticationData, "Authentication Data", Wire::Binary, &[CONNECT, CONNACK, AUTH], &[]),
+    row(Property::RequestProblemInformation, "Request Problem Information", Wire::Byte, &[CONNECT], &[]),
+    row(Property::WillDelayInterval, "Will Delay Interval", Wire::FourByte, &[WILL], &[]),
+    row(Property::RequestResponseInformation, "Request Response Information", Wire::Byte, &[CONNECT], &[]),
+    row(Property::ResponseInformation, "Response Information", Wire::Text, &[CONNACK], &[]),
+    row(Property::ServerReference, "Server Reference", Wire::Text, &[CONNACK, DISCONNECT], &[]),
+    row(Property::ReasonString, "Reason String", Wire::Text, &[ANSWERS], &[]),
+    row(Property::ReceiveMaximum, "Receive Maximum", Wire::TwoByte, &[CONNECT, CONNACK], &[]),
+    row(Property::TopicAliasMaximum, "Topic Alias Maximum", Wire::TwoByte, &[CONNECT, CONNACK], &[]),
+    row(Property::TopicAlias, "Topic Alias", Wire::TwoByte, &[PUBLISH], &[]),
+    row(Property::MaximumQoS, "Maximum QoS", Wire::Byte, &[CONNACK], &[]),
+    row(Property::RetainAvailable, "Retain Available", Wire::Byte, &[CONNACK], &[]),
+    row(Property::User, "User Property", Wire::Pair, &[ALL], &[ALL]),
+    row(Property::MaximumPacketSize, "Maximum Packet Size", Wire::FourByte, &[CONNECT, CONNACK], &[]),
+    row(Property::WildcardSubscriptionAvailable, "Wildcard Subscription Available", Wire::Byte, &[CONNACK], &[]),
+    row(Property::SubscriptionIdentifierAvailable, "Subscription Identifier Available", Wire::Byte, &[CONNACK], &[]),
+    row(Property::SharedSubscriptionAvailable, "Shared Subscription Available", Wire::Byte, &[CONNACK], &[]),
 ];
 
 /// The row of each identifier in [`TABLE`]; past its end where there is none.

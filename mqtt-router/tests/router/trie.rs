@@ -243,6 +243,7 @@ proptest! {
             prop_assert_eq!(got, expected);
             prop_assert_eq!(tree.version() > version, expected.1);
             prop_assert_eq!(tree.len(), oracle.0.len());
+            prop_assert_eq!(tree.is_empty(), oracle.0.is_empty());
             let topic = &topics[step % topics.len()];
             prop_assert_eq!(found(&tree, topic), oracle.matching(topic));
         }
