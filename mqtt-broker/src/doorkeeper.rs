@@ -116,7 +116,7 @@ where
         return Ok(());
     }
     let options = Arc::clone(&setup.options);
-    let arrival = broker.arrival(peer, options, Arc::clone(&listener.connected));
+    let arrival = broker.arrival(peer, options, Arc::clone(&listener.doorway));
     let runtime = Handle::current();
     if setup.transport.is_plain() {
         broker.serve_arrival(&runtime, stream, arrival);

@@ -1,7 +1,7 @@
 //! Who may be connected: how many, from where, how fast, and how many may still be on their way in.
 
 use core::net::IpAddr;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::collections::hash_map::{Entry, HashMap};
@@ -68,11 +68,25 @@ impl Drop for Entrant {
     }
 }
 
+/// What the connections of one listener have in common.
+#[derive(Debug, Default)]
+pub(crate) struct Doorway {
+    connected: AtomicUsize,
+    asks_who: AtomicBool,
+}
+
+impl Doorway {
+    /// From now on only those may be connected who have shown who they are, or everybody may.
+    pub(crate) fn set_asks_who(&self, asks: bool) {
+        self.asks_who.store(asks, Ordering::Release);
+    }
+}
+
 /// The place of a client that is connected; free again when dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     gate: Arc<Gate>,
-    listener: Arc<AtomicUsize>,
+    doorway: Arc<Doorway>,
     peer: Peer,
     /// Among the connections of its address, too.
     is_counted: bool,
@@ -83,12 +97,17 @@ impl Place {
     pub(crate) fn peer(&self) -> &Peer {
         &self.peer
     }
+
+    /// Whether its listener now lets in only those who have shown who they are.
+    pub(crate) fn asks_who(&self) -> bool {
+        self.doorway.asks_who.load(Ordering::Acquire)
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.gate.total.fetch_sub(1, Ordering::Relaxed);
-        self.listener.fetch_sub(1, Ordering::Relaxed);
+        self.doorway.connected.fetch_sub(1, Ordering::Relaxed);
         let Some(address) = self.peer.ip().filter(|_| self.is_counted) else {
             return;
         };
@@ -163,18 +182,18 @@ impl Gate {
         peer: &Peer,
         config: &Config,
         options: &ListenerOptions,
-        listener: &Arc<AtomicUsize>,
+        doorway: &Arc<Doorway>,
     ) -> Result<Place, RefusalReason> {
         let most = options.max_connections.unwrap_or(usize::MAX);
         take_one(&self.total, config.max_connections)
             .map_err(|()| RefusalReason::TooManyConnections)?;
-        if take_one(listener, most).is_err() {
+        if take_one(&doorway.connected, most).is_err() {
             self.total.fetch_sub(1, Ordering::Relaxed);
             return Err(RefusalReason::ListenerFull);
         }
         let mut place = Place {
             gate: Arc::clone(self),
-            listener: Arc::clone(listener),
+            doorway: Arc::clone(doorway),
             peer: peer.clone(),
             is_counted: false,
         };
@@ -225,7 +244,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn places_are_limited_and_given_back() {
         let gate = Arc::new(Gate::default());
-        let listener = Arc::new(AtomicUsize::new(0));
+        let listener = Arc::<Doorway>::default();
         let config = Config {
             max_connections: 3,
             max_connections_per_address: 1,
@@ -244,13 +263,13 @@ mod tests {
         assert_eq!(admit(&distant).unwrap_err(), RefusalReason::AddressFull);
         let second = admit(&local).unwrap();
         assert_eq!(admit(&local).unwrap_err(), RefusalReason::ListenerFull);
-        let another = Arc::new(AtomicUsize::new(0));
+        let another = Arc::<Doorway>::default();
         let third = gate.admit(&local, &config, &options, &another).unwrap();
         let full = gate.admit(&local, &config, &options, &another).unwrap_err();
         assert_eq!(full, RefusalReason::TooManyConnections);
         drop((first, second, third));
         assert_eq!(gate.total.load(Ordering::Relaxed), 0);
-        assert_eq!(listener.load(Ordering::Relaxed), 0);
+        assert_eq!(listener.connected.load(Ordering::Relaxed), 0);
         assert!(gate.addresses().is_empty());
         assert!(admit(&distant).is_ok());
     }

@@ -159,6 +159,7 @@ impl Running {
                 listeners.push((address, control));
             }
         }
+        self.broker.look_again();
         for (address, control) in self.listeners.drain(..) {
             tracing::info!(%address, "no longer listening");
             control.close();

@@ -2,7 +2,6 @@
 
 use core::fmt;
 use core::future::Future;
-use core::sync::atomic::AtomicUsize;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +15,7 @@ use crate::config::Config;
 use crate::connection::{self, Arrival};
 use crate::counters::{Counters, DropReason, RefusalReason};
 use crate::doorkeeper::Doorkeeper;
+use crate::gate::Doorway;
 use crate::hub::Hub;
 use crate::policy::{ListenerOptions, Peer};
 use crate::store::{
@@ -199,6 +199,14 @@ impl Broker {
         self.hub.pressure.changed.notify_one();
     }
 
+    /// Looks at everybody who is connected again, after [`ListenerControl::replace`]: who has not shown who it is,
+    /// where its listener asks that now, is disconnected.
+    ///
+    /// [`ListenerControl::replace`]: crate::ListenerControl::replace
+    pub fn look_again(&self) {
+        self.hub.look_again();
+    }
+
     /// Resolves when the broker closes.
     pub(crate) async fn closed(&self) {
         self.hub.closed().await;
@@ -246,14 +254,14 @@ impl Broker {
         &self,
         peer: Peer,
         options: Arc<ListenerOptions>,
-        connected: Arc<AtomicUsize>,
+        doorway: Arc<Doorway>,
     ) -> Arrival {
         let hub = &self.hub;
         let (entrant, _) = hub.gate.enter(hub.limits.load().max_entering);
         Arrival {
             peer,
             options,
-            connected,
+            doorway,
             entrant,
             deadline: Instant::now() + hub.limits.load().connect_timeout,
             is_counted: false,

@@ -216,6 +216,12 @@ impl Driver {
         self.place.peer()
     }
 
+    /// Whether its listener has come to ask who clients are, and it has not shown it.
+    pub(crate) fn is_unknown(&self) -> bool {
+        let access = self.client.access.load();
+        self.place.asks_who() && !handshake::has_shown_itself(self.peer(), access.as_deref())
+    }
+
     pub(crate) fn client_id(&self) -> &str {
         self.client.name()
     }
@@ -293,8 +299,8 @@ impl Driver {
             if let Some(kick) = self.collect(cx, now) {
                 return Poll::Ready(End::Kicked(kick));
             }
-            if self.is_banned() {
-                return Poll::Ready(End::Kicked(Kick::Banned));
+            if let Some(kick) = self.may_not_stay() {
+                return Poll::Ready(End::Kicked(kick));
             }
             let written = self.poll_write(cx, stream);
             if let Poll::Ready(Err(error)) = written {

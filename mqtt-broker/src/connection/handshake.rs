@@ -22,7 +22,7 @@ use crate::counters::RefusalReason;
 use crate::gate::{self, Entrant, Place};
 use crate::hub::Hub;
 use crate::mount::{self, Mounted};
-use crate::policy::ListenerOptions;
+use crate::policy::{ListenerOptions, Peer};
 use crate::transport::Stream;
 use crate::will::StoredWill;
 
@@ -435,15 +435,19 @@ pub(crate) fn limits(config: &Config, options: &ListenerOptions) -> ServerLimits
     limits
 }
 
+/// Whether a client has shown who it is.
+pub(super) fn has_shown_itself(peer: &Peer, access: Option<&Access>) -> bool {
+    let is_user = access.is_some_and(|access| matches!(access.owner, Owner::User(_)));
+    is_user || peer.certificate.is_some()
+}
+
 /// A listener may let in only those who have shown who they are, by a certificate or a password.
 fn check_identity(
     arrival: &Arrival,
     connect: &Connect<'_>,
     access: Option<&Access>,
 ) -> Result<(), Refusal> {
-    let is_known = arrival.peer.certificate.is_some()
-        || access.is_some_and(|access| matches!(access.owner, Owner::User(_)));
-    if arrival.options.allow_anonymous || is_known {
+    if arrival.options.allow_anonymous || has_shown_itself(&arrival.peer, access) {
         return Ok(());
     }
     Err(Refusal::of(
@@ -463,7 +467,7 @@ fn admit(
     let Arrival {
         peer,
         options,
-        connected,
+        doorway,
         too_fast,
         ..
     } = arrival;
@@ -479,7 +483,7 @@ fn admit(
         return Err(Refusal::beyond(connect, RefusalReason::MemoryFull));
     }
     hub.gate
-        .admit(peer, &hub.limits.load(), options, connected)
+        .admit(peer, &hub.limits.load(), options, doorway)
         .map_err(|reason| Refusal::beyond(connect, reason))
 }
 

@@ -15,7 +15,6 @@ mod subscribe;
 mod throttle;
 
 use core::future::poll_fn;
-use core::sync::atomic::AtomicUsize;
 use core::time::Duration;
 use std::sync::Arc;
 
@@ -26,7 +25,7 @@ use tokio::time::{Instant, timeout};
 use crate::connection::driver::Driver;
 use crate::connection::end::End;
 use crate::connection::handshake::Refusal;
-use crate::gate::Entrant;
+use crate::gate::{Doorway, Entrant};
 use crate::hub::Hub;
 use crate::policy::{ListenerOptions, Peer};
 use crate::shown::Shown;
@@ -42,8 +41,8 @@ const LINGER_BYTES: u64 = 256 * 1024;
 pub(crate) struct Arrival {
     pub(crate) peer: Peer,
     pub(crate) options: Arc<ListenerOptions>,
-    /// Clients that are connected through the same listener.
-    pub(crate) connected: Arc<AtomicUsize>,
+    /// What it has in common with others who come through the same listener.
+    pub(crate) doorway: Arc<Doorway>,
     pub(crate) entrant: Entrant,
     /// When CONNECT must be there.
     pub(crate) deadline: Instant,

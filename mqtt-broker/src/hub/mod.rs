@@ -455,10 +455,15 @@ impl Hub {
         let bans_changed = self.limits.load().bans != config.bans;
         self.limits.store(Arc::new(config));
         if bans_changed {
-            self.gate.bans.rules_have_changed();
-            for client in self.routes.clients() {
-                client.wake();
-            }
+            self.look_again();
+        }
+    }
+
+    /// Lets every connection ask again whether it may stay.
+    pub(crate) fn look_again(&self) {
+        self.gate.bans.rules_have_changed();
+        for client in self.routes.clients() {
+            client.wake();
         }
     }
 

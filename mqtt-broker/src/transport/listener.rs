@@ -2,7 +2,6 @@
 
 use core::fmt;
 use core::str::FromStr;
-use core::sync::atomic::AtomicUsize;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,6 +12,7 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 use tokio::sync::Notify;
 
+use crate::gate::Doorway;
 use crate::policy::ListenerOptions;
 use crate::transport::Transport;
 use crate::transport::unix::{self, SocketFile};
@@ -107,8 +107,7 @@ pub(crate) async fn accept_tcp(socket: &TcpListener) -> io::Result<(TcpStream, S
 pub struct Listener {
     pub(crate) socket: Socket,
     pub(crate) setup: Arc<ArcSwap<Setup>>,
-    /// Clients that are connected through it.
-    pub(crate) connected: Arc<AtomicUsize>,
+    pub(crate) doorway: Arc<Doorway>,
     pub(crate) closed: Arc<Notify>,
     address: Option<SocketAddr>,
     /// Removed with the listener.
@@ -120,6 +119,7 @@ pub struct Listener {
 #[derive(Clone, Debug)]
 pub struct ListenerControl {
     setup: Arc<ArcSwap<Setup>>,
+    doorway: Arc<Doorway>,
     closed: Arc<Notify>,
 }
 
@@ -130,11 +130,13 @@ impl ListenerControl {
     }
 
     /// From now on this holds. Connections that are there keep what held when they came, but for those whose
-    /// certificates would not be accepted now, which end.
+    /// certificates would not be accepted now, which end, and for those who have not shown who they are where that
+    /// is asked now, which end with [`Broker::look_again`](crate::Broker::look_again).
     pub fn replace(&self, options: ListenerOptions, mut transport: Transport) {
         if let (Some(tls), Some(old)) = (&mut transport.tls, &self.setup.load().transport.tls) {
             tls.replace(old);
         }
+        self.doorway.set_asks_who(!options.allow_anonymous);
         self.setup.store(Arc::new(Setup {
             options: Arc::new(options),
             transport,
@@ -224,7 +226,7 @@ impl Listener {
         Self {
             socket,
             setup: Arc::new(ArcSwap::from_pointee(Setup::default())),
-            connected: Arc::default(),
+            doorway: Arc::default(),
             closed: Arc::default(),
             address,
             _file: file,
@@ -253,6 +255,7 @@ impl Listener {
     pub fn control(&self) -> ListenerControl {
         ListenerControl {
             setup: Arc::clone(&self.setup),
+            doorway: Arc::clone(&self.doorway),
             closed: Arc::clone(&self.closed),
         }
     }

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use mqtt_broker::auth::Authority;
 use mqtt_broker::{
     Address as Bound, Broker, Listener, ListenerOptions, Peer as Address, PeerAddress,
     ProxyOptions, RefusalReason, Transport, WebSocketOptions,
 };
-use mqtt_codec::{Packet, ProtocolVersion, Publish, QoS};
+use mqtt_codec::{Connect, Packet, ProtocolVersion, Publish, QoS, ReasonCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::harness::{ALL, Peer, V3_1_1, V5, broker, hello, message};
+use crate::guarded::{Files, user};
+use crate::harness::{ALL, Peer, V3_1_1, V5, broker, broker_with, hello, message};
 
 fn web_socket() -> Transport {
     let mut transport = Transport::default();
@@ -175,7 +177,7 @@ fn at(address: &str) -> Address {
 async fn a_trusted_proxy_names_the_client() {
     let mut config = mqtt_broker::Config::default();
     config.max_connections_per_address = 1;
-    let broker = crate::harness::broker_with(config);
+    let broker = broker_with(config);
     let mut peers = Vec::new();
     for (number, port, expected) in [(1, 1, true), (2, 2, true), (1, 3, false)] {
         let mut stream = through(&broker, at("10.0.0.1:999"), proxy("10.0.0.0/8"));
@@ -283,4 +285,40 @@ async fn a_listener_changes_while_it_serves() {
     old.expect_message("a", "still here", QoS::AtMostOnce).await;
     stop.send(()).unwrap();
     served.await.unwrap();
+}
+
+/// Who came while a listener let everybody in does not stay when it asks who clients are.
+#[tokio::test]
+async fn a_listener_that_comes_to_ask_who_clients_are_asks_those_who_are_there() {
+    let files = Files::without_permissions();
+    let mut settings = files.settings.clone();
+    settings.allow_anonymous = Some(true);
+    let mut config = mqtt_broker::Config::default();
+    config.auth = Authority::load(&settings).unwrap();
+    let broker = broker_with(config);
+    let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let (address, control) = (listener.local_addr().unwrap(), listener.control());
+    broker.listen(listener);
+    let come = async |connect: Connect<'_>| {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let mut peer = Peer::over(stream, V5);
+        peer.send(&Packet::Connect(Box::new(connect))).await;
+        let answer = peer.receive().await;
+        assert_eq!(answer.connack().reason_code, ReasonCode::SUCCESS);
+        peer
+    };
+    let mut anna = come(user(V5, "anna", "a")).await;
+    let mut anybody = come(hello(V5, "b")).await;
+
+    let mut options = ListenerOptions::default();
+    options.allow_anonymous = false;
+    control.replace(options, Transport::default());
+    broker.look_again();
+    anybody.expect_disconnect(ReasonCode::NOT_AUTHORIZED).await;
+    anybody.expect_closed().await;
+    anna.subscribe("a", QoS::AtMostOnce).await;
+    anna.publish(&message("a", "still here", QoS::AtMostOnce))
+        .await;
+    anna.expect_message("a", "still here", QoS::AtMostOnce)
+        .await;
 }
