@@ -9,6 +9,9 @@ use crate::config::Config;
 use crate::settings::describe::section;
 use crate::settings::value::{Quality, Size, Span};
 
+/// Least bound for the memory of the process.
+pub(super) const LEAST_MEMORY: u64 = 32 << 20;
+
 const fn sixteen(value: u16) -> NonZeroU16 {
     match NonZeroU16::new(value) {
         Some(value) => value,
@@ -140,7 +143,6 @@ impl LimitSettings {
                 "less than 64 bytes leaves no room for CONNECT",
             ));
         }
-        const LEAST_MEMORY: u64 = 32 << 20;
         if self.memory.is_some_and(|size| size.0 < LEAST_MEMORY) {
             return Some(("memory", "less than 32 MiB leaves no room for clients"));
         }

@@ -1,5 +1,6 @@
 //! From a mosquitto.conf to a configuration of this broker, and what is lost on the way.
 
+mod global;
 mod listener;
 mod write;
 
@@ -57,8 +58,10 @@ struct Import {
     /// The listener that is described without `listener`.
     default: Listener,
     listeners: Vec<Listener>,
-    /// Within the description of a bridge.
-    in_bridge: bool,
+    /// That of `listeners` which the file describes now, if it has begun one.
+    current: Option<usize>,
+    /// The option for the file that the plug-in reads whose options come now.
+    plugin_reads: Option<&'static str>,
     allow_anonymous: Option<bool>,
     /// Files of users and permissions are those of the listener before them.
     per_listener: bool,
@@ -84,6 +87,7 @@ impl Import {
         let text = fs::read_to_string(file).map_err(|error| {
             io::Error::new(error.kind(), format!("{}: {error}", file.display()))
         })?;
+        let outer = self.current.take();
         for (number, text) in text.lines().enumerate() {
             let text = text.trim();
             if text.is_empty() || text.starts_with('#') {
@@ -104,6 +108,7 @@ impl Import {
                 self.take(&line);
             }
         }
+        self.current = outer;
         Ok(())
     }
 
@@ -134,147 +139,61 @@ impl Import {
             .push(format!("{}: {}: {reason}", line.place, line.name));
     }
 
-    /// Takes one option.
+    /// Takes one option. Where it stands matters for those of listeners alone: global ones hold behind a
+    /// bridge too, whose own have names that nothing else has.
     fn take(&mut self, line: &Line) {
-        match line.name.as_str() {
-            "listener" => {
-                self.in_bridge = false;
-                let (listener, note) = Listener::parse(&line.value);
-                self.listeners.push(listener);
-                if let Some(note) = note {
-                    self.note(line, note);
-                }
-                return;
+        let name = line.name.as_str();
+        if name == "listener" {
+            let (mut listener, note) = Listener::parse(&line.value);
+            listener.said.push(line.clone());
+            self.current = Some(self.listeners.len());
+            self.listeners.push(listener);
+            if let Some(note) = note {
+                self.note(line, note);
             }
-            "connection" => {
-                self.in_bridge = true;
-                self.note(line, "bridges are not carried over");
-                return;
-            }
-            _ if self.in_bridge => return,
-            _ => {}
+            return;
         }
-        let listener = self.listeners.last_mut().unwrap_or(&mut self.default);
+        if is_of_bridge(name) {
+            self.note(line, "bridges are not carried over");
+            return;
+        }
+        let option = name.strip_prefix("plugin_opt_");
+        if let Some(file) = self.plugin_reads.filter(|file| option == Some(*file)) {
+            let mut line = line.clone();
+            line.name = file.to_owned();
+            self.take(&line);
+            return;
+        }
+        // These two never are those of the listener before them.
+        let listener = match name {
+            "port" | "bind_address" => &mut self.default,
+            _ => self
+                .current
+                .and_then(|current| self.listeners.get_mut(current))
+                .unwrap_or(&mut self.default),
+        };
         if self.per_listener {
             let value = &line.value;
-            match line.name.as_str() {
+            match name {
                 "password_file" => listener.password_file = Some(value.clone()),
                 "acl_file" => listener.acl_file = Some(value.clone()),
-                "allow_anonymous" => listener.allow_anonymous = Some(value == "true"),
+                "allow_anonymous" => listener.allow_anonymous = Some(is_on(value)),
                 _ => {}
             }
-            if let "password_file" | "acl_file" | "allow_anonymous" = line.name.as_str() {
+            if let "password_file" | "acl_file" | "allow_anonymous" = name {
+                listener.said.push(line.clone());
                 self.look_into(line);
                 return;
             }
         }
-        if let Some(note) = listener.take(&line.name, &line.value) {
+        if let Some(note) = listener.take(name, &line.value) {
+            listener.said.push(line.clone());
             if let Some(note) = note {
                 self.note(line, &note);
             }
             return;
         }
         self.take_global(line);
-    }
-
-    fn take_global(&mut self, line: &Line) {
-        let value = line.value.as_str();
-        let is_on = value == "true";
-        let number = value.parse::<u64>();
-        let limit = |key: &'static str| number.clone().ok().map(|n| (key, n.to_string()));
-        let mut limits = |entry: Option<(&'static str, String)>| match entry {
-            Some(entry) => {
-                self.limits.push(entry);
-                None
-            }
-            None => Some("not a number"),
-        };
-        let note = match line.name.as_str() {
-            "persistence" | "retained_persistence" => {
-                self.persistence = is_on;
-                None
-            }
-            "persistence_location" => {
-                let place = self.relative(value);
-                self.store.push(("directory", quoted(&place)));
-                Some(
-                    "the directory gets files of this broker; messages in mosquitto.db stay behind",
-                )
-            }
-            "autosave_interval" | "autosave_on_changes" | "persistence_file" => {
-                Some("not needed: what is acknowledged is on the disk")
-            }
-            "max_packet_size" | "message_size_limit" if number == Ok(0) => None,
-            "max_packet_size" => limits(limit("max_packet_size")),
-            "message_size_limit" => limits(limit("max_packet_size")).or(Some(
-                "became max_packet_size, which counts topic and properties as well",
-            )),
-            "max_inflight_messages" if number == Ok(0) => Some("0: became the default of 256"),
-            "max_inflight_messages" => limits(limit("receive_maximum_v3")),
-            "max_queued_bytes" if number == Ok(0) => None,
-            "max_queued_bytes" => limits(limit("stored_queue_bytes")),
-            "max_queued_messages" if number == Ok(0) => None,
-            "max_queued_messages" => limits(limit("queue_messages")),
-            "max_keepalive" if number == Ok(0) => None,
-            "max_keepalive" => limits(limit("keep_alive_maximum")),
-            "global_max_connections" if value == "-1" => None,
-            "global_max_connections" => limits(limit("max_connections")),
-            "retain_available" => {
-                self.limits.push(("retain_available", is_on.to_string()));
-                None
-            }
-            "max_topic_alias" => limits(limit("topic_alias_maximum")),
-            "persistent_client_expiration" => limits(expiration(value)),
-            "allow_anonymous" => {
-                self.allow_anonymous = Some(is_on);
-                None
-            }
-            "password_file" | "acl_file" => {
-                let key = match line.name.as_str() {
-                    "password_file" => "password_file",
-                    _ => "acl_file",
-                };
-                self.auth.push((key, quoted(&self.relative(value))));
-                self.look_into(line);
-                None
-            }
-            "log_type" if value == "all" || value == "debug" => {
-                self.log.push(("level", "\"debug\"".into()));
-                None
-            }
-            "log_dest" if value == "stderr" => None,
-            "log_type"
-            | "log_dest"
-            | "log_timestamp"
-            | "log_timestamp_format"
-            | "log_facility"
-            | "connection_messages"
-            | "websockets_log_level" => {
-                Some("the log goes to standard error, with times, connections and refusals: [log]")
-            }
-            "pid_file" | "user" => Some("not needed: let systemd start the broker as a user"),
-            "set_tcp_nodelay" if is_on => None,
-            "set_tcp_nodelay" => Some("always on"),
-            "retry_interval" => Some("obsolete: messages are sent again when a client reconnects"),
-            "psk_file" => Some("TLS with pre-shared keys is not supported by rustls"),
-            "plugin" | "global_plugin" | "auth_plugin" | "plugin_load" | "plugin_use" => {
-                Some("plug-ins are not carried over")
-            }
-            name if name.starts_with("plugin_opt_") || name.starts_with("auth_opt_") => None,
-            "per_listener_settings" => {
-                self.per_listener = is_on;
-                None
-            }
-            "max_inflight_bytes" if value == "0" => None,
-            "sys_interval" => Some("there is no $SYS"),
-            "memory_limit" | "max_inflight_bytes" | "global_max_clients" => {
-                Some("no such limit: see [limits]")
-            }
-            _ => Some("no equivalent"),
-        };
-        if let Some(note) = note {
-            self.note(line, note);
-        }
     }
 
     /// Files of users and permissions are read here as they are: what cannot be is told now.
@@ -302,28 +221,50 @@ impl Import {
     }
 }
 
+/// Whether a switch is on, in either way to say it.
+fn is_on(value: &str) -> bool {
+    matches!(value, "true" | "1")
+}
+
+/// Whether an option describes a bridge, as only those behind `connection` do.
+fn is_of_bridge(name: &str) -> bool {
+    const NAMES: &[&str] = &[
+        "connection",
+        "address",
+        "addresses",
+        "round_robin",
+        "topic",
+        "start_type",
+        "threshold",
+        "idle_timeout",
+        "restart_timeout",
+        "keepalive_interval",
+        "cleansession",
+        "clientid",
+        "username",
+        "password",
+        "notifications",
+        "notifications_local_only",
+        "notification_topic",
+        "try_private",
+        "local_cleansession",
+        "local_clientid",
+        "local_username",
+        "local_password",
+        "remote_clientid",
+        "remote_username",
+        "remote_password",
+    ];
+    name.starts_with("bridge_") || NAMES.contains(&name)
+}
+
 /// A path as a text of TOML.
 fn quoted(path: &Path) -> String {
     // The escapes of JSON are among those of TOML.
     serde_json::Value::String(path.display().to_string()).to_string()
 }
 
-/// `2m` is two months there.
-fn expiration(text: &str) -> Option<(&'static str, String)> {
-    const HOUR: u64 = 3_600;
-    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let factor = match unit {
-        "s" => 1,
-        "h" => HOUR,
-        "d" => 24 * HOUR,
-        "w" => 7 * 24 * HOUR,
-        "m" => 30 * 24 * HOUR,
-        "y" => 365 * 24 * HOUR,
-        _ => return None,
-    };
-    let seconds = number.parse::<u64>().ok()?.checked_mul(factor)?;
-    Some(("session_expiry_maximum", format!("\"{seconds}s\"")))
-}
-
+#[cfg(test)]
+mod every_option;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use super::*;
 use crate::auth::CertificateIdentity;
 use crate::settings::Loaded;
 
-fn import(text: &str) -> Imported {
+pub(super) fn import(text: &str) -> Imported {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("mosquitto.conf");
     fs::write(&file, text).unwrap();
@@ -19,7 +19,7 @@ fn import(text: &str) -> Imported {
     imported
 }
 
-fn loaded(imported: &Imported) -> Loaded {
+pub(super) fn loaded(imported: &Imported) -> Loaded {
     let parsed = Loaded::parse(
         Path::new("broker.toml"),
         imported.toml.clone(),
@@ -119,8 +119,8 @@ topic # out
     ] {
         assert!(notes.contains(expected), "{expected} in {notes}");
     }
-    // What belongs to the bridge is named with it, and there are no such files of users and permissions.
-    assert_eq!(imported.notes.len(), 6, "{notes}");
+    // With the two files of users and permissions, which there are not, and what belongs to the bridge.
+    assert_eq!(imported.notes.len(), 8, "{notes}");
 }
 
 /// Each listener keeps its own files, its own word on anonymous clients, and certificates as users.
@@ -192,32 +192,126 @@ use_identity_as_username true
     assert_eq!(auth.allow_anonymous, Some(true));
 }
 
-/// Every option of the manual is carried over or named.
+/// What was to be protected, or bound to less than everything, is not opened otherwise.
 #[test]
-fn nothing_is_lost_in_silence() {
-    for option in [
-        "plugin x.so",
-        "psk_file f",
-        "mount_point a",
-        "memory_limit 5",
-        "sys_interval 10",
-        "clientid_prefixes x",
-        "check_retain_source true",
-        "upgrade_outgoing_qos true",
-        "user mosquitto",
-        "capath /etc",
-        "http_dir /x",
-        "listener 1883 example.org",
-        "protocol http_api",
-        "max_inflight_bytes 10",
-        "allow_duplicate_messages false",
-        "no_such_option 1",
-        "max_keepalive x",
+fn a_listener_that_cannot_be_as_it_was_is_left_out() {
+    for (lines, named) in [
+        ("certfile c", "2: certfile"),
+        ("keyfile k", "2: keyfile"),
+        ("cafile c", "2: cafile"),
+        ("capath c", "2: capath"),
+        ("require_certificate true", "2: require_certificate"),
+        ("require_certificate 1", "2: require_certificate"),
+        ("psk_hint x", "2: psk_hint"),
+        ("certfile c\nkeyfile k\npsk_hint x", "4: psk_hint"),
+        (
+            "certfile c\nkeyfile k\ncapath c\nrequire_certificate true",
+            "5: require_certificate",
+        ),
+        ("certfile c\nkeyfile k\ncrlfile x", "4: crlfile"),
+        ("bind_interface eth0", "2: bind_interface"),
+        ("protocol mqttsn", "2: protocol"),
     ] {
-        let imported = import(option);
-        assert_eq!(imported.notes.len(), 1, "{option}");
-        assert!(imported.notes[0].starts_with("mosquitto.conf:1: "));
-        loaded(&imported);
+        let imported = import(&format!("listener 1883\n{lines}\nlistener 1 127.0.0.1\n"));
+        let [only] = &loaded(&imported).settings.listener[..] else {
+            panic!("{lines}: {}", imported.toml)
+        };
+        assert_eq!(only.address.as_ref().unwrap().to_string(), "127.0.0.1:1");
+        let expected = format!("mosquitto.conf:{named}: the listener is left out: ");
+        assert!(
+            imported
+                .notes
+                .iter()
+                .any(|note| note.starts_with(&expected)),
+            "{expected} in {:?}",
+            imported.notes
+        );
+    }
+    for line in [
+        "listener 1883 example.org",
+        "listener x",
+        "listener 0",
+        "port x",
+    ] {
+        let imported = import(&format!("{line}\nlistener 1 127.0.0.1\n"));
+        assert_eq!(loaded(&imported).settings.listener.len(), 1, "{line}");
+        assert!(imported.notes[0].contains(":1: "), "{:?}", imported.notes);
+        assert!(
+            imported.notes[0].contains("left out"),
+            "{:?}",
+            imported.notes
+        );
+    }
+    let imported = import("listener 1883 127.0.0.1\nbind_interface lo\n");
+    assert_eq!(loaded(&imported).settings.listener.len(), 1);
+}
+
+/// Nobody comes in unasked where the listeners of the file could not be had.
+#[test]
+fn without_a_listener_nobody_comes_in_unasked() {
+    let imported = import("allow_anonymous true\nlistener 8883\npsk_hint x\n");
+    let [only] = &loaded(&imported).settings.listener[..] else {
+        panic!("{}", imported.toml)
+    };
+    assert_eq!(only.address.as_ref().unwrap().to_string(), "127.0.0.1:1883");
+    assert_eq!(only.allow_anonymous, Some(false));
+    assert!(
+        imported
+            .notes
+            .last()
+            .unwrap()
+            .contains("no listener is left")
+    );
+}
+
+/// Without `port` the options before the first `listener` are nobody's.
+#[test]
+fn options_before_the_first_listener() {
+    let imported = import("max_connections 5\nlistener 1 127.0.0.1\n");
+    let settings = loaded(&imported).settings;
+    assert_eq!(settings.listener[0].max_connections, None);
+    assert!(
+        imported.notes[0].starts_with("mosquitto.conf:1: max_connections: "),
+        "{:?}",
+        imported.notes
+    );
+    let imported = import("bind_address 127.0.0.2\n");
+    let settings = loaded(&imported).settings;
+    assert_eq!(
+        settings.listener[0].address.as_ref().unwrap().to_string(),
+        "127.0.0.2:1883"
+    );
+    assert_eq!(settings.listener[0].allow_anonymous, Some(false));
+}
+
+/// The plug-ins of Mosquitto itself read the files that are read here.
+#[test]
+fn plug_ins_that_read_files() {
+    let imported = import(
+        "plugin /usr/lib/mosquitto_password_file.so
+plugin_opt_password_file /no/passwords
+plugin /usr/lib/mosquitto_acl_file.so
+plugin_opt_acl_file /no/acl
+listener 1 127.0.0.1
+",
+    );
+    let auth = loaded(&imported).settings.auth;
+    assert_eq!(
+        auth.password_file.as_deref(),
+        Some(Path::new("/no/passwords"))
+    );
+    assert_eq!(auth.acl_file.as_deref(), Some(Path::new("/no/acl")));
+
+    let imported = import("plugin /usr/lib/other.so\nplugin_opt_acl_file /no/acl\n");
+    assert_eq!(loaded(&imported).settings.auth.acl_file, None);
+    for (note, start) in imported.notes.iter().zip([
+        "mosquitto.conf:1: plugin: ",
+        "mosquitto.conf:2: plugin_opt_acl_file: ",
+    ]) {
+        assert!(
+            note.starts_with(start) && note.contains("permissions"),
+            "{note}"
+        );
     }
 }
 
@@ -252,4 +346,29 @@ fn directories_are_included() {
             .any(|note| note.contains("each other"))
     );
     assert!(import_mosquitto(&directory.path().join("none")).is_err());
+}
+
+/// The options of a listener are in its own file: each begins with none, and goes on with its own.
+#[test]
+fn listeners_end_with_their_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let inner = directory.path().join("conf.d");
+    fs::create_dir(&inner).unwrap();
+    fs::write(inner.join("a.conf"), "listener 1 127.0.0.1").unwrap();
+    fs::write(inner.join("b.conf"), "max_connections 5").unwrap();
+    let file = directory.path().join("mosquitto.conf");
+    let text = format!(
+        "listener 2 127.0.0.1\ninclude_dir {}\ncertfile c\nkeyfile k\n",
+        inner.display()
+    );
+    fs::write(&file, text).unwrap();
+    let imported = import_mosquitto(&file).unwrap();
+    let settings = loaded(&imported).settings;
+    let [outer, inner] = &settings.listener[..] else {
+        panic!("{}", imported.toml)
+    };
+    assert!(outer.tls.is_some() && inner.tls.is_none());
+    assert_eq!(inner.max_connections, None);
+    assert_eq!(imported.notes.len(), 1, "{:?}", imported.notes);
+    assert!(imported.notes[0].contains("b.conf:1: max_connections: "));
 }

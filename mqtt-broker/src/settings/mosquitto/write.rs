@@ -1,11 +1,13 @@
 //! What was understood of a mosquitto.conf, written as TOML.
 
 use core::fmt::Write;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use crate::settings::mosquitto::listener::Listener;
-use crate::settings::mosquitto::{Import, Imported, quoted};
+use crate::settings::mosquitto::{Import, Imported, Line, quoted};
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 impl Import {
     pub(super) fn finish(mut self) -> Imported {
@@ -27,23 +29,82 @@ impl Import {
             }
             section(&mut out, "auth", &self.auth);
         }
-        let mut listeners = core::mem::take(&mut self.listeners);
-        if self.default.is_described() || listeners.is_empty() {
-            let mut default = core::mem::take(&mut self.default);
-            // With nothing said mosquitto serves this machine only.
-            if !default.is_described() {
-                default.port = Some(1883);
-                default.bind = Some(IpAddr::from([127, 0, 0, 1]));
-                self.allow_anonymous.get_or_insert(true);
-            }
-            listeners.insert(0, default);
-        }
-        for listener in listeners.iter().filter(|one| !one.foreign) {
+        for listener in &self.settle() {
             self.write_listener(&mut out, listener);
         }
         Imported {
             toml: out.trim_start().to_owned(),
             notes: self.notes,
+        }
+    }
+
+    /// The listeners that are served; none becomes more open than it was.
+    fn settle(&mut self) -> Vec<Listener> {
+        let mut listeners = core::mem::take(&mut self.listeners);
+        let mut default = core::mem::take(&mut self.default);
+        if default.is_described() {
+            listeners.insert(0, default);
+        } else if listeners.is_empty() {
+            // With nothing said mosquitto serves this machine only.
+            default.port = Some(1883);
+            if default.said.is_empty() {
+                self.allow_anonymous.get_or_insert(true);
+            }
+            if default.bind.is_none() {
+                default.bind = Some(LOOPBACK);
+                self.note_once(&default.said, "there is no `port`: became 127.0.0.1:1883");
+            }
+            listeners.push(default);
+        } else {
+            self.note_once(
+                &default.said,
+                "not of the listeners that `listener` begins, but of that of `port`: there is none",
+            );
+        }
+        for listener in &mut listeners {
+            if let Some((name, reason)) = listener.problem() {
+                listener.left_out = true;
+                self.note_at(
+                    listener,
+                    name,
+                    &format!("the listener is left out: {reason}"),
+                );
+            } else if let Some((name, reason)) = listener.in_vain() {
+                self.note_at(listener, name, reason);
+            }
+        }
+        if listeners.iter().all(|listener| listener.left_out) {
+            // The broker would serve this address then, and anybody.
+            if let Some(line) = listeners.last().and_then(|listener| listener.said.first()) {
+                let reason =
+                    "no listener is left: became 127.0.0.1:1883, closed to anonymous clients";
+                self.note(line, reason);
+            }
+            listeners.push(Listener {
+                port: Some(1883),
+                bind: Some(LOOPBACK),
+                allow_anonymous: Some(false),
+                ..Listener::default()
+            });
+        }
+        listeners.retain(|listener| !listener.left_out);
+        listeners
+    }
+
+    /// Tells it of the lines that nothing was said of yet.
+    fn note_once(&mut self, lines: &[Line], reason: &str) {
+        for line in lines {
+            let start = format!("{}: {}: ", line.place, line.name);
+            if !self.notes.iter().any(|note| note.starts_with(&start)) {
+                self.note(line, reason);
+            }
+        }
+    }
+
+    /// Tells it of the last line of a listener with this option.
+    fn note_at(&mut self, listener: &Listener, name: &str, reason: &str) {
+        if let Some(line) = listener.said.iter().rev().find(|line| line.name == name) {
+            self.note(line, reason);
         }
     }
 
