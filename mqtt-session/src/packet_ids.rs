@@ -71,13 +71,6 @@ impl<V: Copy> PacketIdMap<V> {
                     *known = value;
                 }
             }
-            // Nobody stands in the way: the usual case.
-            Err(place) if place == usize::from(id.get()) & self.mask() => {
-                if let Some(slot) = self.slots.get_mut(place) {
-                    *slot = Some((id, value));
-                    self.len += 1;
-                }
-            }
             Err(_) => {
                 self.len += 1;
                 self.settle(id, value);
