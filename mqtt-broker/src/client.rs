@@ -9,7 +9,7 @@ use mqtt_codec::{QoS, TopicFilter, TopicName};
 use mqtt_session::Outgoing;
 
 use crate::amount::Amount;
-use crate::auth::Access;
+use crate::auth::{Access, Proof};
 use crate::config::Config;
 use crate::counters::{Counters, DropReason};
 use crate::delivery::Delivery;
@@ -490,6 +490,19 @@ impl Client {
             Some(access) => access.subscribe(filter),
             None => Some(QoS::ExactlyOnce),
         }
+    }
+
+    /// Its connection has ended: what had let it in is not kept for as long as the session lasts.
+    pub(crate) fn forget_token(&self) {
+        let has_token = |access: &Arc<Access>| matches!(access.proof, Proof::Token(_));
+        if self.access.load().as_ref().is_none_or(|it| !has_token(it)) {
+            return;
+        }
+        self.access.rcu(|access| {
+            let mut access = Access::clone(access.as_deref()?);
+            access.proof = Proof::None;
+            Some(Arc::new(access))
+        });
     }
 
     /// Whether it may publish such messages.

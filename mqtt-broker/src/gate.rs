@@ -1,12 +1,13 @@
 //! Who may be connected: how many, from where, how fast, and how many may still be on their way in.
 
 use core::net::IpAddr;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::collections::hash_map::{Entry, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
 use foldhash::fast::RandomState;
 use mqtt_codec::ReasonCode;
 use tokio::sync::Notify;
@@ -72,13 +73,42 @@ impl Drop for Entrant {
 #[derive(Debug, Default)]
 pub(crate) struct Doorway {
     connected: AtomicUsize,
-    asks_who: AtomicBool,
+    asks: ArcSwap<Asks>,
+}
+
+/// What a listener asks of those who are connected through it, as of its last change.
+#[derive(Debug, Default)]
+pub(crate) struct Asks {
+    /// Only those may be connected who have shown who they are.
+    pub(crate) who: bool,
+    pub(crate) certificate: AsksCertificate,
+    /// Which configuration of authentication holds.
+    pub(crate) realm: Option<Arc<str>>,
+}
+
+/// Whether a listener asks for certificates of clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum AsksCertificate {
+    /// Not any more: a certificate that was shown says nothing.
+    No,
+    /// A client may show one.
+    #[default]
+    May,
+    /// A client without one is not let in.
+    Must,
 }
 
 impl Doorway {
-    /// From now on only those may be connected who have shown who they are, or everybody may.
-    pub(crate) fn set_asks_who(&self, asks: bool) {
-        self.asks_who.store(asks, Ordering::Release);
+    pub(crate) fn new(asks: Asks) -> Self {
+        Self {
+            connected: AtomicUsize::new(0),
+            asks: ArcSwap::from_pointee(asks),
+        }
+    }
+
+    /// From now on this is asked.
+    pub(crate) fn set_asks(&self, asks: Asks) {
+        self.asks.store(Arc::new(asks));
     }
 }
 
@@ -98,9 +128,9 @@ impl Place {
         &self.peer
     }
 
-    /// Whether its listener now lets in only those who have shown who they are.
-    pub(crate) fn asks_who(&self) -> bool {
-        self.doorway.asks_who.load(Ordering::Acquire)
+    /// What its listener asks now.
+    pub(crate) fn asks(&self) -> Arc<Asks> {
+        self.doorway.asks.load_full()
     }
 }
 

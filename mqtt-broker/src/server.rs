@@ -15,14 +15,14 @@ use crate::config::Config;
 use crate::connection::{self, Arrival};
 use crate::counters::{Counters, DropReason, RefusalReason};
 use crate::doorkeeper::Doorkeeper;
-use crate::gate::Doorway;
+use crate::gate::{Asks, AsksCertificate, Doorway};
 use crate::hub::Hub;
 use crate::policy::{ListenerOptions, Peer};
 use crate::store::{
     Contents, Engine, EngineError, FjallEngine, Limits, MemoryStore, Open, Space, Store,
     StoredSession, Synced, WallTime,
 };
-use crate::transport::{Listener, Opened, Transport};
+use crate::transport::{Listener, Opened, Tls, Transport};
 
 /// A broker. Clones are handles of the same one.
 #[derive(Clone)]
@@ -199,8 +199,8 @@ impl Broker {
         self.hub.pressure.changed.notify_one();
     }
 
-    /// Looks at everybody who is connected again, after [`ListenerControl::replace`]: who has not shown who it is,
-    /// where its listener asks that now, is disconnected.
+    /// Looks at everybody who is connected again, after [`ListenerControl::replace`]: who has not shown who it is, or
+    /// no certificate, where its listener asks that now, is disconnected.
     ///
     /// [`ListenerControl::replace`]: crate::ListenerControl::replace
     pub fn look_again(&self) {
@@ -227,7 +227,8 @@ impl Broker {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let arrival = self.arrival(peer, options, Arc::default());
+        let doorway = own_doorway(&options, AsksCertificate::May);
+        let arrival = self.arrival(peer, options, doorway);
         self.serve_arrival(&Handle::current(), stream, arrival);
     }
 
@@ -241,7 +242,10 @@ impl Broker {
     ) where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let arrival = self.arrival(peer, options, Arc::default());
+        let tls = transport.tls.as_ref();
+        let asked = tls.map_or(AsksCertificate::May, Tls::asks_certificate);
+        let doorway = own_doorway(&options, asked);
+        let arrival = self.arrival(peer, options, doorway);
         let runtime = Handle::current();
         tokio::spawn(
             self.clone()
@@ -390,6 +394,15 @@ impl Broker {
             tracing::error!("the store was not closed");
         }
     }
+}
+
+/// Of a stream that came through no listener.
+fn own_doorway(options: &ListenerOptions, certificate: AsksCertificate) -> Arc<Doorway> {
+    Arc::new(Doorway::new(Asks {
+        who: !options.allow_anonymous,
+        certificate,
+        realm: options.realm.clone(),
+    }))
 }
 
 impl fmt::Debug for Broker {

@@ -9,7 +9,7 @@ use crate::auth::http::Topics;
 use crate::auth::pattern::Names;
 use crate::auth::rule::{Action, RuleSet, Target, Verdict};
 use crate::auth::scram::Proven;
-use crate::auth::token::Fingerprint;
+use crate::auth::token::Accepted;
 
 /// Whom a session belongs to. It is resumed, replaced and taken over by nobody else.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,8 +46,8 @@ pub(crate) enum Proof {
     None,
     /// A password that this entry of the password file was checked with.
     Password(Arc<str>),
-    /// A token that a key with this fingerprint has signed.
-    Token(Fingerprint),
+    /// A token. It is kept as long as the connection lasts.
+    Token(Arc<Accepted>),
     /// A certificate.
     Certificate,
     /// What the service of this URL was told.

@@ -146,18 +146,16 @@ impl Policies {
         self.main.restricts() || self.realms.values().any(Policy::restricts)
     }
 
-    /// Whether a client that was let in before would still be.
-    pub(crate) fn still_admits(&self, access: Option<&Access>) -> bool {
-        match access {
-            Some(access) if access.owner != Owner::Anybody => {
-                self.of(access.realm.as_ref()).still_admits(access)
-            }
-            // It came when nobody was asked, and nobody knows through which listener.
-            _ => {
-                let mut all = self.realms.values().chain([&self.main]);
-                all.all(Policy::admits_anybody)
-            }
-        }
+    /// Whether a client that was let in before would still be, as [`Policy::still_admits`]. `realm`: of its listener.
+    pub(crate) fn still_admits(
+        &self,
+        access: Option<&Access>,
+        realm: Option<&Arc<str>>,
+        certificate: Option<&[u8]>,
+    ) -> bool {
+        let known = access.and_then(|access| access.realm.as_ref());
+        let policy = self.of(known.or(realm));
+        policy.still_admits(access, certificate)
     }
 
     /// What becomes of a message that this client may not publish.

@@ -32,7 +32,7 @@ pub use crate::auth::settings::{
 };
 pub use crate::auth::token::TokenKeyError;
 
-pub(crate) use crate::auth::access::{Access, Owner};
+pub(crate) use crate::auth::access::{Access, Owner, Proof};
 pub(crate) use crate::auth::acl::Acl;
 pub(crate) use crate::auth::denials::{Denials, LogLimit};
 pub(crate) use crate::auth::guard::Guard;

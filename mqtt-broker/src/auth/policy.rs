@@ -75,11 +75,6 @@ impl Policy {
         !asks && !self.restricts() && self.allow_anonymous
     }
 
-    /// Whether a client is let in that shows nothing.
-    pub(crate) fn admits_anybody(&self) -> bool {
-        self.allow_anonymous
-    }
-
     /// Where enhanced authentication finds its users; none: there is none.
     pub(crate) fn scram(&self) -> Option<&Passwords> {
         self.passwords
@@ -113,12 +108,12 @@ impl Policy {
         };
         if let (None, Some(tokens), Some(token)) = (&named, &self.tokens, token) {
             let (tokens, token) = (Arc::clone(tokens), token.clone());
-            let checked = pool.run(move || tokens.check(token.bytes())).await;
+            let checked = pool.run(move || tokens.accept(token)).await;
             let checked = checked.map_err(|_| LoginError::Busy)?.flatten();
-            let claims = checked.ok_or(LoginError::Credentials)?;
+            let (claims, accepted) = checked.ok_or(LoginError::Credentials)?;
             return Ok(self.access(Access {
                 realm,
-                proof: Proof::Token(claims.fingerprint),
+                proof: Proof::Token(Arc::new(accepted)),
                 ends: Some(claims.ends),
                 claims: claims.rules,
                 ..Access::new(Owner::User(claims.user), client_id)
@@ -228,23 +223,38 @@ impl Policy {
         self.acl.is_some() || self.topics.is_some()
     }
 
-    /// Whether a client that was let in before would still be.
-    pub(crate) fn still_admits(&self, access: &Access) -> bool {
+    /// Whether a client that was let in before would still be, and as the same user. `access`: none if nobody was asked
+    /// then. `certificate`: what its listener would ask it for, unless it has shown who it is by an exchange.
+    pub(crate) fn still_admits(&self, access: Option<&Access>, certificate: Option<&[u8]>) -> bool {
+        let by_service = access.is_some_and(|access| matches!(access.proof, Proof::Service(_)));
+        match self.certificate.zip(certificate) {
+            Some((identity, certificate)) if !by_service => {
+                let named = identity.user(certificate);
+                let user = access.and_then(|access| access.owner.user());
+                if named.is_none() || user.map(|user| &**user) != named.as_deref() {
+                    return false;
+                }
+            }
+            _ if access.is_some_and(|access| access.proof == Proof::Certificate) => return false,
+            _ => {}
+        }
+        let Some(access) = access else {
+            return self.allow_anonymous;
+        };
         match (&access.owner, &access.proof) {
             (Owner::User(user), Proof::Password(text)) => {
                 let entry = self.passwords.as_ref().and_then(|all| all.get(user));
                 entry.is_some_and(|entry| entry.text == *text)
             }
-            (Owner::User(_), Proof::Token(fingerprint)) => {
+            (Owner::User(_), Proof::Token(accepted)) => {
                 let tokens = self.tokens.as_ref();
-                tokens.is_some_and(|tokens| tokens.knows(fingerprint))
+                tokens.is_some_and(|tokens| tokens.still_accepts(access, accepted))
             }
-            (Owner::User(_), Proof::Certificate) => self.certificate.is_some(),
             (_, Proof::Service(url)) => {
                 let service = self.service.as_ref();
                 service.is_some_and(|service| service.url() == url)
             }
-            (Owner::User(_), Proof::None) => true,
+            (Owner::User(_), Proof::None | Proof::Certificate) => true,
             (Owner::Anybody | Owner::Anonymous, _) => self.allow_anonymous,
         }
     }

@@ -15,8 +15,10 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use crate::auth::access::Access;
 use crate::auth::acl::claimed_rules;
 use crate::auth::rule::RuleSet;
+use crate::auth::secret::Secret;
 use crate::auth::settings::JwtSettings;
 
 /// Bytes of the longest token that is looked at.
@@ -52,7 +54,7 @@ pub enum TokenKeyError {
 }
 
 /// Tells keys apart without showing them.
-pub(crate) type Fingerprint = [u8; 32];
+type Fingerprint = [u8; 32];
 
 struct Key {
     algorithm: Algorithm,
@@ -70,6 +72,16 @@ pub(crate) struct Tokens {
     issuer: Vec<String>,
     leeway: u64,
     source: Arc<str>,
+    /// Of all of this: others with the same say the same of a token.
+    digest: Fingerprint,
+}
+
+/// A token that has let a client in.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Accepted {
+    token: Secret,
+    /// Who has checked it.
+    by: Fingerprint,
 }
 
 /// What a token says.
@@ -80,8 +92,6 @@ pub(crate) struct Claims {
     pub(crate) ends: u64,
     /// What it allows; none: it says nothing about that.
     pub(crate) rules: Option<Arc<RuleSet>>,
-    /// Of the key that has signed it.
-    pub(crate) fingerprint: Fingerprint,
 }
 
 /// Whether a password is meant as a token.
@@ -115,7 +125,23 @@ impl Tokens {
     }
 
     fn with_keys(keys: Vec<Key>, settings: &JwtSettings) -> Self {
+        let mut digest = Sha256::new();
+        for key in &keys {
+            let parts = (key.algorithm, &key.id, key.fingerprint);
+            digest.update(format!("{parts:?}"));
+        }
+        digest.update(format!(
+            "{:?}",
+            (
+                &settings.user_claim,
+                &settings.permissions_claim,
+                &settings.audience,
+                &settings.issuer,
+                settings.leeway
+            )
+        ));
         Self {
+            digest: digest.finalize().into(),
             keys,
             user_claim: settings.user_claim.clone(),
             permissions_claim: settings.permissions_claim.clone(),
@@ -140,9 +166,24 @@ impl Tokens {
         Ok(Self::with_keys(keys, &JwtSettings::default()))
     }
 
-    /// Whether there is such a key.
-    pub(crate) fn knows(&self, fingerprint: &Fingerprint) -> bool {
-        self.keys.iter().any(|key| key.fingerprint == *fingerprint)
+    /// What a token says that is to let a client in, and what is kept of it.
+    pub(crate) fn accept(&self, token: Secret) -> Option<(Claims, Accepted)> {
+        let claims = self.check(token.bytes())?;
+        let by = self.digest;
+        Some((claims, Accepted { token, by }))
+    }
+
+    /// Whether a token that has let this client in, whoever had checked it, would let it in now: as the same user, with
+    /// the same permissions, and as long as it did.
+    pub(crate) fn still_accepts(&self, access: &Access, accepted: &Accepted) -> bool {
+        if accepted.by == self.digest {
+            return true;
+        }
+        self.check(accepted.token.bytes()).is_some_and(|claims| {
+            access.owner.user() == Some(&claims.user)
+                && access.claims == claims.rules
+                && access.ends.is_some_and(|ends| ends <= claims.ends)
+        })
     }
 
     /// What a token says, if one of the keys has signed it and it holds now.
@@ -203,7 +244,6 @@ impl Tokens {
             user: user.into(),
             ends: exp.saturating_add(self.leeway),
             rules,
-            fingerprint: key.fingerprint,
         })
     }
 }

@@ -27,7 +27,7 @@ use crate::connection::output::Output;
 use crate::connection::resuming::check_subscriptions;
 use crate::connection::throttle::Throttle;
 use crate::delivery::Delivery;
-use crate::gate::{Entrant, Place};
+use crate::gate::{Asks, Entrant, Place};
 use crate::hub::{Batch, Hub, NotYours, SessionState, Stay, is_busy, packet_limit, with_worker};
 use crate::message::Layout;
 use crate::mount;
@@ -216,10 +216,9 @@ impl Driver {
         self.place.peer()
     }
 
-    /// Whether its listener has come to ask who clients are, and it has not shown it.
-    pub(crate) fn is_unknown(&self) -> bool {
-        let access = self.client.access.load();
-        self.place.asks_who() && !handshake::has_shown_itself(self.peer(), access.as_deref())
+    /// What its listener asks now.
+    pub(crate) fn asks(&self) -> Arc<Asks> {
+        self.place.asks()
     }
 
     pub(crate) fn client_id(&self) -> &str {

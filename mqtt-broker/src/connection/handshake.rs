@@ -22,7 +22,7 @@ use crate::counters::RefusalReason;
 use crate::gate::{self, Entrant, Place};
 use crate::hub::Hub;
 use crate::mount::{self, Mounted};
-use crate::policy::{ListenerOptions, Peer};
+use crate::policy::ListenerOptions;
 use crate::transport::Stream;
 use crate::will::StoredWill;
 
@@ -436,9 +436,9 @@ pub(crate) fn limits(config: &Config, options: &ListenerOptions) -> ServerLimits
 }
 
 /// Whether a client has shown who it is.
-pub(super) fn has_shown_itself(peer: &Peer, access: Option<&Access>) -> bool {
+pub(super) fn has_shown_itself(certificate: Option<&[u8]>, access: Option<&Access>) -> bool {
     let is_user = access.is_some_and(|access| matches!(access.owner, Owner::User(_)));
-    is_user || peer.certificate.is_some()
+    is_user || certificate.is_some()
 }
 
 /// A listener may let in only those who have shown who they are, by a certificate or a password.
@@ -447,7 +447,8 @@ fn check_identity(
     connect: &Connect<'_>,
     access: Option<&Access>,
 ) -> Result<(), Refusal> {
-    if arrival.options.allow_anonymous || has_shown_itself(&arrival.peer, access) {
+    let certificate = arrival.peer.certificate.as_deref();
+    if arrival.options.allow_anonymous || has_shown_itself(certificate, access) {
         return Ok(());
     }
     Err(Refusal::of(

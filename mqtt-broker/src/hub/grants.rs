@@ -6,7 +6,7 @@ use mqtt_codec::TopicFilter;
 
 use crate::amount::Amount;
 use crate::auth::{Access, AuthError, AuthPlan, Denial, Owner, Proven};
-use crate::client::{Client, Kick};
+use crate::client::Client;
 use crate::counters::DropReason;
 use crate::delivery::Delivery;
 use crate::hub::state::SessionState;
@@ -26,7 +26,7 @@ impl Hub {
 
     /// Takes note of what a session's owner may do. `access`: who came for it; none: nobody was asked, or the
     /// session was read from the store.
-    pub(super) fn grant(&self, client: &Client, owner: Owner, access: Option<Access>) {
+    pub(crate) fn grant(&self, client: &Client, owner: Owner, access: Option<Access>) {
         let before = client.access.load_full();
         let known = access.map(|access| Access {
             owner: owner.clone(),
@@ -62,11 +62,11 @@ impl Hub {
                     .renewed(old.as_deref(), &owner, &client.shared_name())
                     .map(Arc::new)
             });
-            self.kick_unless_admitted(&client);
         }
         if policy.restricts() || self.permissions() != 0 {
             self.routes.permissions_changed();
         }
+        self.look_again();
         Ok(())
     }
 
@@ -78,15 +78,6 @@ impl Hub {
         };
         client.access.store(Some(Arc::new(old.with_entry(proven))));
         true
-    }
-
-    /// Ends the connection of a client that would not be let in now.
-    pub(super) fn kick_unless_admitted(&self, client: &Client) {
-        let policy = self.config.auth.policies();
-        let access = client.access.load();
-        if !policy.still_admits(access.as_deref()) {
-            client.kick(Kick::NoLongerAdmitted);
-        }
     }
 
     /// Takes subscriptions from a session that is resumed, which its owner may not have any more, and what waits for

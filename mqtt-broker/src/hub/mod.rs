@@ -259,8 +259,6 @@ impl Hub {
         self.registry.install(client);
         if self.closing.load(Ordering::SeqCst) {
             client.kick(Kick::ShuttingDown);
-        } else {
-            self.kick_unless_admitted(client);
         }
     }
 
@@ -279,6 +277,7 @@ impl Hub {
             return;
         }
         let lost = state.client.set_link(Link::Offline);
+        state.client.forget_token();
         self.count_drop(Some(&state.client), DropReason::Offline, lost);
         self.return_unsent(&mut state);
         self.give_back_to_disk(&mut state);

@@ -12,10 +12,10 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 use tokio::sync::Notify;
 
-use crate::gate::Doorway;
+use crate::gate::{Asks, AsksCertificate, Doorway};
 use crate::policy::ListenerOptions;
-use crate::transport::Transport;
 use crate::transport::unix::{self, SocketFile};
+use crate::transport::{Tls, Transport};
 
 /// Connections that may wait for the broker to accept them.
 const BACKLOG: u32 = 1_024;
@@ -130,13 +130,18 @@ impl ListenerControl {
     }
 
     /// From now on this holds. Connections that are there keep what held when they came, but for those whose
-    /// certificates would not be accepted now, which end, and for those who have not shown who they are where that
-    /// is asked now, which end with [`Broker::look_again`](crate::Broker::look_again).
+    /// certificates would not be accepted now, which end, and for those who have not shown who they are, or no
+    /// certificate, where that is asked now, which end with [`Broker::look_again`](crate::Broker::look_again).
     pub fn replace(&self, options: ListenerOptions, mut transport: Transport) {
         if let (Some(tls), Some(old)) = (&mut transport.tls, &self.setup.load().transport.tls) {
             tls.replace(old);
         }
-        self.doorway.set_asks_who(!options.allow_anonymous);
+        let tls = transport.tls.as_ref();
+        self.doorway.set_asks(Asks {
+            who: !options.allow_anonymous,
+            certificate: tls.map_or(AsksCertificate::No, Tls::asks_certificate),
+            realm: options.realm.clone(),
+        });
         self.setup.store(Arc::new(Setup {
             options: Arc::new(options),
             transport,

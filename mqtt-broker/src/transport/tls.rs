@@ -16,6 +16,7 @@ use tokio_rustls::rustls::server::{NoClientAuth, VerifierBuilderError, WebPkiCli
 use tokio_rustls::rustls::{self, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio_rustls::server::TlsStream;
 
+use crate::gate::AsksCertificate;
 use crate::transport::shown::{AllShown, Shown, Verifier};
 
 /// Unsent bytes that a TLS connection may hold as records.
@@ -141,6 +142,15 @@ impl Tls {
         {
             before.decide(verifier);
             *shown = Arc::clone(before);
+        }
+    }
+
+    /// What clients are asked for.
+    pub(crate) fn asks_certificate(&self) -> AsksCertificate {
+        match &self.clients {
+            None => AsksCertificate::No,
+            Some((verifier, _)) if verifier.client_auth_mandatory() => AsksCertificate::Must,
+            Some(_) => AsksCertificate::May,
         }
     }
 

@@ -191,33 +191,77 @@ async fn a_reload_disconnects_whom_it_does_not_let_in() {
     settle().await;
 }
 
+/// A peer with a certificate of this name.
+fn of(name: &str) -> Address {
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    if !name.is_empty() {
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, name);
+    }
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut address = Address::named("test");
+    address.certificate = Some(params.self_signed(&key).unwrap().der().as_ref().into());
+    address
+}
+
+async fn come_as(
+    broker: &mqtt_broker::Broker,
+    address: Address,
+    connect: &mqtt_codec::Connect<'_>,
+) -> (Peer, ReasonCode) {
+    let (near, far) = tokio::io::duplex(1 << 16);
+    broker.serve_with(far, address, std::sync::Arc::default());
+    let mut peer = Peer::over(near, V5);
+    peer.send(&mqtt_codec::Packet::Connect(Box::new(connect.clone())))
+        .await;
+    let code = peer.receive().await.connack().reason_code;
+    (peer, code)
+}
+
+/// Whom a certificate names otherwise after a reload, or not at all, does not stay as who it was.
+#[tokio::test(start_paused = true)]
+async fn a_reload_reads_certificates_as_it_says() {
+    use CertificateIdentity::{Cn, Dn, San};
+    let cases = [
+        (Some(Cn), hello(V5, "a"), Some(Cn), true),
+        // A DN of this name is another user, and there is no SAN.
+        (Some(Cn), hello(V5, "a"), Some(Dn), false),
+        (Some(Cn), hello(V5, "a"), Some(San), false),
+        (Some(Cn), hello(V5, "a"), None, false),
+        // With a password it was who the certificate names as well, or is not.
+        (None, user(V5, "anna", "a"), Some(Cn), true),
+        (None, user(V5, "ben", "a"), Some(Cn), false),
+        (None, hello(V5, "a"), Some(Cn), false),
+    ];
+    for (before, connect, after, stays) in cases {
+        let mut files = Files::without_permissions();
+        files.settings.allow_anonymous = Some(true);
+        files.settings.certificate_identity = before;
+        let broker = files.broker();
+        let (mut peer, code) = come_as(&broker, of("anna"), &connect).await;
+        assert_eq!(code, ReasonCode::SUCCESS);
+        let mut other = Peer::accepted(&broker, &user(V5, "ben", "b")).await;
+        files.settings.certificate_identity = after;
+        broker.reload_auth(&files.settings).unwrap();
+        if stays {
+            peer.expect_nothing().await;
+        } else {
+            peer.expect_disconnect(ReasonCode::NOT_AUTHORIZED).await;
+        }
+        other.expect_nothing().await;
+    }
+}
+
 /// A certificate that its listener checked is the user, whatever CONNECT says; without one the password counts.
 #[tokio::test(start_paused = true)]
 async fn a_certificate_is_the_user() {
     let mut files = Files::new("user pump\ntopic write up\nuser anna\ntopic read up\n");
     files.settings.certificate_identity = Some(CertificateIdentity::Cn);
     let broker = files.broker();
-    let of = |name: &str| {
-        let mut params = rcgen::CertificateParams::default();
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        if !name.is_empty() {
-            params
-                .distinguished_name
-                .push(rcgen::DnType::CommonName, name);
-        }
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut address = Address::named("test");
-        address.certificate = Some(params.self_signed(&key).unwrap().der().as_ref().into());
-        address
-    };
     let connect_as = async |address: Address, connect: &mqtt_codec::Connect<'_>| {
-        let (near, far) = tokio::io::duplex(1 << 16);
-        broker.serve_with(far, address, std::sync::Arc::default());
-        let mut peer = Peer::over(near, V5);
-        peer.send(&mqtt_codec::Packet::Connect(Box::new(connect.clone())))
-            .await;
-        let code = peer.receive().await.connack().reason_code;
-        (peer, code)
+        come_as(&broker, address, connect).await
     };
     let mut anna = Peer::accepted(&broker, &user(V5, "anna", "anna")).await;
     anna.subscribe("up", QoS::AtMostOnce).await;

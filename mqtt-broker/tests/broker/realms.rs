@@ -128,12 +128,30 @@ async fn a_reload_looks_at_each_client_as_its_listener_does() {
     ben.expect_nothing().await;
 }
 
-/// Who came when nobody was asked anywhere has to come again once somebody is.
+/// Who came when nobody was asked anywhere has to come again once its listener asks; who came through another stays,
+/// with the permissions that hold there.
 #[tokio::test(start_paused = true)]
 async fn nobody_stays_unasked() {
     let files = Files::without_permissions();
     let broker = broker(&AuthPlan::default());
     let mut early = accepted(&broker, "staff", &hello(V5, "a")).await;
-    broker.reload_auth_plan(&plan(&files)).unwrap();
+    let mut guest = accepted(&broker, "hall", &hello(V5, "b")).await;
+    let mut passing = accepted(&broker, "yard", &hello(V5, "c")).await;
+    let mut plan = plan(&files);
+    let mut limited = AuthSettings::default();
+    limited.acl_file = Some(files.write("limited", "topic readwrite hall/#\n"));
+    plan.realms.insert("hall".into(), limited);
+    broker.reload_auth_plan(&plan).unwrap();
     early.expect_disconnect(ReasonCode::NOT_AUTHORIZED).await;
+    guest
+        .publish(&message("hall/a", "x", QoS::AtLeastOnce))
+        .await;
+    let id = guest
+        .send_publish(&message("yard/a", "x", QoS::AtLeastOnce))
+        .await;
+    let not = ReasonCode::NOT_AUTHORIZED;
+    guest.expect_ack(PacketType::PubAck, id.unwrap(), not).await;
+    passing
+        .publish(&message("yard/a", "x", QoS::AtLeastOnce))
+        .await;
 }

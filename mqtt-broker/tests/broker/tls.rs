@@ -266,6 +266,56 @@ async fn a_new_list_ends_connections() {
     left[0].expect_nothing().await;
 }
 
+/// Who came while a listener asked for no certificate, or for one only if there is one, does not stay when it comes to
+/// ask for it; nor is a certificate worth anything that is not asked for any more.
+#[tokio::test]
+async fn a_listener_that_comes_to_ask_for_certificates_asks_those_who_are_there() {
+    let authority = Authority::new();
+    authority.sign("server", 1);
+    authority.sign("pump", 2);
+    let broker = broker();
+    let open = authority.options();
+    let mut asks = open.clone();
+    asks.client_authorities = Some(authority.file("ca.pem"));
+    let mut may = asks.clone();
+    may.require_client_certificate = false;
+    for before in [&open, &may] {
+        let listener = Listener::tcp(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let listener = listener.with_transport(through(before));
+        let (address, control) = (listener.local_addr().unwrap(), listener.control());
+        broker.listen(listener);
+        let come = async |identity: Option<&str>, client_id: &str| {
+            let connector = TlsConnector::from(Arc::new(authority.client(identity)));
+            let stream = TcpStream::connect(address).await.unwrap();
+            let server = ServerName::try_from("localhost").unwrap();
+            let stream = connector.connect(server, stream).await.unwrap();
+            let mut peer = Peer::over(stream, V5);
+            peer.introduce(client_id).await;
+            peer
+        };
+        let mut nobody = come(None, "nobody").await;
+        let mut pump = come(Some("pump"), "pump").await;
+        control.replace(ListenerOptions::default(), through(&asks));
+        broker.look_again();
+        nobody.expect_disconnect(ReasonCode::NOT_AUTHORIZED).await;
+        if before == &open {
+            // It was not asked, so it has shown nothing.
+            pump.expect_disconnect(ReasonCode::NOT_AUTHORIZED).await;
+            continue;
+        }
+        pump.expect_nothing().await;
+
+        let mut known = ListenerOptions::default();
+        known.allow_anonymous = false;
+        control.replace(known.clone(), through(&asks));
+        broker.look_again();
+        pump.expect_nothing().await;
+        control.replace(known, through(&open));
+        broker.look_again();
+        pump.expect_disconnect(ReasonCode::NOT_AUTHORIZED).await;
+    }
+}
+
 /// The error names the file at fault.
 #[test]
 fn files_that_cannot_be_used_are_named() {

@@ -1,9 +1,10 @@
 //! Tokens in place of passwords.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use mqtt_broker::auth::{AuthSettings, Authority, Denial, JwtSettings};
+use mqtt_broker::settings::Span;
 use mqtt_broker::{Broker, Config};
 use mqtt_codec::{Connect, PacketType, QoS, ReasonCode};
 use serde_json::{Value, json};
@@ -250,6 +251,66 @@ async fn a_token_may_carry_permissions() {
     for topic in ["up/anna/a", "once"] {
         anna.publish(&message(topic, "x", QoS::AtLeastOnce)).await;
         ben.expect_message(topic, "x", QoS::AtMostOnce).await;
+    }
+}
+
+/// A token that does not hold for a new configuration does not keep its connection; where nothing of it changes, or
+/// where it holds for the new one as well, its client notices nothing.
+#[tokio::test(start_paused = true)]
+async fn a_reload_looks_at_tokens_again() {
+    type Change = fn(&mut JwtSettings);
+    let claims = json!({
+        "sub": "anna", "name": "anna", "other": "ben", "exp": now() + 3_600, "aud": "broker", "iss": "works",
+        "mqtt": { "publish": ["a"] }, "same": { "publish": ["a"] }, "more": { "publish": ["#"] },
+    });
+    let token = token(&claims);
+    let cases: [(&str, Change, bool); 9] = [
+        ("nothing", |_| {}, true),
+        (
+            "audience",
+            |jwt| jwt.audience = vec!["another".into()],
+            false,
+        ),
+        (
+            "one of them",
+            |jwt| jwt.audience = vec!["another".into(), "broker".into()],
+            true,
+        ),
+        ("issuer", |jwt| jwt.issuer = vec!["another".into()], false),
+        ("another name", |jwt| jwt.user_claim = "other".into(), false),
+        ("the same name", |jwt| jwt.user_claim = "name".into(), true),
+        (
+            "other permissions",
+            |jwt| jwt.permissions_claim = "more".into(),
+            false,
+        ),
+        (
+            "the same permissions",
+            |jwt| jwt.permissions_claim = "same".into(),
+            true,
+        ),
+        (
+            "more time",
+            |jwt| jwt.leeway = Span(Duration::from_secs(60)),
+            true,
+        ),
+    ];
+    for (what, change, stays) in cases {
+        let mut scene = Scene::new(|jwt| jwt.audience = vec!["broker".to_owned()]);
+        let broker = scene.broker();
+        let mut lasting = with(hello(V5, "lasting"), &token);
+        lasting.properties.session_expiry_interval = Some(600);
+        let mut gone = Peer::accepted(&broker, &lasting).await;
+        gone.publish(&message("a", "x", QoS::AtLeastOnce)).await;
+        gone.disconnect().await;
+        let mut peer = Peer::accepted(&broker, &with(hello(V5, "x"), &token)).await;
+        change(scene.settings.jwt.as_mut().unwrap());
+        broker.reload_auth(&scene.settings).unwrap();
+        if stays {
+            peer.publish(&message("a", what, QoS::AtLeastOnce)).await;
+        } else {
+            peer.expect_disconnect(ReasonCode::NOT_AUTHORIZED).await;
+        }
     }
 }
 
