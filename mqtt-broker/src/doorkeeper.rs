@@ -87,7 +87,7 @@ async fn accept_one(
     listener: &Listener,
     handshakes: &Handshakes,
 ) -> io::Result<()> {
-    match &listener.socket {
+    match &*listener.socket {
         Socket::Tcp(socket) => {
             let (stream, address) = accept_tcp(socket).await?;
             let_in(broker, listener, handshakes, stream, address.into())

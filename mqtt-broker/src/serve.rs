@@ -42,7 +42,7 @@ async fn serve_until_told(args: Arc<Args>, plan: Plan) -> Result<()> {
         files,
         ..
     } = plan;
-    let bound = bind(prepared)?;
+    let bound = bind(prepared, &[])?;
     let broker = match &directory {
         None => Broker::new(config),
         Some(directory) => Broker::open(config, directory)?,
@@ -95,10 +95,10 @@ async fn serve_until_told(args: Arc<Args>, plan: Plan) -> Result<()> {
     Ok(())
 }
 
-/// Binds listeners that are not bound yet.
-fn bind(prepared: Vec<Prepared>) -> Result<Vec<(Address, Listener)>> {
+/// Binds listeners that are not bound yet; those that are to be closed for it may have their ports.
+fn bind(prepared: Vec<Prepared>, leaving: &[ListenerControl]) -> Result<Vec<(Address, Listener)>> {
     let bind_one = |one: Prepared| {
-        let listener = Listener::bind(&one.address, one.mode)
+        let listener = Listener::bind_beside(&one.address, one.mode, leaving)
             .with_context(|| format!("cannot listen on {}", one.address))?;
         let listener = listener
             .with_options(one.options)
@@ -130,8 +130,13 @@ impl Running {
                 .iter()
                 .any(|(address, _)| *address == one.address)
         });
+        let leaving = self.listeners.iter().filter(|(address, _)| {
+            let stays = known.iter().any(|one| one.address == *address);
+            !stays
+        });
+        let leaving: Vec<_> = leaving.map(|(_, control)| control.clone()).collect();
         // The last that can fail, and the first that is done: so far nothing has changed.
-        let bound = match bind(new) {
+        let bound = match bind(new, &leaving) {
             Ok(bound) => bound,
             Err(error) => {
                 tracing::error!("the configuration is not used, the old one stays: {error:#}");

@@ -5,9 +5,10 @@ use core::str::FromStr;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
+use rustix::net::sockopt::set_socket_reuseport;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 use tokio::sync::Notify;
@@ -102,10 +103,68 @@ pub(crate) async fn accept_tcp(socket: &TcpListener) -> io::Result<(TcpStream, S
     Ok((stream, address))
 }
 
+impl Socket {
+    fn has_port(&self, port: u16) -> bool {
+        match self {
+            Self::Tcp(socket) => socket.local_addr().is_ok_and(|own| own.port() == port),
+            Self::Unix(_) => false,
+        }
+    }
+}
+
+fn bind_tcp(address: SocketAddr, is_shared: bool) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    socket.set_reuseaddr(true)?;
+    if is_shared {
+        set_socket_reuseport(&socket, true)?;
+    }
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Sockets whose port may be bound by another of this process, for a moment: later it would be open to other processes
+/// of the same user as well.
+struct Shared<'a>(&'a [Arc<Socket>]);
+
+impl<'a> Shared<'a> {
+    fn new(sockets: &'a [Arc<Socket>]) -> io::Result<Self> {
+        let shared = Self(sockets);
+        shared.allow(true)?;
+        Ok(shared)
+    }
+
+    fn bind(self, address: SocketAddr) -> io::Result<TcpListener> {
+        let listener = bind_tcp(address, true)?;
+        set_socket_reuseport(&listener, false)?;
+        Ok(listener)
+    }
+
+    fn allow(&self, is_allowed: bool) -> io::Result<()> {
+        for socket in self.0 {
+            if let Socket::Tcp(socket) = &**socket {
+                set_socket_reuseport(socket, is_allowed)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Shared<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.allow(false) {
+            tracing::warn!(%error, "the port of a listener stays open to other sockets");
+        }
+    }
+}
+
 /// A bound address that accepts connections.
 #[derive(Debug)]
 pub struct Listener {
-    pub(crate) socket: Socket,
+    pub(crate) socket: Arc<Socket>,
     pub(crate) setup: Arc<ArcSwap<Setup>>,
     pub(crate) doorway: Arc<Doorway>,
     pub(crate) closed: Arc<Notify>,
@@ -118,6 +177,8 @@ pub struct Listener {
 /// Changes what holds for the connections that a listener accepts, while it does.
 #[derive(Clone, Debug)]
 pub struct ListenerControl {
+    /// Closed with the listener, whoever holds this.
+    socket: Weak<Socket>,
     setup: Arc<ArcSwap<Setup>>,
     doorway: Arc<Doorway>,
     closed: Arc<Notify>,
@@ -164,17 +225,34 @@ impl Listener {
     /// # Errors
     /// What the system says, or that systemd has passed no such socket.
     pub fn bind(address: &Address, mode: Option<u32>) -> io::Result<Self> {
+        Self::bind_beside(address, mode, &[])
+    }
+
+    /// The same where listeners that are still open and are to be closed for this one have the port of the address, as
+    /// of 127.0.0.1 when it is 0.0.0.0 now: until they are closed both accept connections. After an error they are as
+    /// before.
+    ///
+    /// # Errors
+    /// As [`Listener::bind`].
+    pub fn bind_beside(
+        address: &Address,
+        mode: Option<u32>,
+        leaving: &[ListenerControl],
+    ) -> io::Result<Self> {
         match address {
-            Address::Tcp(address) => {
-                let socket = if address.is_ipv4() {
-                    TcpSocket::new_v4()
-                } else {
-                    TcpSocket::new_v6()
-                }?;
-                socket.set_reuseaddr(true)?;
-                socket.bind(*address)?;
-                Self::on_tcp(socket.listen(BACKLOG)?)
-            }
+            Address::Tcp(address) => match bind_tcp(*address, false) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    let sockets = leaving.iter().filter_map(|one| one.socket.upgrade());
+                    let shared: Vec<Arc<Socket>> = sockets
+                        .filter(|socket| socket.has_port(address.port()))
+                        .collect();
+                    if shared.is_empty() {
+                        return Err(error);
+                    }
+                    Self::on_tcp(Shared::new(&shared)?.bind(*address)?)
+                }
+                bound => Self::on_tcp(bound?),
+            },
             Address::Unix(path) => {
                 let (listener, file) = unix::bind(path, mode)?;
                 let name = path.display().to_string();
@@ -229,7 +307,7 @@ impl Listener {
         name: String,
     ) -> Self {
         Self {
-            socket,
+            socket: Arc::new(socket),
             setup: Arc::new(ArcSwap::from_pointee(Setup::default())),
             doorway: Arc::default(),
             closed: Arc::default(),
@@ -259,6 +337,7 @@ impl Listener {
     #[must_use]
     pub fn control(&self) -> ListenerControl {
         ListenerControl {
+            socket: Arc::downgrade(&self.socket),
             setup: Arc::clone(&self.setup),
             doorway: Arc::clone(&self.doorway),
             closed: Arc::clone(&self.closed),
@@ -276,7 +355,7 @@ impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let transport = &self.setup.load().transport;
         let secure = transport.tls.is_some();
-        let scheme = match (&self.socket, &transport.websocket, secure) {
+        let scheme = match (&*self.socket, &transport.websocket, secure) {
             (Socket::Unix(_), _, _) => "unix",
             (Socket::Tcp(_), None, false) => "tcp",
             (Socket::Tcp(_), None, true) => "tls",
@@ -284,7 +363,7 @@ impl fmt::Display for Listener {
             (Socket::Tcp(_), Some(_), true) => "wss",
         };
         write!(f, "{scheme}://{}", self.name)?;
-        match (&self.socket, &transport.websocket) {
+        match (&*self.socket, &transport.websocket) {
             (Socket::Tcp(_), Some(websocket)) => f.write_str(&websocket.path),
             _ => Ok(()),
         }
@@ -298,12 +377,47 @@ mod tests {
     #[tokio::test]
     async fn small_packets_are_not_held_back() {
         let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let Socket::Tcp(socket) = &listener.socket else {
+        let Socket::Tcp(socket) = &*listener.socket else {
             unreachable!("bound to TCP");
         };
         let client = TcpStream::connect(listener.local_addr().unwrap());
         let (accepted, _client) = tokio::join!(accept_tcp(socket), client);
         assert!(accepted.unwrap().0.nodelay().unwrap());
+    }
+
+    fn port_of(listener: &Listener) -> u16 {
+        listener.local_addr().unwrap().port()
+    }
+
+    /// A port that is open to others for a moment is so for no longer, whether the other socket was bound or not.
+    #[tokio::test]
+    async fn a_listener_may_be_bound_beside_those_that_leave() {
+        let old = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let port = port_of(&old);
+        let everywhere = Address::Tcp(([0, 0, 0, 0], port).into());
+        let in_use = |bound: io::Result<Listener>| {
+            assert_eq!(bound.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        };
+        in_use(Listener::bind(&everywhere, None));
+        let stranger = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let taken = Address::Tcp(([0, 0, 0, 0], port_of(&stranger)).into());
+        in_use(Listener::bind_beside(&taken, None, &[old.control()]));
+
+        // Somebody else has the address that is wanted, beside one that leaves.
+        let other = Listener::tcp(([127, 0, 0, 2], port).into()).await.unwrap();
+        in_use(Listener::bind_beside(&everywhere, None, &[old.control()]));
+        in_use(Listener::bind(&everywhere, None));
+        drop(other);
+
+        let new = Listener::bind_beside(&everywhere, None, &[old.control()]).unwrap();
+        assert!(TcpStream::connect(("127.0.0.1", port)).await.is_ok());
+        drop(old);
+        assert!(TcpStream::connect(("127.0.0.1", port)).await.is_ok());
+        in_use(Listener::bind(
+            &Address::Tcp(([127, 0, 0, 1], port).into()),
+            None,
+        ));
+        drop(new);
     }
 
     #[test]

@@ -173,7 +173,8 @@ async fn sighup_reads_the_configuration_again() {
         answer(new.trim().parse().unwrap(), "fourth").await.1,
         Some(3_000)
     );
-    assert!(TcpStream::connect(address).await.is_err());
+    let closed = async { while TcpStream::connect(address).await.is_ok() {} };
+    tokio::time::timeout(PATIENCE, closed).await.unwrap();
 
     old.subscribe("a", QoS::AtLeastOnce).await;
     old.publish(&message("a", "still here", QoS::AtMostOnce))
@@ -182,6 +183,49 @@ async fn sighup_reads_the_configuration_again() {
     running.signal("-TERM");
     let ended = running.child.wait().unwrap();
     assert_eq!(ended.code(), Some(0));
+}
+
+/// A listener may become one of all addresses at the same port, and of one of them again; where another cannot be bound
+/// nothing changes.
+#[tokio::test]
+async fn a_reload_may_widen_the_address_of_a_listener() {
+    let text = |addresses: &[String]| {
+        let listener = |address: &String| {
+            format!("[[listener]]\naddress = \"{address}\"\nallow_anonymous = true\n")
+        };
+        addresses.iter().map(listener).collect::<String>()
+    };
+    let (_directory, file) = configuration(&text(&["127.0.0.1:0".to_owned()]));
+    let mut running = Running::start(program().arg("--in-memory").arg("--config").arg(&file));
+    let address = running.address("tcp");
+    let mut old = connect(address).await;
+    old.introduce("old").await;
+    let elsewhere = SocketAddr::from(([127, 0, 0, 2], address.port()));
+    let wide = format!("0.0.0.0:{}", address.port());
+
+    let occupied = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = occupied.local_addr().unwrap().to_string();
+    fs::write(&file, text(&[wide.clone(), taken])).unwrap();
+    running.signal("-HUP");
+    running.logged("the old one stays");
+    assert!(TcpStream::connect(elsewhere).await.is_err());
+    assert_eq!(answer(address, "first").await.0, ReasonCode::SUCCESS);
+    drop(occupied);
+
+    fs::write(&file, text(std::slice::from_ref(&wide))).unwrap();
+    running.signal("-HUP");
+    running.logged("the new configuration holds");
+    for reached in [address, elsewhere] {
+        assert_eq!(answer(reached, "second").await.0, ReasonCode::SUCCESS);
+    }
+
+    fs::write(&file, text(&[address.to_string()])).unwrap();
+    running.signal("-HUP");
+    running.logged("the new configuration holds");
+    assert_eq!(answer(address, "third").await.0, ReasonCode::SUCCESS);
+    let closed = async { while TcpStream::connect(elsewhere).await.is_ok() {} };
+    tokio::time::timeout(PATIENCE, closed).await.unwrap();
+    old.subscribe("a", QoS::AtLeastOnce).await;
 }
 
 /// The environment stands before the file, and the command line before both.
