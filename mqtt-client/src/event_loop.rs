@@ -368,6 +368,7 @@ impl EventLoop {
     fn acknowledge(&mut self, link: &mut Link) {
         self.inputs.post.take_acknowledged(&mut self.tokens);
         for token in self.tokens.drain(..) {
+            self.outputs.registry.acknowledged(token);
             let _ = link.connection.accept(token, Durability::Now);
         }
     }

@@ -30,6 +30,7 @@ mod registry;
 mod request;
 mod requester;
 mod server;
+mod sharing;
 mod subscription;
 mod transport;
 mod url;

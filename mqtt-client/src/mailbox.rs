@@ -1,7 +1,7 @@
 //! The messages that wait for one reader, in order.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -32,11 +32,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Post {
     /// A message of this connection, or of the last one while there is no other, is the application's: the event loop
-    /// tells the server. Returns whether it can: a message of an earlier one comes again, or is forgotten.
-    pub(crate) fn acknowledge(&self, token: Token, connection: u32) -> bool {
+    /// tells the server, if nobody else is to have it first. Returns whether it can: a message of an earlier one comes
+    /// again, or is forgotten, and then `is_due` is not asked.
+    pub(crate) fn acknowledge(
+        &self,
+        token: Token,
+        connection: u32,
+        is_due: impl FnOnce() -> bool,
+    ) -> bool {
         let mut acknowledged = lock(&self.acknowledged);
         if connection != self.connection() {
             return false;
+        }
+        if !is_due() {
+            return true;
         }
         let was_empty = acknowledged.is_empty();
         acknowledged.push(token);
@@ -89,11 +98,16 @@ pub(crate) struct Mailbox {
     /// How many messages of QoS 0 may wait.
     capacity: usize,
     dropped: AtomicU64,
+    /// A message came behind newer ones, of which the reader may have taken some out without reading them.
+    has_late: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Contents {
+    /// In the order of arrival.
     queue: VecDeque<Received>,
+    /// The number of the newest that ever came.
+    newest: u64,
     /// How many of them are of QoS 0.
     unreliable: usize,
     wakers: Vec<Waker>,
@@ -109,10 +123,12 @@ impl Mailbox {
             contents: Mutex::default(),
             capacity,
             dropped: AtomicU64::new(0),
+            has_late: AtomicBool::new(false),
         })
     }
 
-    /// Hands a message over. One of QoS 0 without room is dropped and counted; the others always have
+    /// Hands a message over: it goes before those that arrived later, which matters for what another reader had
+    /// and did not take. One of QoS 0 without room is dropped and counted; the others always have
     /// room, since the server sends no more of them than it may. Gives the message back if the reader is
     /// gone.
     #[must_use]
@@ -129,9 +145,21 @@ impl Mailbox {
             }
             contents.unreliable += 1;
         }
-        contents.queue.push_back(message);
+        if contents.newest <= message.number {
+            contents.newest = message.number;
+            contents.queue.push_back(message);
+        } else {
+            contents.insert(message);
+            self.has_late.store(true, Ordering::Relaxed);
+        }
         wake(contents);
         None
+    }
+
+    /// Whether a message came behind newer ones since this was asked: what the reader took out and has not read is
+    /// to be [put back](Self::put_back), which finds its place.
+    pub(crate) fn has_late(&self) -> bool {
+        self.has_late.load(Ordering::Relaxed) && self.has_late.swap(false, Ordering::Relaxed)
     }
 
     /// Whether a message of QoS 0 would be kept; if not, it is counted as dropped.
@@ -208,6 +236,9 @@ impl Mailbox {
     pub(crate) fn put_back(&self, mut messages: VecDeque<Received>) {
         let mut contents = lock(&self.contents);
         messages.append(&mut contents.queue);
+        messages
+            .make_contiguous()
+            .sort_by_key(|message| message.number);
         contents.unreliable = unreliable(&messages);
         contents.queue = messages;
     }
@@ -229,6 +260,13 @@ fn unreliable(messages: &VecDeque<Received>) -> usize {
 }
 
 impl Contents {
+    fn insert(&mut self, message: Received) {
+        let older = |other: &Received| other.number <= message.number;
+        let place = self.queue.iter().rposition(older);
+        self.queue
+            .insert(place.map_or(0, |place| place + 1), message);
+    }
+
     fn pop(&mut self) -> Option<Received> {
         let message = self.queue.pop_front()?;
         if message.quality() == QoS::AtMostOnce {

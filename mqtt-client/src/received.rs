@@ -3,13 +3,14 @@
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use mqtt_codec::{PacketId, TopicError};
 use mqtt_session::Token;
 
 use crate::mailbox::Post;
+use crate::sharing::Share;
 use crate::{Acknowledge, Message, MessageProperties};
 
 /// A message that arrived, with what only its delivery has. It dereferences to [`Message`].
@@ -21,6 +22,8 @@ pub struct Received {
     acknowledgement: Option<Acknowledgement>,
     /// Under which resumption of the session it came.
     pub(crate) resumption: u32,
+    /// Its place in the order of arrival.
+    pub(crate) number: u64,
 }
 
 impl Received {
@@ -32,6 +35,7 @@ impl Received {
             packet_id,
             acknowledgement: None,
             resumption: 0,
+            number: 0,
         }
     }
 
@@ -41,7 +45,7 @@ impl Received {
         duplicate: bool,
         packet_id: Option<PacketId>,
         acknowledgement: Option<Acknowledgement>,
-        resumption: u32,
+        (resumption, number): (u32, u64),
     ) -> Self {
         Self {
             message,
@@ -49,27 +53,29 @@ impl Received {
             packet_id,
             acknowledgement,
             resumption,
+            number,
         }
     }
 
     /// The same message for several readers, of whom each has to acknowledge it.
     pub(crate) fn shared(self, readers: usize) -> Vec<Self> {
-        let all = Arc::new(Readers {
-            left: AtomicUsize::new(readers),
-            has_taken: AtomicBool::new(false),
-        });
         let mut copies: Vec<Self> = Vec::with_capacity(readers);
         copies.resize_with(readers.saturating_sub(1), || self.clone());
         copies.push(self);
-        for copy in &mut copies {
+        for (copy, share) in copies.iter_mut().zip(Share::of_each(readers)) {
             if let Some(acknowledgement) = &mut copy.acknowledgement {
-                acknowledgement.state = State::Shared(Arc::new(Share {
-                    done: AtomicBool::new(false),
-                    all: Arc::clone(&all),
-                }));
+                acknowledgement.state = State::Shared(share);
             }
         }
         copies
+    }
+
+    /// The part of its reader in a message that is shared.
+    pub(crate) fn share(&self) -> Option<&Arc<Share>> {
+        match &self.acknowledgement.as_ref()?.state {
+            State::Alone(_) => None,
+            State::Shared(share) => Some(share),
+        }
     }
 
     /// Acknowledges the message to the server, with
@@ -95,13 +101,9 @@ impl Received {
         if post.is_stale(&self) {
             return None;
         }
-        if let Some(Acknowledgement {
-            state: State::Shared(share),
-            ..
-        }) = &self.acknowledgement
-        {
+        if let Some(share) = self.share() {
             // Before it counts as acknowledged.
-            share.all.has_taken.store(true, Ordering::Release);
+            share.took();
         }
         // In between the session may have been resumed.
         let comes_again =
@@ -115,10 +117,7 @@ impl Received {
             // Of QoS 0.
             None => false,
             Some(State::Alone(_)) => true,
-            Some(State::Shared(share)) => {
-                let left = share.all.left.load(Ordering::Acquire);
-                left == 1 && !share.all.has_taken.load(Ordering::Relaxed)
-            }
+            Some(State::Shared(share)) => share.is_last_hope(),
         }
     }
 
@@ -192,20 +191,6 @@ enum State {
     Shared(Arc<Share>),
 }
 
-/// One of several readers of a message.
-struct Share {
-    done: AtomicBool,
-    all: Arc<Readers>,
-}
-
-/// All readers of a message.
-struct Readers {
-    /// How many have yet to acknowledge it.
-    left: AtomicUsize,
-    /// One has taken it.
-    has_taken: AtomicBool,
-}
-
 impl Acknowledgement {
     pub(crate) fn new(token: Token, post: &Arc<Post>) -> Self {
         Self {
@@ -218,14 +203,14 @@ impl Acknowledgement {
 
     /// Returns whether the message does not come again, as far as it is up to this reader.
     fn give(&self) -> bool {
-        let is_last = match &self.state {
-            State::Alone(done) => !done.swap(true, Ordering::Relaxed),
-            State::Shared(share) => {
-                !share.done.swap(true, Ordering::Relaxed)
-                    && share.all.left.fetch_sub(1, Ordering::AcqRel) == 1
+        let (token, connection) = (self.token, self.connection);
+        match &self.state {
+            State::Alone(done) => {
+                done.swap(true, Ordering::Relaxed)
+                    || self.post.acknowledge(token, connection, || true)
             }
-        };
-        !is_last || self.post.acknowledge(self.token, self.connection)
+            State::Shared(share) => self.post.acknowledge(token, connection, || share.give()),
+        }
     }
 }
 

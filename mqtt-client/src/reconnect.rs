@@ -217,6 +217,7 @@ impl EventLoop {
         let is_resumed = link.server.session_present;
         self.inputs.post.connected(is_resumed, &mut unheard);
         for token in unheard {
+            self.outputs.registry.acknowledged(token);
             link.connection.session_mut().accept_late(token);
         }
     }

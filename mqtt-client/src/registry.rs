@@ -9,6 +9,7 @@ use mqtt_session::Token;
 use crate::control::{Handle, HandleId};
 use crate::mailbox::{Mailbox, Post};
 use crate::received::Acknowledgement;
+use crate::sharing::Ledger;
 use crate::{Filter, Message, Received, SubscribeOptions};
 
 /// The highest Subscription Identifier.
@@ -59,6 +60,10 @@ pub(crate) struct Registry {
     session_ends: bool,
     last_identifier: u32,
     route: Route,
+    /// Who has which message of QoS 2.
+    ledger: Ledger,
+    /// The number of the message that came last.
+    last_number: u64,
 }
 
 impl Registry {
@@ -71,6 +76,8 @@ impl Registry {
             session_ends,
             last_identifier: 0,
             route: Route::default(),
+            ledger: Ledger::default(),
+            last_number: 0,
         }
     }
 
@@ -259,6 +266,9 @@ impl Registry {
     /// A connection was made: what is to be subscribed again, a list of filters for each packet. In a new
     /// session that is everything; else what was not answered when the last connection ended.
     pub(crate) fn renew(&mut self, session_present: bool) -> Vec<(Vec<Filter>, SubscribeOptions)> {
+        if !session_present {
+            self.ledger.clear();
+        }
         let mut packets: Vec<(Vec<Filter>, SubscribeOptions)> = Vec::new();
         for entry in &mut self.entries {
             if !entry.is_owed && (session_present || !entry.is_granted) {
@@ -299,6 +309,7 @@ impl Registry {
             &publish.properties.subscription_identifiers,
             by_identifier,
         );
+        self.last_number += 1;
         let is_unreliable = publish.qos == QoS::AtMostOnce;
         if is_unreliable && !self.has_room() {
             return;
@@ -308,9 +319,14 @@ impl Registry {
             publish.dup,
             publish.packet_id,
             (!is_unreliable).then(|| Acknowledgement::new(token, &self.post)),
-            self.post.resumption(),
+            (self.post.resumption(), self.last_number),
         );
-        self.hand_over(message);
+        self.hand_over(message, publish.dup);
+    }
+
+    /// The server is told that a message has been taken over.
+    pub(crate) fn acknowledged(&mut self, token: Token) {
+        self.ledger.forget(token);
     }
 
     /// Whether anybody would keep a message of QoS 0; who does not, counts it as dropped.
@@ -334,30 +350,47 @@ impl Registry {
         if self.route.readers.is_empty() {
             self.hold(message);
         } else if message.is_unread() {
-            self.hand_over(message);
+            self.hand_over(message, true);
         } else {
             message.acknowledge();
         }
     }
 
-    fn hand_over(&mut self, message: Received) {
+    /// `comes_again`: some of its readers may have it already.
+    fn hand_over(&mut self, message: Received, comes_again: bool) {
+        let had = match message.quality() {
+            QoS::ExactlyOnce => self.ledger.take(&message, comes_again),
+            QoS::AtMostOnce | QoS::AtLeastOnce => Vec::new(),
+        };
         match self.route.readers.as_slice() {
-            [] => self.hold(message),
-            [reader] => {
+            [] if had.is_empty() => self.hold(message),
+            [reader] if had.is_empty() => {
                 if let Some(message) = reader.mailbox.push(message) {
                     self.give_up(reader, message);
                 }
             }
-            readers => {
-                for (reader, copy) in readers.iter().zip(message.shared(readers.len())) {
-                    match reader.mailbox.push(copy) {
-                        None => {}
-                        // All have just gone.
-                        Some(copy) if copy.is_unread() => self.give_up(reader, copy),
-                        // It goes, and the others have theirs.
-                        Some(copy) => copy.acknowledge(),
-                    }
-                }
+            _ => self.hand_round(message, had),
+        }
+    }
+
+    /// Gives a message to several, but for those who had it.
+    fn hand_round(&mut self, message: Received, had: Vec<HandleId>) {
+        let mut readers = self.route.readers.clone();
+        readers.retain(|reader| !had.contains(&reader.id));
+        if readers.is_empty() {
+            // All have it who are left.
+            message.acknowledge();
+            return;
+        }
+        let copies = message.shared(readers.len());
+        self.ledger.note(&readers, &copies, had);
+        for (reader, copy) in readers.iter().zip(copies) {
+            match reader.mailbox.push(copy) {
+                None => {}
+                // All have just gone.
+                Some(copy) if copy.is_unread() => self.give_up(reader, copy),
+                // It goes, and the others have theirs.
+                Some(copy) => copy.acknowledge(),
             }
         }
     }

@@ -34,6 +34,10 @@ use crate::{Acknowledge, Error, Received};
 /// A session that outlives the connection keeps its subscriptions until [`unsubscribe`](Self::unsubscribe):
 /// messages that come meanwhile, and those that were not taken, wait for the next `Subscription` of
 /// the filter or are read from [`Client::unclaimed`](crate::Client::unclaimed).
+/// Another `Subscription` that the messages match gets them before those that arrived later and that it has not read.
+///
+/// If the connection is lost and the session goes on, the server sends again what not all `Subscription`s of a message
+/// had acknowledged: at QoS 2 those that had get it no second time.
 #[derive(Debug)]
 pub struct Subscription {
     id: HandleId,
@@ -83,6 +87,7 @@ impl Subscription {
     /// A message that is there already.
     pub fn try_recv(&mut self) -> Option<Received> {
         loop {
+            self.sort();
             if self.taken.is_empty() {
                 self.mailbox.try_swap(&mut self.taken);
             }
@@ -123,8 +128,16 @@ impl Subscription {
         }
     }
 
+    /// Lets older messages, which another reader has left, go first.
+    fn sort(&mut self) {
+        if self.mailbox.has_late() {
+            self.mailbox.put_back(std::mem::take(&mut self.taken));
+        }
+    }
+
     fn poll_recv(&mut self, context: &Context<'_>) -> Poll<Option<Received>> {
         loop {
+            self.sort();
             if self.taken.is_empty() && !ready!(self.mailbox.poll_swap(context, &mut self.taken)) {
                 return Poll::Ready(None);
             }

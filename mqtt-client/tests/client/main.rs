@@ -24,6 +24,7 @@ mod peer;
 #[cfg(feature = "cli")]
 mod program;
 mod publish;
+mod readers;
 mod reconnect;
 #[cfg(feature = "outbox")]
 mod restarts;

@@ -1,5 +1,6 @@
 //! A reader that does everything at the wrong time: it drops subscriptions and futures, reads slowly, acknowledges
-//! out of order or not at all, and loses its link again and again. Nothing that was published is lost by it.
+//! out of order or not at all, and loses its link again and again. Nothing that was published is lost by it, and where
+//! to take a message is to acknowledge it, nothing of QoS 2 comes twice to one of its subscriptions.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -34,7 +35,9 @@ fn name(message: &Received) -> String {
 struct Reader {
     client: Client,
     unclaimed: Incoming,
-    subscriptions: Vec<Subscription>,
+    /// With the messages of QoS 2 that each had.
+    subscriptions: Vec<(Subscription, HashSet<String>)>,
+    acknowledge: Acknowledge,
     /// Taken, and not acknowledged.
     held: Vec<Received>,
     seen: HashSet<String>,
@@ -51,11 +54,17 @@ impl Reader {
         let count = random.below(4);
         for _ in 0..count {
             let place = random.below(self.subscriptions.len() as u64 + 1) as usize;
-            let message = match self.subscriptions.get_mut(place) {
-                Some(subscription) => subscription.try_recv(),
-                None => self.unclaimed.try_recv(),
+            let (message, had) = match self.subscriptions.get_mut(place) {
+                Some((subscription, had)) => (subscription.try_recv(), Some(had)),
+                None => (self.unclaimed.try_recv(), None),
             };
             if let Some(message) = message {
+                if let Some(had) = had
+                    && self.acknowledge == Acknowledge::WhenTaken
+                    && message.quality() == QoS::ExactlyOnce
+                {
+                    assert!(had.insert(name(&message)), "{} twice", name(&message));
+                }
                 self.hold(message);
             }
         }
@@ -65,7 +74,7 @@ impl Reader {
         let text = ["t/#", "t/+", "t/x"][random.below(3) as usize];
         let filter = Filter::new(text).unwrap().qos(QoS::ExactlyOnce);
         match dropped_after(turns, self.client.subscribe(filter)).await {
-            Some(Ok(subscription)) => self.subscriptions.push(subscription),
+            Some(Ok(subscription)) => self.subscriptions.push((subscription, HashSet::new())),
             None => {}
             Some(Err(error)) => panic!("{error}"),
         }
@@ -110,21 +119,26 @@ async fn run(seed: u64) {
     let place = Arc::new(Mutex::new(broker()));
     let [reading, writing] = [(); 2].map(|()| Fuse::new(usize::MAX));
     let options_of = |id| options(version, id).receive_maximum(4).send_maximum(8);
+    let acknowledge = match seed % 4 {
+        0 | 1 => Acknowledge::Manually,
+        _ => Acknowledge::WhenTaken,
+    };
     let client = Client::start_through(
         opener(&place, &reading),
-        options_of("r").acknowledge(Acknowledge::Manually),
+        options_of("r").acknowledge(acknowledge),
     );
     let mut reader = Reader {
         unclaimed: client.unclaimed(),
         client,
         subscriptions: Vec::new(),
+        acknowledge,
         held: Vec::new(),
         seen: HashSet::new(),
     };
     // Its session has a subscription from here on, whatever becomes of the handles.
     let first = Filter::new("t/#").unwrap().qos(QoS::ExactlyOnce);
     let first = reader.client.subscribe(first).await.unwrap();
-    reader.subscriptions.push(first);
+    reader.subscriptions.push((first, HashSet::new()));
     let writer = Client::start_through(opener(&place, &writing), options_of("w"));
     let mut receipts = Vec::new();
     for number in 0..120 {
