@@ -180,14 +180,11 @@ impl Args {
             let text = "--max-packet-size: less than 64 bytes leaves no room for MQTT";
             return Some(text.to_owned());
         }
-        let open = self.listen.iter().find(|address| !address.is_local());
-        match open {
-            Some(address) if !self.allow_anonymous && self.password_file.is_none() => {
-                Some(format!(
-                    "--listen {address}: anybody who reaches this address could connect; add --allow-anonymous if that is meant"
-                ))
-            }
-            _ => None,
-        }
+        None
+    }
+
+    /// The first address that clients of other machines reach.
+    pub(crate) fn open_address(&self) -> Option<&Address> {
+        self.listen.iter().find(|address| !address.is_local())
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, reload};
 
 use crate::args::LogFormat;
 
@@ -17,9 +17,8 @@ const BYTES: usize = 64 * 1024;
 /// a wake-up for each line cost as much as the rest of a connect.
 const GATHERING: Duration = Duration::from_millis(5);
 
-/// Who reads slowly, or not at all, does not hold the broker up: lines that find the queue full are lost. What is
-/// logged last is written when the guard is dropped.
-pub(crate) fn to_standard_error(level: LevelFilter, format: LogFormat) -> WorkerGuard {
+/// Who reads slowly, or not at all, does not hold the broker up: lines that find the queue full are lost.
+pub(crate) fn to_standard_error(level: LevelFilter, format: LogFormat) -> Log {
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(LINES)
         .lossy(true)
@@ -29,13 +28,47 @@ pub(crate) fn to_standard_error(level: LevelFilter, format: LogFormat) -> Worker
         .with_writer(writer)
         .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal())
-        .with_env_filter(EnvFilter::default().add_directive(level.into()))
+        .with_env_filter(filter(level))
         .with_target(false);
-    match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
+    let set_level: SetLevel = match format {
+        LogFormat::Text => {
+            let log = log.with_filter_reloading();
+            let handle = log.reload_handle();
+            log.init();
+            Box::new(move |level| handle.reload(filter(level)))
+        }
+        LogFormat::Json => {
+            let log = log.json().with_filter_reloading();
+            let handle = log.reload_handle();
+            log.init();
+            Box::new(move |level| handle.reload(filter(level)))
+        }
+    };
+    Log {
+        set_level,
+        _guard: guard,
     }
-    guard
+}
+
+fn filter(level: LevelFilter) -> EnvFilter {
+    EnvFilter::default().add_directive(level.into())
+}
+
+type SetLevel = Box<dyn Fn(LevelFilter) -> Result<(), reload::Error>>;
+
+/// The log while it is written. What is logged last is written when this is dropped.
+pub(crate) struct Log {
+    set_level: SetLevel,
+    _guard: WorkerGuard,
+}
+
+impl Log {
+    /// Logs so much from now on.
+    pub(crate) fn set_level(&self, level: LevelFilter) {
+        if let Err(error) = (self.set_level)(level) {
+            tracing::error!(%error, "the level of the log stays as it was");
+        }
+    }
 }
 
 /// Writes what has gathered when it is flushed, which is when no more lines wait: the first line after a pause goes

@@ -68,12 +68,11 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<()> {
     let plan = Plan::make(&args)?;
-    // What is logged last is written when this is dropped.
-    let _writer = log::to_standard_error(plan.log_level, plan.log_format);
+    let log = log::to_standard_error(plan.log_level, plan.log_format);
     for warning in &plan.warnings {
         tell(format_args!("{warning}\n"));
     }
-    serve::serve(Arc::new(args), plan)
+    serve::serve(Arc::new(args), plan, &log)
 }
 
 /// Writes the translation of a mosquitto.conf.

@@ -9,26 +9,54 @@ use mqtt_broker::{Address, Broker, Listener, ListenerControl};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Args;
+use crate::log::Log;
 use crate::plan::Plan;
 use crate::supervisor;
 use crate::tell_in_time;
 use crate::watch::Watch;
 
 /// What a reload changes.
-struct Running {
+struct Running<'a> {
     args: Arc<Args>,
-    settings: Settings,
+    log: &'a Log,
+    /// What the broker was started with.
+    started: Settings,
     broker: Broker,
-    listeners: Vec<(Address, ListenerControl)>,
+    listeners: Vec<Bound>,
+}
+
+/// A listener that is served.
+struct Bound {
+    address: Address,
+    /// Permissions of its file, where they were asked for.
+    mode: Option<u32>,
+    control: ListenerControl,
+}
+
+impl Bound {
+    fn new(one: &NewListener) -> Self {
+        Self {
+            address: one.address.clone(),
+            mode: one.mode,
+            control: one.listener.control(),
+        }
+    }
+}
+
+/// A listener that is not served yet.
+struct NewListener {
+    address: Address,
+    mode: Option<u32>,
+    listener: Listener,
 }
 
 /// Serves until SIGTERM or SIGINT.
-pub(crate) fn serve(args: Arc<Args>, plan: Plan) -> Result<()> {
+pub(crate) fn serve(args: Arc<Args>, plan: Plan, log: &Log) -> Result<()> {
     let runtime = mqtt_broker::runtime().context("cannot start the runtime")?;
-    runtime.block_on(serve_until_told(args, plan))
+    runtime.block_on(serve_until_told(args, plan, log))
 }
 
-async fn serve_until_told(args: Arc<Args>, plan: Plan) -> Result<()> {
+async fn serve_until_told(args: Arc<Args>, plan: Plan, log: &Log) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let mut report = signal(SignalKind::user_defined1()).context("cannot wait for SIGUSR1")?;
@@ -40,6 +68,7 @@ async fn serve_until_told(args: Arc<Args>, plan: Plan) -> Result<()> {
         listeners: prepared,
         directory,
         files,
+        content,
         ..
     } = plan;
     let bound = bind(prepared, &[])?;
@@ -47,20 +76,22 @@ async fn serve_until_told(args: Arc<Args>, plan: Plan) -> Result<()> {
         None => Broker::new(config),
         Some(directory) => Broker::open(config, directory)?,
     };
-    let mut watch = Watch::new(settings.reload.watch, &files);
+    let mut watch = Watch::new();
+    watch.renew(settings.reload.watch, &files, content);
     let mut out = std::io::stdout();
     let mut listeners = Vec::new();
     let mut running = Running {
         args,
-        settings,
+        log,
+        started: settings,
         broker: broker.clone(),
         listeners: Vec::new(),
     };
-    for (address, listener) in bound {
+    for one in bound {
         // A closed standard output is no reason not to serve.
-        let _ = writeln!(out, "listening on {listener}");
-        running.listeners.push((address, listener.control()));
-        listeners.push(listener);
+        let _ = writeln!(out, "listening on {}", one.listener);
+        running.listeners.push(Bound::new(&one));
+        listeners.push(one.listener);
     }
     let _ = out.flush();
 
@@ -96,19 +127,23 @@ async fn serve_until_told(args: Arc<Args>, plan: Plan) -> Result<()> {
 }
 
 /// Binds listeners that are not bound yet; those that are to be closed for it may have their ports.
-fn bind(prepared: Vec<Prepared>, leaving: &[ListenerControl]) -> Result<Vec<(Address, Listener)>> {
+fn bind(prepared: Vec<Prepared>, leaving: &[ListenerControl]) -> Result<Vec<NewListener>> {
     let bind_one = |one: Prepared| {
         let listener = Listener::bind_beside(&one.address, one.mode, leaving)
             .with_context(|| format!("cannot listen on {}", one.address))?;
         let listener = listener
             .with_options(one.options)
             .with_transport(one.transport);
-        Ok((one.address, listener))
+        Ok(NewListener {
+            address: one.address,
+            mode: one.mode,
+            listener,
+        })
     };
     prepared.into_iter().map(bind_one).collect()
 }
 
-impl Running {
+impl Running<'_> {
     /// Reads the configuration again and lets it hold, all of it or nothing.
     async fn reload(&mut self, watch: &mut Watch) {
         supervisor::reloading();
@@ -125,16 +160,13 @@ impl Running {
     }
 
     fn apply(&mut self, plan: Plan, watch: &mut Watch) {
-        let (known, new): (Vec<_>, Vec<_>) = plan.listeners.into_iter().partition(|one| {
-            self.listeners
-                .iter()
-                .any(|(address, _)| *address == one.address)
-        });
-        let leaving = self.listeners.iter().filter(|(address, _)| {
-            let stays = known.iter().any(|one| one.address == *address);
-            !stays
-        });
-        let leaving: Vec<_> = leaving.map(|(_, control)| control.clone()).collect();
+        let (known, new): (Vec<_>, Vec<_>) = plan
+            .listeners
+            .into_iter()
+            .partition(|one| self.listeners.iter().any(|it| it.address == one.address));
+        let stays = |it: &&Bound| known.iter().any(|one| one.address == it.address);
+        let leaving = self.listeners.iter().filter(|it| !stays(it));
+        let leaving: Vec<_> = leaving.map(|it| it.control.clone()).collect();
         // The last that can fail, and the first that is done: so far nothing has changed.
         let bound = match bind(new, &leaving) {
             Ok(bound) => bound,
@@ -148,38 +180,57 @@ impl Running {
             tracing::error!("the configuration is not used, the old one stays: {error}");
             return;
         }
+        self.log.set_level(plan.log_level);
         for warning in &plan.warnings {
             tracing::warn!("{warning}");
         }
         self.broker.reconfigure(plan.config);
+        let mut held_back = plan.settings.held_back(&self.started);
         let mut listeners = Vec::new();
         for one in known {
-            let found = self
-                .listeners
-                .iter()
-                .position(|(address, _)| *address == one.address);
-            if let Some(found) = found {
-                let (address, control) = self.listeners.swap_remove(found);
-                control.replace(one.options, one.transport);
-                listeners.push((address, control));
+            let mut found = self.listeners.iter();
+            if let Some(found) = found.position(|it| it.address == one.address) {
+                let mut it = self.listeners.swap_remove(found);
+                it.control.replace(one.options, one.transport);
+                if !it.set_mode(one.mode) {
+                    held_back.push(format!("mode of the listener {}", it.address));
+                }
+                listeners.push(it);
             }
         }
         self.broker.look_again();
-        for (address, control) in self.listeners.drain(..) {
-            tracing::info!(%address, "no longer listening");
-            control.close();
+        for it in self.listeners.drain(..) {
+            tracing::info!(address = %it.address, "no longer listening");
+            it.control.close();
         }
-        for (address, listener) in bound {
-            tracing::info!("listening on {listener}");
-            listeners.push((address, listener.control()));
-            self.broker.listen(listener);
+        for one in bound {
+            tracing::info!("listening on {}", one.listener);
+            listeners.push(Bound::new(&one));
+            self.broker.listen(one.listener);
         }
         self.listeners = listeners;
-        if self.settings.store != plan.settings.store || self.settings.log != plan.settings.log {
-            tracing::warn!("changes of [store] and [log] hold from the next start on");
+        if !held_back.is_empty() {
+            tracing::warn!("holds from the next start: {}", held_back.join(", "));
         }
-        watch.renew(plan.settings.reload.watch, &plan.files);
-        self.settings = plan.settings;
+        watch.renew(plan.settings.reload.watch, &plan.files, plan.content);
         tracing::info!("the new configuration holds");
+    }
+}
+
+impl Bound {
+    /// Gives the file of the socket these permissions, if they are others; false: it keeps those that it has.
+    fn set_mode(&mut self, mode: Option<u32>) -> bool {
+        if self.mode == mode {
+            return true;
+        }
+        let done = match mode {
+            None => return false,
+            Some(mode) => self.control.set_mode(mode),
+        };
+        match &done {
+            Ok(()) => self.mode = mode,
+            Err(error) => tracing::warn!(address = %self.address, %error, "cannot set `mode`"),
+        }
+        done.is_ok()
     }
 }

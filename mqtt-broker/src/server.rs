@@ -192,8 +192,8 @@ impl Broker {
     }
 
     /// Limits that hold for connections from now on; those that are there keep what they were granted, but for those
-    /// whom new [`Config::bans`] name, which end. What the
-    /// broker keeps for all of them (outboxes, queues, retained messages) is bounded as when it started.
+    /// whom new [`Config::bans`] name, which end. Retained messages that are there stay, whatever their bounds are. What
+    /// the broker keeps of messages for all of them (outboxes, queues, the data directory) is bounded as when it started.
     pub fn reconfigure(&self, config: Config) {
         self.hub.reconfigure(config);
         self.hub.pressure.changed.notify_one();
@@ -380,7 +380,7 @@ impl Broker {
         drop(doorkeeper);
         self.hub.close();
         let hub = self.hub;
-        let ended = tokio::time::timeout(hub.config.shutdown_timeout, hub.presence.empty());
+        let ended = tokio::time::timeout(hub.limits.load().shutdown_timeout, hub.presence.empty());
         if ended.await.is_err() {
             tracing::warn!("connections did not end in time");
         }

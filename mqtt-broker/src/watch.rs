@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 
 /// How long it must be quiet before a change counts: files are written in several steps.
 const QUIET: Duration = Duration::from_millis(500);
@@ -20,6 +20,8 @@ pub(crate) struct Watch {
     /// What was in them when they were read last.
     content: u64,
     events: Option<Events>,
+    /// When it is looked at what is in them: something was heard. It outlives whoever waits for it.
+    due: Option<Instant>,
 }
 
 struct Events {
@@ -29,21 +31,23 @@ struct Events {
 }
 
 impl Watch {
-    pub(crate) fn new(wanted: bool, files: &[PathBuf]) -> Self {
-        let mut watch = Self {
+    /// Looks at nothing yet.
+    pub(crate) fn new() -> Self {
+        Self {
             files: Vec::new(),
             content: 0,
             events: None,
-        };
-        watch.renew(wanted, files);
-        watch
+            due: None,
+        }
     }
 
-    /// Looks at these files from now on.
-    pub(crate) fn renew(&mut self, wanted: bool, files: &[PathBuf]) {
+    /// Looks at these files from now on; `content` is what was read of them.
+    pub(crate) fn renew(&mut self, wanted: bool, files: &[PathBuf], content: u64) {
         self.files = files.to_vec();
-        self.content = content(files);
+        self.content = content;
         self.events = None;
+        // They may have changed between reading and watching.
+        self.due = Some(Instant::now() + QUIET);
         if wanted && !files.is_empty() {
             match watch(files) {
                 Ok(events) => self.events = Some(events),
@@ -54,17 +58,23 @@ impl Watch {
         }
     }
 
-    /// Resolves when a file has another content than before. Never, where nothing is watched.
+    /// Resolves when a file has another content than before. Never, where nothing is watched. May be dropped and called
+    /// again at any time.
     pub(crate) async fn changed(&mut self) {
         loop {
             let Some(events) = &mut self.events else {
                 return core::future::pending().await;
             };
-            if events.receiver.recv().await.is_none() {
+            if let Some(due) = self.due {
+                sleep_until(due).await;
+            } else if events.receiver.recv().await.is_none() {
                 self.events = None;
                 continue;
+            } else {
+                self.due = Some(Instant::now() + QUIET);
+                continue;
             }
-            sleep(QUIET).await;
+            self.due = None;
             while events.receiver.try_recv().is_ok() {}
             let now = content(&self.files);
             if now != self.content {
@@ -98,7 +108,8 @@ fn watch(files: &[PathBuf]) -> notify::Result<Events> {
     })
 }
 
-fn content(files: &[PathBuf]) -> u64 {
+/// A digest of what is in files now.
+pub(crate) fn content(files: &[PathBuf]) -> u64 {
     let mut hasher = DefaultHasher::new();
     for file in files {
         fs::read(file).ok().hash(&mut hasher);
@@ -110,16 +121,55 @@ fn content(files: &[PathBuf]) -> u64 {
 mod tests {
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn watching(file: &Path) -> Watch {
+        let files = [file.to_owned()];
+        let mut watch = Watch::new();
+        watch.renew(true, &files, content(&files));
+        watch
+    }
+
     #[tokio::test]
     async fn a_file_that_is_replaced_is_noticed() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("broker.toml");
         fs::write(&file, "old").unwrap();
-        let mut watch = Watch::new(true, std::slice::from_ref(&file));
+        let mut watch = watching(&file);
         let next = directory.path().join("next");
         fs::write(&next, "new").unwrap();
         fs::rename(&next, &file).unwrap();
-        tokio::time::timeout(Duration::from_secs(60), watch.changed())
+        tokio::time::timeout(PATIENCE, watch.changed())
+            .await
+            .unwrap();
+    }
+
+    /// Whoever waits may have something else to do again and again, as when signals come.
+    #[tokio::test]
+    async fn a_change_is_noticed_by_who_is_interrupted() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("broker.toml");
+        fs::write(&file, "old").unwrap();
+        let mut watch = watching(&file);
+        fs::write(&file, "new").unwrap();
+        let interrupted = async {
+            let little = QUIET / 20;
+            while tokio::time::timeout(little, watch.changed()).await.is_err() {}
+        };
+        tokio::time::timeout(PATIENCE, interrupted).await.unwrap();
+    }
+
+    /// What changed after it was read and before it was watched is no secret.
+    #[tokio::test]
+    async fn a_change_before_the_watch_is_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("broker.toml");
+        fs::write(&file, "old").unwrap();
+        let read = content(std::slice::from_ref(&file));
+        fs::write(&file, "new").unwrap();
+        let mut watch = Watch::new();
+        watch.renew(true, std::slice::from_ref(&file), read);
+        tokio::time::timeout(PATIENCE, watch.changed())
             .await
             .unwrap();
     }

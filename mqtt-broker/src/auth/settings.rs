@@ -47,7 +47,8 @@ impl AuthSettings {
     }
 
     /// Whether a client is let in that does not say who it is.
-    pub(crate) fn admits_anybody(&self) -> bool {
+    #[must_use]
+    pub fn admits_anybody(&self) -> bool {
         self.allow_anonymous.unwrap_or(!self.asks())
     }
 

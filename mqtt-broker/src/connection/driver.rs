@@ -77,7 +77,9 @@ pub(crate) struct Driver {
     /// Where the client is, and where it counts among others.
     place: Place,
     /// Levels that its topics and filters may have.
-    pub(crate) topic_levels: usize,
+    pub(crate) topic_levels: u32,
+    /// Bytes of answers beyond which it is not read.
+    pub(crate) control_bytes: u32,
     /// How fast it may send; most may as fast as they can.
     pub(crate) throttle: Option<Box<Throttle>>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -166,8 +168,11 @@ impl Driver {
         let version = negotiated.version;
         let max_packet_size = packet_limit(negotiated.outbound.maximum_packet_size);
         let client = Arc::clone(&state.client);
-        let throttle = Throttle::new(&hub.limits.load()).map(Box::new);
-        let topic_levels = hub.limits.load().topic_levels;
+        let config = hub.limits.load_full();
+        let throttle = Throttle::new(&config).map(Box::new);
+        let capped = |limit| u32::try_from(limit).unwrap_or(u32::MAX);
+        let topic_levels = capped(config.topic_levels);
+        let control_bytes = capped(config.control_bytes);
         client.set_passing(negotiated.session_expiry_interval == 0);
         hub.open_link(
             &client,
@@ -198,6 +203,7 @@ impl Driver {
             trickles: false,
             place,
             topic_levels,
+            control_bytes,
             throttle,
             timer: None,
             armed: Time::ZERO,
@@ -516,7 +522,7 @@ impl Driver {
     /// When writing has made no progress for so long that the connection ends.
     fn stalled_at(&mut self, now: Time, blocked: bool) -> Option<Time> {
         let since = self.output.watch(now, blocked)?;
-        Some(since + self.hub.config.write_timeout)
+        Some(since + self.hub.limits.load().write_timeout)
     }
 
     /// Acts on timers that are due and sets the next one.

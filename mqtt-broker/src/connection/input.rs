@@ -233,7 +233,7 @@ impl Driver {
             Verdict::Duplicate => return Ok(()),
         };
         let token = inbound.token;
-        if has_more_levels(inbound.topic.as_str(), self.topic_levels) {
+        if has_more_levels(inbound.topic.as_str(), self.topic_levels as usize) {
             let shown = Shown(inbound.topic.as_str()).to_string();
             self.refuse_topic(now, token, publish.qos, &shown);
             return Ok(());

@@ -121,7 +121,7 @@ impl Driver {
     pub(crate) fn may_read(&mut self, cx: &Context<'_>, now: Time) -> bool {
         let acks = ACK_BYTES * self.connection.unsent_acks();
         let unsent = self.output.control_len() + self.waits.len() + acks;
-        let is_due = unsent <= self.hub.config.control_bytes && !self.is_throttled(now);
+        let is_due = unsent <= self.control_bytes as usize && !self.is_throttled(now);
         let may = is_due && !self.holds_publish(now) && !self.is_congested(cx);
         if may {
             self.connection.resume_reading(now);
@@ -498,7 +498,8 @@ impl Driver {
             return;
         }
         let mut disconnect = Disconnect::new(reason);
-        disconnect.properties.reason_string = detail.filter(|_| self.hub.config.reason_strings);
+        disconnect.properties.reason_string =
+            detail.filter(|_| self.hub.limits.load().reason_strings);
         let limit = packet_limit(self.connection.negotiated().outbound.maximum_packet_size);
         // [MQTT-3.14.2-3]: not beyond what the client reads.
         if disconnect

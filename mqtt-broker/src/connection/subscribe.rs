@@ -92,7 +92,7 @@ impl Driver {
             return reason;
         }
         let own = filter.shared().map_or(filter, |shared| shared.filter);
-        if has_more_levels(own.as_str(), self.topic_levels) {
+        if has_more_levels(own.as_str(), self.topic_levels as usize) {
             self.count_beyond(filter);
             return ReasonCode::TOPIC_FILTER_INVALID;
         }

@@ -32,7 +32,7 @@ use mqtt_codec::TopicFilter;
 use mqtt_router::Subscription;
 use mqtt_session::{Outgoing, Time};
 use tokio::sync::Notify;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 use crate::amount::Amount;
 use crate::auth::{Access, Denial, Owner};
@@ -86,6 +86,8 @@ pub(crate) struct Hub {
     pub(crate) pressure: Pressure,
     closing: AtomicBool,
     closed: Notify,
+    /// Other limits hold.
+    reconfigured: Notify,
     origin: Instant,
 }
 
@@ -131,6 +133,7 @@ impl Hub {
             pressure: Pressure::default(),
             closing: AtomicBool::new(false),
             closed: Notify::new(),
+            reconfigured: Notify::new(),
             origin: Instant::now(),
         }
     }
@@ -453,6 +456,7 @@ impl Hub {
     pub(crate) fn reconfigure(&self, config: Config) {
         let bans_changed = self.limits.load().bans != config.bans;
         self.limits.store(Arc::new(config));
+        self.reconfigured.notify_one();
         if bans_changed {
             self.look_again();
         }
@@ -532,10 +536,11 @@ impl Hub {
         subscription: Subscription,
         ops: &mut Vec<Op>,
     ) -> Option<bool> {
+        let limits = self.limits.load();
         let fits = state.subscriptions.insert(
             filter.as_str(),
-            self.config.subscription_bytes,
-            self.limits.load().subscriptions,
+            limits.subscription_bytes,
+            limits.subscriptions,
         );
         if !fits {
             return None;
@@ -584,10 +589,14 @@ impl Hub {
 
     /// Removes expired retained messages from time to time. Never returns.
     pub(crate) async fn run_sweeps(&self) {
-        let mut interval = tokio::time::interval(self.config.retained_sweep_interval);
-        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            interval.tick().await;
+            let pause = self.limits.load().retained_sweep_interval;
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep(pause) => {}
+                // Another interval may hold.
+                () = self.reconfigured.notified() => continue,
+            }
             let expired = self.retained.sweep(self.now());
             self.count_drop(None, DropReason::Expired, expired.len() as u64);
             if let Some(store) = &self.store

@@ -447,7 +447,8 @@ impl Batch {
             hub.retained.clear(topic);
             Op::RetainedCleared(topic.as_str().into())
         } else {
-            let latest = hub.config.retained_expiry_maximum.map(|most| now + most);
+            let limits = hub.limits.load();
+            let latest = limits.retained_expiry_maximum.map(|most| now + most);
             let message = match latest {
                 Some(latest) if passage.expires_at.is_none_or(|end| end > latest) => {
                     Arc::new(Message::new(passage.parts, passage.qos, Some(latest)))
@@ -467,7 +468,7 @@ impl Batch {
                     hub.retained.clear(topic);
                     Err(full.drop_reason())
                 }
-                None => hub.retained.set(topic, kept, &hub.config),
+                None => hub.retained.set(topic, kept, &limits),
             };
             match room {
                 Ok(()) => Op::Retained(message, expires_at, publisher),

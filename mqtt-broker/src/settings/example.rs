@@ -100,6 +100,9 @@ fn section<T: Described>(out: &mut String, header: &str, about: &str) {
         for line in key.doc.lines() {
             _ = writeln!(out, "#{line}");
         }
+        if key.at_start {
+            out.push_str("# A reload does not change it: it holds from the next start.\n");
+        }
         // A listener without an address is a mistake.
         let shown = header == "[[listener]]" && key.name == "address";
         let mark = if shown { "" } else { "# " };

@@ -6,6 +6,7 @@ mod certificate;
 pub(crate) mod describe;
 mod environment;
 mod example;
+mod held_back;
 mod limits;
 mod mosquitto;
 mod prepare;

@@ -253,7 +253,9 @@ impl Loaded {
         });
         let mut files: Vec<PathBuf> = named.map(|path| self.resolve(path)).collect();
         files.extend(self.auth_files());
-        files.push(self.file.clone());
+        if !self.file.as_os_str().is_empty() {
+            files.push(self.file.clone());
+        }
         files
     }
 }

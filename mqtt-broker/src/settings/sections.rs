@@ -37,12 +37,12 @@ section! {
     /// Where what is acknowledged is kept.
     struct StoreSettings {
         /// Directory for sessions, their messages and retained messages; made if it does not exist.
-        directory: PathBuf = PathBuf::from("mqtt-data"), "\"mqtt-data\"";
+        directory: PathBuf = PathBuf::from("mqtt-data"), "\"mqtt-data\"" at_start;
         /// Keep nothing on disk: what was acknowledged is lost when the broker ends.
-        in_memory: bool = false, "false";
+        in_memory: bool = false, "false" at_start;
         /// What the acknowledgement of a message waits for that is to be kept: "disk" survives a loss of
         /// power, "os" a crash of the broker.
-        durability: Durability = Durability::Disk, "\"disk\"";
+        durability: Durability = Durability::Disk, "\"disk\"" at_start;
     }
 }
 
@@ -52,7 +52,7 @@ section! {
         /// How much: "off", "error", "warn", "info", "debug" or "trace".
         level: LogLevel = LogLevel::Info, "\"info\"";
         /// "text" for people, "json" for one object a line.
-        format: LogForm = LogForm::Text, "\"text\"";
+        format: LogForm = LogForm::Text, "\"text\"" at_start;
     }
 }
 

@@ -190,6 +190,23 @@ impl ListenerControl {
         self.closed.notify_one();
     }
 
+    /// Gives the file of a unix socket other permissions. Nothing is done for sockets that are no files.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn set_mode(&self, mode: u32) -> io::Result<()> {
+        let Some(socket) = self.socket.upgrade() else {
+            return Ok(());
+        };
+        let Socket::Unix(socket) = &*socket else {
+            return Ok(());
+        };
+        match socket.local_addr()?.as_pathname() {
+            Some(path) => unix::set_mode(path, mode),
+            None => Ok(()),
+        }
+    }
+
     /// From now on this holds. Connections that are there keep what held when they came, but for those whose
     /// certificates would not be accepted now, which end, and for those who have not shown who they are, or no
     /// certificate, where that is asked now, which end with [`Broker::look_again`](crate::Broker::look_again).

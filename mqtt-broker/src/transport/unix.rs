@@ -38,9 +38,14 @@ pub(crate) fn bind(path: &Path, mode: Option<u32>) -> io::Result<(UnixListener, 
         path: path.to_owned(),
     };
     if let Some(mode) = mode {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        set_mode(path, mode)?;
     }
     Ok((listener, file))
+}
+
+/// Gives a file these permissions.
+pub(crate) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
 /// What is known of the process at the other end.

@@ -1,12 +1,15 @@
 //! Limits of either side: Receive Maximum, Maximum Packet Size, queues, outboxes, time.
 
 use core::num::{NonZeroU16, NonZeroU32};
+use core::time::Duration;
 
 use mqtt_broker::{Config, DropReason};
 use mqtt_codec::{Packet, PacketType, QoS, ReasonCode};
 use tokio::time::Instant;
 
-use crate::harness::{Peer, V3_1_1, V5, broker, broker_with, hello, id, lasting, message};
+use crate::harness::{
+    Peer, V3_1_1, V5, advance, broker, broker_with, filter, hello, id, lasting, message,
+};
 
 /// [MQTT-3.3.4-9] [MQTT-3.3.4-10] [MQTT-4.9.0-2] [MQTT-4.9.0-3]: no more than the client's Receive Maximum
 /// is unacknowledged, and other packets pass meanwhile.
@@ -95,6 +98,41 @@ async fn the_packet_size_of_the_broker_holds() {
         peer.send_raw(&[0x30, 0xff, 0xff, 0xff, 0x7f]).await;
         peer.expect_disconnect(ReasonCode::PACKET_TOO_LARGE).await;
     }
+}
+
+/// Of what a reload changes, this holds for those who are connected as well.
+#[tokio::test(start_paused = true)]
+async fn some_limits_change_for_those_who_are_there() {
+    let broker = broker_with(Config::default());
+    let mut peer = Peer::new(&broker, V5, "client").await;
+    let full = ReasonCode::QUOTA_EXCEEDED;
+    let mut retained = message("kept", "text", QoS::AtLeastOnce);
+    retained.retain = true;
+    peer.publish(&retained).await;
+
+    let mut config = Config::default();
+    config.subscription_bytes = 0;
+    config.retained_messages = 0;
+    config.reason_strings = true;
+    broker.reconfigure(config.clone());
+    let wanted = vec![filter("a", QoS::AtMostOnce)];
+    assert_eq!(peer.subscribe_with(wanted, None).await, [full]);
+    let id = peer.send_publish(&retained).await.unwrap();
+    peer.expect_ack(PacketType::PubAck, id, full).await;
+
+    config = Config::default();
+    config.retained_expiry_maximum = Some(Duration::from_secs(10));
+    config.reason_strings = true;
+    broker.reconfigure(config);
+    peer.publish(&retained).await;
+    advance(11).await;
+    peer.subscribe("kept", QoS::AtMostOnce).await;
+    peer.expect_nothing().await;
+    // A packet that no client sends.
+    peer.send_raw(&[0x20, 0x03, 0, 0, 0]).await;
+    let farewell = peer.receive().await;
+    let reason = farewell.disconnect().properties.reason_string;
+    assert!(reason.is_some_and(|text| !text.is_empty()));
 }
 
 /// A session holds so much and no more: beyond it the publisher is told, and the loss counted.

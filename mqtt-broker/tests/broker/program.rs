@@ -4,6 +4,7 @@ use core::time::Duration;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -226,6 +227,91 @@ async fn a_reload_may_widen_the_address_of_a_listener() {
     let closed = async { while TcpStream::connect(elsewhere).await.is_ok() {} };
     tokio::time::timeout(PATIENCE, closed).await.unwrap();
     old.subscribe("a", QoS::AtLeastOnce).await;
+}
+
+/// What a reload does not change is named; the level of the log is not of it, nor are the permissions of a socket.
+#[tokio::test]
+async fn a_reload_names_what_it_does_not_change() {
+    let (directory, file) = configuration("");
+    let socket = directory.path().join("socket");
+    let text = |rest: &str, mode: &str| {
+        let listener = "[[listener]]\naddress = \"unix:socket\"\n";
+        format!("{rest}\n{listener}{mode}\n")
+    };
+    fs::write(&file, text("", "mode = \"0600\"")).unwrap();
+    let mut running = Running::start(program().arg("--in-memory").arg("--config").arg(&file));
+    running.lines.next().unwrap().unwrap();
+    let mode = || fs::metadata(&socket).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(), 0o600);
+
+    let limits =
+        "[limits]\nmax_entering = 3\nqueue_bytes = 7\n[log]\nformat = \"json\"\nlevel = \"debug\"";
+    fs::write(&file, text(limits, "mode = \"0660\"")).unwrap();
+    running.signal("-HUP");
+    let line = running.logged("next start");
+    assert!(
+        line.contains("from the next start: log.format, limits.queue_bytes"),
+        "{line}"
+    );
+    running.logged("the new configuration holds");
+    assert_eq!(mode(), 0o660);
+
+    // Nothing below an error is logged now, and then everything again.
+    fs::write(&file, text("[log]\nlevel = \"error\"", "mode = \"0660\"")).unwrap();
+    running.signal("-HUP");
+    fs::write(&file, "nothing").unwrap();
+    running.signal("-HUP");
+    let next = running.logged("");
+    assert!(
+        next.contains("SIGHUP") || next.contains("old one stays"),
+        "{next}"
+    );
+    running.logged("old one stays");
+    fs::write(&file, text("", "")).unwrap();
+    running.signal("-HUP");
+    let line = running.logged("next start");
+    assert!(line.contains(": mode of the listener unix:"), "{line}");
+}
+
+/// Files that the command line names are watched as well, without a configuration file.
+#[tokio::test]
+async fn files_of_the_command_line_are_watched() {
+    let directory = tempfile::tempdir().unwrap();
+    let passwords = directory.path().join("passwords");
+    fs::write(&passwords, "").unwrap();
+    let mut running = Running::start(
+        program()
+            .args(["--in-memory", "--listen", "127.0.0.1:0", "--password-file"])
+            .arg(&passwords)
+            .env("MQTT_BROKER__RELOAD__WATCH", "true"),
+    );
+    running.address("tcp");
+    fs::write(&passwords, "# nobody yet\n").unwrap();
+    running.logged("a file has changed");
+    running.logged("the new configuration holds");
+}
+
+/// Whoever may come from elsewhere is asked who it is, be that said in the file or on the command line.
+#[tokio::test]
+async fn other_machines_are_served_where_clients_are_asked() {
+    let (directory, file) = configuration("[auth]\npassword_file = \"passwords\"");
+    fs::write(directory.path().join("passwords"), "").unwrap();
+    let everywhere = ["--in-memory", "--listen", "0.0.0.0:0", "--config"];
+    let mut running = Running::start(program().args(everywhere).arg(&file));
+    let port = running.address("tcp").port();
+    let reached = SocketAddr::from(([127, 0, 0, 1], port));
+    let refused = ReasonCode::NOT_AUTHORIZED;
+    assert_eq!(answer(reached, "client").await.0, refused);
+    for open in [
+        "",
+        "[auth]\npassword_file = \"passwords\"\nallow_anonymous = true",
+    ] {
+        fs::write(&file, open).unwrap();
+        let ended = run(&everywhere, &file);
+        assert_eq!(ended.status.code(), Some(2));
+        let errors = String::from_utf8(ended.stderr).unwrap();
+        assert!(errors.contains("--listen 0.0.0.0:0: anybody"), "{errors}");
+    }
 }
 
 /// The environment stands before the file, and the command line before both.
