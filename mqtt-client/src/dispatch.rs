@@ -9,7 +9,7 @@ use tokio::sync::broadcast;
 use crate::link::{Link, Request};
 use crate::outbound::Outbound;
 use crate::registry::Registry;
-use crate::{Error, Uncertain};
+use crate::{Error, Uncertain, trace};
 
 /// Bytes of a packet whose buffer is not kept.
 const LARGE_PACKET: usize = 256 * 1024;
@@ -32,7 +32,8 @@ impl Dispatch<'_> {
             let outcome = decode(&input, self.link.version, self.link.maximum_packet_size);
             let length = match outcome {
                 Ok(Some((packet, length))) => {
-                    tracing::trace!("received {}", packet.packet_type());
+                    let link = &self.link;
+                    trace::received(&link.server.client_id, &packet, link.version);
                     self.packet(&packet).map(|()| Some(length))
                 }
                 Ok(None) => Ok(None),
@@ -60,11 +61,6 @@ impl Dispatch<'_> {
                 else {
                     return Ok(());
                 };
-                tracing::debug!(
-                    topic = inbound.topic.as_str(),
-                    bytes = publish.payload.len(),
-                    "received PUBLISH"
-                );
                 let by_identifier = link.server.has_subscription_identifiers();
                 self.registry
                     .deliver(inbound.topic, publish, inbound.token, by_identifier);
@@ -93,6 +89,7 @@ impl Dispatch<'_> {
                     return Ok(());
                 }
                 let packet = exchange.packet(ReasonCode::CONTINUE_AUTHENTICATION);
+                trace::sending(&link.server.client_id, &packet);
                 packet.encode(link.version, link.output.buffer())?;
                 Ok(())
             }
@@ -125,7 +122,6 @@ impl Dispatch<'_> {
     }
 
     fn suback(&mut self, packet_id: PacketId, codes: &[ReasonCode]) -> Result<(), Error> {
-        tracing::debug!("received SUBACK");
         let (filters, handle, reply) = match self.link.take_request(packet_id) {
             Some(Request::Subscribe {
                 filters,
@@ -158,7 +154,6 @@ impl Dispatch<'_> {
     }
 
     fn unsuback(&mut self, packet_id: PacketId, codes: &[ReasonCode]) -> Result<(), Error> {
-        tracing::debug!("received UNSUBACK");
         let has_codes = self.link.version.has_reason_codes();
         match self.link.take_request(packet_id) {
             Some(Request::Unsubscribe { filters, reply, .. })

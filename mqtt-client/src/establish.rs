@@ -16,7 +16,7 @@ use crate::link::{Link, poll_read};
 use crate::outbound::Outbound;
 use crate::output::Output;
 use crate::transport::{BoxedStream, Connect, Target};
-use crate::{Error, Options, ServerInfo};
+use crate::{Error, Options, ServerInfo, trace};
 
 /// The largest packet there can be, in bytes.
 const LARGEST_PACKET: u32 = 268_435_460;
@@ -129,7 +129,7 @@ async fn greet(
     }
     let mut bytes = Vec::new();
     connect.encode(options.version, &mut bytes)?;
-    tracing::debug!(client = options.client_id, "sending CONNECT");
+    trace::sending_bytes(&options.client_id, &bytes, options.version);
     stream.write_all(&bytes).await?;
     stream.flush().await?;
     Ok(exchange)
@@ -149,9 +149,16 @@ impl Welcome {
         loop {
             let packet = decode(&self.input, options.version, self.maximum_packet_size)?;
             let mut answer = Vec::new();
+            if let Some((packet, _)) = &packet {
+                let id = match packet {
+                    Packet::ConnAck(connack) => connack.properties.assigned_client_identifier,
+                    _ => None,
+                };
+                let id = id.unwrap_or(&options.client_id);
+                trace::received(id, packet, options.version);
+            }
             let length = match packet {
                 Some((Packet::ConnAck(connack), length)) => {
-                    tracing::debug!("received CONNACK ({})", connack.reason_code.name());
                     if connack.reason_code.is_error() {
                         return Err(Error::Refused {
                             reason: connack.reason_code,
@@ -182,6 +189,7 @@ impl Welcome {
                     exchange
                         .packet(reason)
                         .encode(options.version, &mut answer)?;
+                    trace::sending_bytes(&options.client_id, &answer, options.version);
                     length
                 }
                 Some((packet, _)) => return Err(Error::Unexpected(packet.packet_type().name())),

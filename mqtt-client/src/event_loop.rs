@@ -498,9 +498,7 @@ impl EventLoop {
         }
         let now = self.now();
         // Without a limit: all that the server's Receive Maximum lets through.
-        let _ = link
-            .connection
-            .poll_transmit(now, link.output.buffer(), usize::MAX);
+        link.fill_up_to(now, usize::MAX);
         dispatch::events(link, self.options.when_uncertain);
         let reason = match options.with_will {
             true if link.version.has_reason_codes() => ReasonCode::DISCONNECT_WITH_WILL,
@@ -514,7 +512,6 @@ impl EventLoop {
                 ..DisconnectProperties::default()
             },
         });
-        tracing::debug!("sending DISCONNECT");
         link.append(&packet, now)?;
         match timeout(FAREWELL, link.close()).await {
             Ok(closed) => Ok(closed?),

@@ -32,6 +32,7 @@ mod requester;
 mod server;
 mod sharing;
 mod subscription;
+mod trace;
 mod transport;
 mod url;
 

@@ -16,7 +16,7 @@ use crate::control::{Control, Handle, Reply};
 use crate::outbound::Outbound;
 use crate::output::{Output, WRITE_SIZE};
 use crate::transport::BoxedStream;
-use crate::{Error, Filter, ServerInfo, SubscribeOptions};
+use crate::{Error, Filter, ServerInfo, SubscribeOptions, trace};
 
 /// Bytes asked of the stream at once.
 pub(crate) const READ_SIZE: usize = 64 * 1024;
@@ -104,11 +104,18 @@ impl Link {
     /// Lets the session write, if everything before is written.
     pub(crate) fn fill(&mut self, now: Time) {
         if self.output.is_empty() {
-            // What is left leaves when this is written.
-            let _ = self
-                .connection
-                .poll_transmit(now, self.output.buffer(), WRITE_SIZE);
+            self.fill_up_to(now, WRITE_SIZE);
         }
+    }
+
+    /// Lets the session write behind what is not written yet.
+    pub(crate) fn fill_up_to(&mut self, now: Time, size: usize) {
+        let buffer = self.output.buffer();
+        let before = buffer.len();
+        // What is left leaves when this is written.
+        let _ = self.connection.poll_transmit(now, buffer, size);
+        let added = buffer.get(before..).unwrap_or_default();
+        trace::sending_bytes(&self.server.client_id, added, self.version);
     }
 
     /// Appends a packet of this client's own; nothing is appended on error.
@@ -122,6 +129,7 @@ impl Link {
             return Err(Error::TooLarge);
         }
         packet.encode(self.version, self.output.buffer())?;
+        trace::sending(&self.server.client_id, packet);
         self.connection.sent(now);
         Ok(())
     }

@@ -411,7 +411,8 @@ impl Registry {
 
     /// Keeps a message until it is claimed.
     fn hold(&self, message: Received) {
-        if message.quality() > QoS::AtMostOnce && self.held.len() == 0 {
+        let is_asked_for = || self.entries.iter().any(|entry| entry.is_unclaimed);
+        if message.quality() > QoS::AtMostOnce && self.held.len() == 0 && !is_asked_for() {
             tracing::debug!(
                 topic = message.topic(),
                 "a message waits unacknowledged: no subscription claims it"

@@ -91,7 +91,6 @@ fn send(
     let Some(packet_id) = link.connection.allocate_packet_id() else {
         return Err((Error::TooManyRequests, reply));
     };
-    tracing::debug!("sending SUBSCRIBE");
     let packet = Packet::Subscribe(filter::packet(packet_id, filters, options));
     if let Err(error) = link.append(&packet, now) {
         link.connection.release_packet_id(packet_id);
@@ -132,7 +131,6 @@ pub(crate) fn unsubscribe(
     let Some(packet_id) = link.connection.allocate_packet_id() else {
         return refuse(reply, Error::TooManyRequests);
     };
-    tracing::debug!("sending UNSUBSCRIBE");
     let packet = Packet::Unsubscribe(Unsubscribe {
         packet_id,
         filters: parsed,

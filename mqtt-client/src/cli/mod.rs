@@ -6,6 +6,7 @@ mod bench;
 mod clock;
 mod colours;
 mod connection;
+mod debug;
 mod doctor;
 mod format;
 mod json;
@@ -23,13 +24,12 @@ mod url;
 mod watch;
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::process::ExitCode;
 
 use mqtt_client::{Error, ProtocolVersion, ReasonCode};
-use tracing_subscriber::filter::LevelFilter;
 
-use self::args::{Command, CommonArgs, Parsed};
+use self::args::{Command, Parsed};
 
 /// Exit status of `sub -W` and `rr -W` when the time is over.
 const TIMED_OUT: u8 = 27;
@@ -146,22 +146,22 @@ pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
     };
     match command {
         Command::Pub(args) => {
-            log_to_stderr(&args.common);
+            debug::start(&args.common);
             let quiet = args.common.quiet;
             finish(in_runtime(publish::run(*args)), &tool, quiet)
         }
         Command::Sub(args) => {
-            log_to_stderr(&args.common);
+            debug::start(&args.common);
             let quiet = args.common.quiet;
             finish(in_runtime(subscribe::run(*args)), &tool, quiet)
         }
         Command::Rr(args) => {
-            log_to_stderr(&args.common);
+            debug::start(&args.common);
             let quiet = args.common.quiet;
             finish(in_runtime(request::run(*args)), &tool, quiet)
         }
         Command::Doctor(args) => {
-            log_to_stderr(&args.common);
+            debug::start(&args.common);
             let quiet = args.common.quiet;
             finish(in_runtime(doctor::run(*args)), &tool, quiet)
         }
@@ -204,21 +204,6 @@ fn finish(outcome: Result<(), Failure>, tool: &str, quiet: bool) -> ExitCode {
 pub(crate) fn complain(text: &str) {
     // Nothing is left to tell if standard error is closed.
     let _ = writeln!(std::io::stderr(), "{text}");
-}
-
-fn log_to_stderr(common: &CommonArgs) {
-    let level = if common.debug {
-        LevelFilter::DEBUG
-    } else {
-        LevelFilter::OFF
-    };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .without_time()
-        .init();
 }
 
 #[cfg(test)]

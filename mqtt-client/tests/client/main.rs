@@ -6,6 +6,8 @@ mod blocking;
 mod cancel;
 #[cfg(all(unix, feature = "cli"))]
 mod commands;
+#[cfg(feature = "cli")]
+mod debug;
 #[cfg(all(unix, feature = "cli"))]
 mod doctor;
 mod echo;

@@ -92,7 +92,7 @@ pub(crate) struct CommonArgs {
     /// Disable Nagle's algorithm
     #[arg(long)]
     pub(crate) nodelay: bool,
-    /// Print debug messages to standard error
+    /// Print each packet to standard output as it comes or leaves, and what else is of interest to standard error
     #[arg(short, long)]
     pub(crate) debug: bool,
     /// Print no errors
