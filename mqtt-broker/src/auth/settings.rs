@@ -70,11 +70,13 @@ impl AuthSettings {
 section! {
     /// Tokens (JWT) that clients send as their password. The user is named by the token, whatever CONNECT says.
     struct JwtSettings {
-        /// File with the secret of HS256, of 32 bytes or more.
+        /// File with the secret of HS256, of 32 bytes or more; of HS384 as well from 48 bytes on, and of HS512 from 64 on.
         secret_file: Option<PathBuf> = None, "\"jwt.secret\"";
-        /// File with a public key in PEM: RSA for RS256, P-256 for ES256, Ed25519 for EdDSA.
+        /// File with a public key in PEM: RSA for RS256 to RS512 and PS256 to PS512, P-256 for ES256, P-384 for ES384,
+        /// Ed25519 for EdDSA.
         key_file: Option<PathBuf> = None, "\"jwt.pem\"";
-        /// File with a set of keys (JWKS), of which those of these algorithms are taken.
+        /// File with a set of keys (JWKS), of which those of these algorithms are taken; one with an `alg` serves for that
+        /// alone.
         jwks_file: Option<PathBuf> = None, "\"jwks.json\"";
         /// Claim that names the user.
         user_claim: String = "sub".to_owned(), "\"sub\"";

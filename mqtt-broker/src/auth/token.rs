@@ -1,16 +1,15 @@
 //! JSON Web Tokens (RFC 7519) in place of a password.
 //!
-//! A key is of one algorithm, and a token is checked by the keys of the algorithm that it names: so a public key
-//! never serves as the secret of another, and a token without a signature meets no key.
+//! A key is of one family of algorithms, or of one algorithm where a set says so, and a token is checked by the keys of
+//! the algorithm that it names: so a public key never serves as the secret of another, and a token without a signature
+//! meets no key.
 
 use core::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io};
 
-use jsonwebtoken::jwk::{
-    AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse,
-};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -23,8 +22,22 @@ use crate::auth::settings::JwtSettings;
 
 /// Bytes of the longest token that is looked at.
 const LONGEST_TOKEN: usize = 16 * 1024;
-/// Bytes of the shortest secret: as many as its hash has.
-const SHORTEST_SECRET: usize = 32;
+/// Algorithms with a secret, and the bytes of its shortest: as many as the hash has (RFC 7518, section 3.2).
+const HMAC: [(Algorithm, usize); 3] = [
+    (Algorithm::HS256, 32),
+    (Algorithm::HS384, 48),
+    (Algorithm::HS512, 64),
+];
+const RSA: [Algorithm; 6] = [
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+];
+/// Bytes of a point of P-256, as keys of it are kept, and of P-384.
+const POINTS: [(usize, Algorithm); 2] = [(65, Algorithm::ES256), (97, Algorithm::ES384)];
 /// Keys that are tried on one token which does not name its key.
 const MOST_TRIED: usize = 8;
 
@@ -57,7 +70,7 @@ pub enum TokenKeyError {
 type Fingerprint = [u8; 32];
 
 struct Key {
-    algorithm: Algorithm,
+    algorithms: Vec<Algorithm>,
     id: Option<String>,
     key: DecodingKey,
     fingerprint: Fingerprint,
@@ -108,7 +121,7 @@ impl Tokens {
         if let Some(file) = &settings.secret_file {
             let bytes = read(file)?;
             let secret = bytes.trim_ascii_end();
-            keys.push(Key::secret(secret, None).map_err(|problem| wrong(file, problem))?);
+            keys.push(Key::secret(secret, None, None).map_err(|problem| wrong(file, problem))?);
         }
         if let Some(file) = &settings.key_file {
             let pem = read(file)?;
@@ -127,7 +140,7 @@ impl Tokens {
     fn with_keys(keys: Vec<Key>, settings: &JwtSettings) -> Self {
         let mut digest = Sha256::new();
         for key in &keys {
-            let parts = (key.algorithm, &key.id, key.fingerprint);
+            let parts = (&key.algorithms, &key.id, key.fingerprint);
             digest.update(format!("{parts:?}"));
         }
         digest.update(format!(
@@ -155,7 +168,7 @@ impl Tokens {
     /// With one secret, and everything else as by default.
     #[cfg(feature = "fuzzing")]
     pub(crate) fn of_secret(secret: &[u8]) -> Result<Self, &'static str> {
-        let keys = vec![Key::secret(secret, None)?];
+        let keys = vec![Key::secret(secret, None, None)?];
         Ok(Self::with_keys(keys, &JwtSettings::default()))
     }
 
@@ -202,14 +215,16 @@ impl Tokens {
                 (Some(named), Some(own)) => named == own,
                 _ => true,
             };
-            key.algorithm == header.alg && is_named
+            key.algorithms.contains(&header.alg) && is_named
         };
         let tried = self.keys.iter().filter(fits).take(MOST_TRIED);
-        tried.filter_map(|key| self.check_with(token, key)).next()
+        tried
+            .filter_map(|key| self.check_with(token, header.alg, key))
+            .next()
     }
 
-    fn check_with(&self, token: &[u8], key: &Key) -> Option<Claims> {
-        let mut validation = Validation::new(key.algorithm);
+    fn check_with(&self, token: &[u8], algorithm: Algorithm, key: &Key) -> Option<Claims> {
+        let mut validation = Validation::new(algorithm);
         validation.leeway = self.leeway;
         validation.validate_nbf = true;
         validation.validate_aud = !self.audience.is_empty();
@@ -249,47 +264,63 @@ impl Tokens {
 }
 
 impl Key {
-    fn new(algorithm: Algorithm, key: DecodingKey, id: Option<String>, material: &[&[u8]]) -> Self {
+    fn new(
+        algorithms: Vec<Algorithm>,
+        key: DecodingKey,
+        id: Option<String>,
+        material: &[&[u8]],
+    ) -> Self {
         let mut hash = Sha256::new();
         for part in material {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
         Self {
-            algorithm,
+            algorithms,
             id,
             key,
             fingerprint: hash.finalize().into(),
         }
     }
 
-    fn secret(secret: &[u8], id: Option<String>) -> Result<Self, &'static str> {
-        if secret.len() < SHORTEST_SECRET {
+    /// A secret, for the algorithms whose hashes have no more bytes, or for one.
+    fn secret(
+        secret: &[u8],
+        id: Option<String>,
+        only: Option<Algorithm>,
+    ) -> Result<Self, &'static str> {
+        if secret.len() < HMAC[0].1 {
             return Err("a secret of less than 32 bytes is guessed: use a longer one");
         }
         if secret.starts_with(b"-----BEGIN") {
             return Err("a key in PEM is no secret: name it in `key_file`");
         }
+        let fitting = HMAC.iter().filter(|(_, least)| secret.len() >= *least);
+        let algorithms = only_of(fitting.map(|(algorithm, _)| *algorithm), only);
+        if algorithms.is_empty() {
+            return Err("a secret has fewer bytes than the hash of its `alg`: use a longer one");
+        }
         let key = DecodingKey::from_secret(secret);
-        Ok(Self::new(Algorithm::HS256, key, id, &[b"HS256", secret]))
+        Ok(Self::new(algorithms, key, id, &[b"HS", secret]))
     }
 
-    /// A public key in PEM: its kind says which algorithm it is for.
+    /// A public key in PEM: its kind says which algorithms it is for.
     fn public(pem: &[u8]) -> Result<Self, &'static str> {
         if pem.windows(7).any(|part| part == b"PRIVATE") {
             return Err("this is a private key: the broker needs the public one only");
         }
-        let read = [
-            DecodingKey::from_rsa_pem(pem).map(|key| (Algorithm::RS256, key)),
-            DecodingKey::from_ec_pem(pem).map(|key| (Algorithm::ES256, key)),
-            DecodingKey::from_ed_pem(pem).map(|key| (Algorithm::EdDSA, key)),
-        ];
-        let (algorithm, key) = read
-            .into_iter()
-            .find_map(Result::ok)
-            .ok_or("no public key of RSA, P-256 or Ed25519 in PEM")?;
         let material: [&[u8]; 2] = [b"PEM", pem.trim_ascii()];
-        Ok(Self::new(algorithm, key, None, &material))
+        if let Ok(key) = DecodingKey::from_rsa_pem(pem) {
+            return Ok(Self::new(RSA.to_vec(), key, None, &material));
+        }
+        if let Ok(key) = DecodingKey::from_ed_pem(pem) {
+            return Ok(Self::new(vec![Algorithm::EdDSA], key, None, &material));
+        }
+        let key = DecodingKey::from_ec_pem(pem).ok();
+        let curve = key.and_then(|key| Some((of_point(&key)?, key)));
+        let (algorithm, key) =
+            curve.ok_or("no public key of RSA, P-256, P-384 or Ed25519 in PEM")?;
+        Ok(Self::new(vec![algorithm], key, None, &material))
     }
 
     /// The keys of a set (JWKS) that are of use here.
@@ -298,13 +329,14 @@ impl Key {
         let keys = set.keys.iter().filter_map(|jwk| Self::of(jwk).transpose());
         let keys: Vec<Self> = keys.collect::<Result<_, _>>()?;
         if keys.is_empty() {
-            return Err("no key of HS256, RS256, ES256 or EdDSA in it");
+            return Err("no key of HMAC, RSA, P-256, P-384 or Ed25519 for signatures in it");
         }
         Ok(keys)
     }
 
     /// A key of a set; none if it is for something else.
     fn of(jwk: &Jwk) -> Result<Option<Self>, &'static str> {
+        const DAMAGED: &str = "a key of the set is damaged";
         if jwk
             .common
             .public_key_use
@@ -313,31 +345,54 @@ impl Key {
         {
             return Ok(None);
         }
-        let (algorithm, name) = match &jwk.algorithm {
-            AlgorithmParameters::OctetKey(_) => (Algorithm::HS256, KeyAlgorithm::HS256),
-            AlgorithmParameters::RSA(_) => (Algorithm::RS256, KeyAlgorithm::RS256),
-            AlgorithmParameters::EllipticCurve(curve) if curve.curve == EllipticCurve::P256 => {
-                (Algorithm::ES256, KeyAlgorithm::ES256)
-            }
+        let family = match &jwk.algorithm {
+            AlgorithmParameters::OctetKey(_) => HMAC.map(|(algorithm, _)| algorithm).to_vec(),
+            AlgorithmParameters::RSA(_) => RSA.to_vec(),
+            AlgorithmParameters::EllipticCurve(curve) => match curve.curve {
+                EllipticCurve::P256 => vec![Algorithm::ES256],
+                EllipticCurve::P384 => vec![Algorithm::ES384],
+                _ => return Ok(None),
+            },
             AlgorithmParameters::OctetKeyPair(curve) if curve.curve == EllipticCurve::Ed25519 => {
-                (Algorithm::EdDSA, KeyAlgorithm::EdDSA)
+                vec![Algorithm::EdDSA]
             }
             _ => return Ok(None),
         };
-        if jwk.common.key_algorithm.is_some_and(|own| own != name) {
-            return Ok(None);
-        }
+        let only = match &jwk.common.key_algorithm {
+            None => None,
+            Some(named) => match named.to_string().parse::<Algorithm>() {
+                Ok(algorithm) if family.contains(&algorithm) => Some(algorithm),
+                _ => return Ok(None),
+            },
+        };
         let id = jwk.common.key_id.clone();
-        let key = DecodingKey::from_jwk(jwk).map_err(|_| "a key of the set is damaged")?;
-        if algorithm == Algorithm::HS256 {
-            let secret = key
-                .try_get_as_bytes()
-                .map_err(|_| "a key of the set is damaged")?;
-            return Self::secret(secret, id).map(Some);
+        let key = DecodingKey::from_jwk(jwk).map_err(|_| DAMAGED)?;
+        if matches!(jwk.algorithm, AlgorithmParameters::OctetKey(_)) {
+            let secret = key.try_get_as_bytes().map_err(|_| DAMAGED)?;
+            return Self::secret(secret, id, only).map(Some);
         }
+        if matches!(jwk.algorithm, AlgorithmParameters::EllipticCurve(_))
+            && of_point(&key).is_none_or(|algorithm| !family.contains(&algorithm))
+        {
+            return Err(DAMAGED);
+        }
+        let algorithms = only_of(family.into_iter(), only);
         let material = serde_json::to_vec(&jwk.algorithm).unwrap_or_default();
-        Ok(Some(Self::new(algorithm, key, id, &[b"JWK", &material])))
+        Ok(Some(Self::new(algorithms, key, id, &[b"JWK", &material])))
     }
+}
+
+/// Which curve a key is of, by the length of its point.
+fn of_point(key: &DecodingKey) -> Option<Algorithm> {
+    let length = key.try_get_as_bytes().ok()?.len();
+    let found = POINTS.iter().find(|(bytes, _)| *bytes == length);
+    found.map(|(_, algorithm)| *algorithm)
+}
+
+fn only_of(family: impl Iterator<Item = Algorithm>, only: Option<Algorithm>) -> Vec<Algorithm> {
+    family
+        .filter(|algorithm| only.is_none_or(|only| only == *algorithm))
+        .collect()
 }
 
 impl fmt::Debug for Tokens {

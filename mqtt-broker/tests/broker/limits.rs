@@ -215,7 +215,7 @@ async fn a_client_that_reads_nothing() {
         .client_dropped("deaf", DropReason::OutboxFull)
         .is_some()
     {
-        tokio::time::sleep(core::time::Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(
             started.elapsed().as_secs() < 100,
             "the connection is not closed"
@@ -259,7 +259,7 @@ async fn a_flood_of_requests_is_not_read_on() {
         }
     };
     assert!(
-        tokio::time::timeout(core::time::Duration::from_secs(30), flood)
+        tokio::time::timeout(Duration::from_secs(30), flood)
             .await
             .is_err()
     );
@@ -301,7 +301,7 @@ async fn subscriptions_are_bounded() {
     let mut codes = Vec::new();
     for number in 0..6 {
         let text = format!("a/{number}/c");
-        let wanted = vec![crate::harness::filter(&text, QoS::AtMostOnce)];
+        let wanted = vec![filter(&text, QoS::AtMostOnce)];
         codes.extend(peer.subscribe_with(wanted, None).await);
     }
     let refused = ReasonCode::QUOTA_EXCEEDED;

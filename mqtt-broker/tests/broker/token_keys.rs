@@ -17,7 +17,12 @@ use tempfile::TempDir;
 use crate::guarded::denied;
 use crate::harness::{Peer, V3_1_1, V5, broker_with, hello};
 
-const ALGORITHMS: [Algorithm; 3] = [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA];
+const ALGORITHMS: [Algorithm; 4] = [
+    Algorithm::RS256,
+    Algorithm::ES256,
+    Algorithm::ES384,
+    Algorithm::EdDSA,
+];
 
 /// A key in all its forms.
 struct Key {
@@ -35,13 +40,14 @@ impl Key {
                 KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048)
             }
             Algorithm::ES256 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256),
+            Algorithm::ES384 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384),
             _ => KeyPair::generate_for(&rcgen::PKCS_ED25519),
         };
         let pair = pair.unwrap();
         let pem = pair.serialize_pem();
         let signs = match algorithm {
             Algorithm::RS256 => EncodingKey::from_rsa_pem(pem.as_bytes()),
-            Algorithm::ES256 => EncodingKey::from_ec_pem(pem.as_bytes()),
+            Algorithm::ES256 | Algorithm::ES384 => EncodingKey::from_ec_pem(pem.as_bytes()),
             _ => EncodingKey::from_ed_pem(pem.as_bytes()),
         };
         let signs = signs.unwrap();
@@ -81,8 +87,8 @@ impl Key {
 }
 
 /// One key of each algorithm, and another one that nobody knows.
-fn keys() -> &'static [(Key, Key); 3] {
-    static KEYS: OnceLock<[(Key, Key); 3]> = OnceLock::new();
+fn keys() -> &'static [(Key, Key); 4] {
+    static KEYS: OnceLock<[(Key, Key); 4]> = OnceLock::new();
     KEYS.get_or_init(|| ALGORITHMS.map(|one| (Key::new(one), Key::new(one))))
 }
 
@@ -350,7 +356,7 @@ async fn a_set_of_all_algorithms() {
     set.extend([
         encrypts,
         longer,
-        json!({ "kty": "EC", "crv": "P-384", "kid": "curve", "x": "", "y": "" }),
+        json!({ "kty": "EC", "crv": "P-521", "kid": "curve", "x": "", "y": "" }),
     ]);
     let place = Place::new();
     let broker = place.broker_of(&set);
@@ -363,15 +369,93 @@ async fn a_set_of_all_algorithms() {
     let mut cases: Vec<(&str, String)> = ["encrypts", "longer", "curve"]
         .map(|kid| ("not taken", stranger.token(Some(kid), &claims())))
         .into();
-    let mut header = Header::new(Algorithm::RS512);
-    header.kid = Some("longer".to_owned());
-    let token = encode(&header, &claims(), &stranger.signs).unwrap();
-    cases.push(("RS512", token));
+    let longer = |algorithm| {
+        let mut header = Header::new(algorithm);
+        header.kid = Some("longer".to_owned());
+        encode(&header, &claims(), &stranger.signs).unwrap()
+    };
+    accepted(&broker, &longer(Algorithm::RS512)).await;
+    cases.push(("RS384", longer(Algorithm::RS384)));
+    cases.push(("PS512", longer(Algorithm::PS512)));
     cases.push((
         "confused",
         confused(rsa.public_pem.as_bytes(), Some("same")),
     ));
     refused(&broker, &cases).await;
+}
+
+/// One key of RSA is for all of its algorithms, unless a set says for which.
+#[tokio::test(start_paused = true)]
+async fn a_key_of_rsa_is_for_its_family() {
+    use Algorithm::{PS256, PS384, PS512, RS256, RS384, RS512};
+    let (own, stranger) = &keys()[0];
+    let place = Place::new();
+    let mut free = own.in_set("own");
+    free.as_object_mut().unwrap().remove("alg");
+    let brokers = [
+        place.broker(&own.public_pem, false),
+        place.broker_of(&[free]),
+    ];
+    let mut bound = own.in_set("own");
+    bound["alg"] = json!("PS384");
+    let only = place.broker_of(&[bound]);
+    for algorithm in [RS256, RS384, RS512, PS256, PS384, PS512] {
+        let sign = |key: &Key| encode(&Header::new(algorithm), &claims(), &key.signs).unwrap();
+        for broker in &brokers {
+            accepted(broker, &sign(own)).await;
+            refused(broker, &[("signed by a stranger", sign(stranger))]).await;
+        }
+        match algorithm {
+            PS384 => accepted(&only, &sign(own)).await,
+            _ => refused(&only, &[("another algorithm", sign(own))]).await,
+        }
+    }
+}
+
+/// A secret is for the algorithms whose hashes are no longer than it, and in a set for one if that says so.
+#[tokio::test(start_paused = true)]
+async fn a_secret_is_as_long_as_its_hash() {
+    use Algorithm::{HS256, HS384, HS512};
+    for (bytes, fitting) in [(32, 1), (47, 1), (48, 2), (63, 2), (64, 3), (200, 3)] {
+        let secret: Vec<u8> = (0..bytes).collect();
+        let place = Place::new();
+        let jwk = json!({ "kty": "oct", "k": BASE64.encode(&secret) });
+        let broker = place.broker_of(std::slice::from_ref(&jwk));
+        for (number, algorithm) in [HS256, HS384, HS512].into_iter().enumerate() {
+            let sign = |secret: &[u8]| {
+                let key = EncodingKey::from_secret(secret);
+                encode(&Header::new(algorithm), &claims(), &key).unwrap()
+            };
+            let (own, other) = (sign(&secret), sign(&[7; 64]));
+            match number < fitting {
+                true => accepted(&broker, &own).await,
+                false => refused(&broker, &[("a short secret", own.clone())]).await,
+            }
+            refused(&broker, &[("another secret", other)]).await;
+
+            let mut bound = jwk.clone();
+            bound["alg"] = json!(format!("{algorithm:?}"));
+            let text = json!({ "keys": [bound] }).to_string();
+            let loaded = Authority::load(&place.settings(&text, true));
+            assert_eq!(
+                loaded.is_ok(),
+                number < fitting,
+                "{bytes} bytes, {algorithm:?}"
+            );
+            if number == fitting - 1 {
+                let only = place.broker(&text, true);
+                accepted(&only, &own).await;
+                let shorter = encode(
+                    &Header::new(HS256),
+                    &claims(),
+                    &EncodingKey::from_secret(&secret),
+                );
+                if number > 0 {
+                    refused(&only, &[("another algorithm", shorter.unwrap())]).await;
+                }
+            }
+        }
+    }
 }
 
 /// A set that is none, or of which nothing can be used, is an error that names the file and nothing of a key.
@@ -386,11 +470,15 @@ fn sets_that_are_no_use() {
         ("[".repeat(100_000), "not a set of keys"),
         (
             "{\"keys\": []}".to_owned(),
-            "no key of HS256, RS256, ES256 or EdDSA",
+            "no key of HMAC, RSA, P-256, P-384 or Ed25519",
+        ),
+        (
+            json!({ "keys": [{ "kty": "EC", "crv": "P-521", "x": "", "y": "" }] }).to_string(),
+            "no key",
         ),
         (
             json!({ "keys": [{ "kty": "EC", "crv": "P-384", "x": "", "y": "" }] }).to_string(),
-            "no key",
+            "damaged",
         ),
         (json!({ "keys": [short] }).to_string(), "32 bytes"),
     ] {

@@ -324,7 +324,7 @@ async fn keys_change_with_a_reload() {
     let other = b"another secret of 32 bytes: good";
     let jwks = json!({ "keys": [
         { "kty": "oct", "kid": "b", "alg": "HS256", "k": "YW5vdGhlciBzZWNyZXQgb2YgMzIgYnl0ZXM6IGdvb2Q" },
-        { "kty": "EC", "crv": "P-384", "x": "", "y": "" },
+        { "kty": "EC", "crv": "P-521", "x": "", "y": "" },
     ] });
     let file = scene.directory.path().join("jwks.json");
     std::fs::write(&file, jwks.to_string()).unwrap();
