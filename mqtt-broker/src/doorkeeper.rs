@@ -44,19 +44,26 @@ impl Handshakes {
     }
 }
 
-impl Drop for Handshakes {
-    /// A runtime must not be waited for within another.
-    fn drop(&mut self) {
-        let runtime = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+impl Handshakes {
+    /// Ends those that are under way. A runtime must not be waited for within another.
+    fn end(&self) {
+        let mut runtime = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(runtime) = runtime.take() {
             runtime.shutdown_background();
         }
     }
 }
 
+impl Drop for Handshakes {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 impl Doorkeeper {
-    pub(crate) fn new() -> Self {
-        Self::default()
+    /// Ends the handshakes that are under way.
+    pub(crate) fn close(&self) {
+        self.handshakes.end();
     }
 
     /// Accepts connections until the listener or the broker is closed.
@@ -133,4 +140,24 @@ where
             .serve_opened(runtime, stream, arrival, transport),
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    /// However many listeners are added, the threads of handshakes are the same.
+    #[test]
+    fn a_broker_has_one_doorkeeper() {
+        let broker = Broker::new(Config::default());
+        let threads = |broker: &Broker| {
+            let runtime = broker.doorkeeper.handshakes.runtime();
+            runtime.unwrap().id()
+        };
+        let first = threads(&broker);
+        assert_eq!(threads(&broker.clone()), first);
+        broker.doorkeeper.close();
+        assert_ne!(threads(&broker), first);
+    }
 }

@@ -29,6 +29,8 @@ use crate::transport::{Listener, Opened, Tls, Transport};
 pub struct Broker {
     pub(crate) hub: Arc<Hub>,
     counters: Arc<Counters>,
+    /// One for all listeners: handshakes have so many threads and no more.
+    pub(crate) doorkeeper: Arc<Doorkeeper>,
 }
 
 /// What a store held when it was opened.
@@ -146,7 +148,11 @@ impl Broker {
 
     fn with_store(config: Config, counters: Arc<Counters>, store: Option<Store>) -> Self {
         let hub = Arc::new(Hub::new(config, Arc::clone(&counters), store));
-        Self { hub, counters }
+        Self {
+            hub,
+            counters,
+            doorkeeper: Arc::default(),
+        }
     }
 
     /// Reads the files of authentication and permissions anew and applies what they say, to clients that are
@@ -188,7 +194,7 @@ impl Broker {
     /// Accepts connections of one more listener, until it or the broker is closed. Must be called within a
     /// tokio runtime.
     pub fn listen(&self, listener: Listener) {
-        tokio::spawn(Doorkeeper::new().accept(self.clone(), listener));
+        tokio::spawn(self.doorkeeper.accept(self.clone(), listener));
     }
 
     /// Limits that hold for connections from now on; those that are there keep what they were granted, but for those
@@ -362,9 +368,8 @@ impl Broker {
     /// connection has ended or [`Config::shutdown_timeout`] has passed.
     pub async fn run(self, listeners: Vec<Listener>, shutdown: impl Future<Output = ()>) {
         let mut tasks = JoinSet::new();
-        let doorkeeper = Doorkeeper::new();
         for listener in listeners {
-            tasks.spawn(doorkeeper.accept(self.clone(), listener));
+            tasks.spawn(self.doorkeeper.accept(self.clone(), listener));
         }
         let hub = Arc::clone(&self.hub);
         tasks.spawn(async move { hub.run_deadlines().await });
@@ -377,7 +382,7 @@ impl Broker {
 
         shutdown.await;
         tasks.shutdown().await;
-        drop(doorkeeper);
+        self.doorkeeper.close();
         self.hub.close();
         let hub = self.hub;
         let ended = tokio::time::timeout(hub.limits.load().shutdown_timeout, hub.presence.empty());

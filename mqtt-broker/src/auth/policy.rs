@@ -173,7 +173,7 @@ impl Policy {
             (Some(user), Some(passwords)) => {
                 let password = password.unwrap_or_else(|| Secret::new([]));
                 let entry = passwords.get(&user);
-                let hash = entry.map_or(passwords.nobody(), |entry| &entry.hash);
+                let hash = entry.map_or_else(|| passwords.nobody(&user), |entry| &entry.hash);
                 let same = pool.verify(Arc::clone(hash), password).await;
                 match (entry, same.map_err(|_| LoginError::Busy)?) {
                     (Some(entry), true) => {

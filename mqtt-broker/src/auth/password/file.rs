@@ -1,11 +1,12 @@
 //! Password files: one `user:hash` a line, as mosquitto_passwd writes them.
 
 use core::fmt;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::{fs, io};
 
 use crate::auth::password::hash::{HashError, HashKind, PasswordHash, ScramKeys, hmac_sha256};
@@ -58,8 +59,69 @@ pub(crate) struct Entry {
 /// The users of a file.
 pub(crate) struct Passwords {
     users: HashMap<Box<str>, Entry>,
-    nobody: Arc<PasswordHash>,
+    nobodies: Nobodies,
     decoys: Decoys,
+}
+
+/// What passwords of unknown users are compared with. Which user has which is drawn by its name, among as many of each
+/// cost as there are known users of it: whoever asks finds unknown names that cost what the known ones cost, as often as
+/// among these, and each of them the same each time.
+struct Nobodies {
+    /// Ordered by how they are written. With each, how many users have these parameters or those before.
+    costs: Vec<(usize, Arc<PasswordHash>)>,
+    /// Where there is no user at all: there is nothing to hide.
+    none: Arc<PasswordHash>,
+}
+
+impl Nobodies {
+    fn new(users: &HashMap<Box<str>, Entry>) -> Self {
+        let mut counts = BTreeMap::<String, (usize, PasswordHash)>::new();
+        for entry in users.values() {
+            let nobody = entry.hash.of_nobody();
+            let count = counts.entry(nobody.to_string()).or_insert((0, nobody));
+            count.0 += 1;
+        }
+        let mut total = 0;
+        let costs = counts.into_values().map(|(count, nobody)| {
+            total += count;
+            (total, Arc::new(nobody))
+        });
+        Self {
+            costs: costs.collect(),
+            none: Arc::new(PasswordHash::Sha512 {
+                salt: [0; 16].into(),
+                hash: [0; 64].into(),
+            }),
+        }
+    }
+
+    fn of(&self, user: &str) -> &Arc<PasswordHash> {
+        let Some((total, last)) = self.costs.last() else {
+            return &self.none;
+        };
+        // A part of all users, in steps of 2^-64.
+        let [a, b, c, d, e, f, g, h, ..] = hmac_sha256(process_secret(), user.as_bytes());
+        let part = u128::from(u64::from_be_bytes([a, b, c, d, e, f, g, h]));
+        let place = (part * *total as u128) >> 64;
+        let found = self.costs.iter().find(|(upto, _)| place < *upto as u128);
+        found.map_or(last, |(_, nobody)| nobody)
+    }
+}
+
+/// What nobody outside of this process can know, so that nobody can compute which cost an unknown name has.
+fn process_secret() -> &'static [u8; 32] {
+    static SECRET: OnceLock<[u8; 32]> = OnceLock::new();
+    SECRET.get_or_init(|| {
+        let mut secret = [0; 32];
+        if getrandom::fill(&mut secret).is_err() {
+            // The standard library seeds its maps where there is no better source either.
+            let state = RandomState::new();
+            for (place, bytes) in secret.chunks_mut(8).enumerate() {
+                bytes.copy_from_slice(&state.hash_one(place).to_be_bytes());
+            }
+        }
+        secret
+    })
 }
 
 /// What clients are told by which SCRAM begins, when they name a user that there is none of: made of the name,
@@ -146,20 +208,10 @@ impl Passwords {
                 return Err(failed(LineError::Again));
             }
         }
-        // The costliest: an unknown user is not told by an answer that comes sooner.
-        let model = users.values().max_by_key(|entry| entry.hash.cost());
-        let nobody = match model {
-            Some(entry) => entry.hash.of_nobody(),
-            // Nobody is known: there is nothing to hide.
-            None => PasswordHash::Sha512 {
-                salt: [0; 16].into(),
-                hash: [0; 64].into(),
-            },
-        };
         Ok(Self {
             decoys: Decoys::new(&users),
+            nobodies: Nobodies::new(&users),
             users,
-            nobody: Arc::new(nobody),
         })
     }
 
@@ -185,9 +237,10 @@ impl Passwords {
         }
     }
 
-    /// What the password of an unknown user is compared with: it costs the same, and no password has it.
-    pub(crate) fn nobody(&self) -> &Arc<PasswordHash> {
-        &self.nobody
+    /// What the password of an unknown user is compared with: it costs what that of a known one may cost, and no password
+    /// has it.
+    pub(crate) fn nobody(&self, user: &str) -> &Arc<PasswordHash> {
+        self.nobodies.of(user)
     }
 }
 
@@ -417,12 +470,36 @@ mod tests {
         assert!(!error.contains("open-sesame"));
     }
 
-    /// An unknown user costs what the known ones cost.
+    /// Unknown users cost what the known ones cost, each the same each time, and as many of them as of those.
     #[test]
-    fn nobody_costs_as_much_as_the_costliest() {
-        let text = "a:$7$10$YQ==$YQ==\nb:$7$5000$YQ==$YQ==\nc:$7$10$YQ==$YQ==";
-        let passwords = Passwords::parse(text).unwrap();
-        assert_eq!(passwords.nobody().cost(), 5_000);
+    fn nobody_costs_what_known_users_cost() {
+        let mut text = String::new();
+        for number in 0..20 {
+            // The salts and the hashes of those that cost the same differ.
+            let (iterations, own) = (if number < 5 { 5_000 } else { 10 }, format!("{number:04}"));
+            text.push_str(&format!("user{number}:$7${iterations}${own}${own}\n"));
+        }
+        let passwords = Passwords::parse(&text).unwrap();
+        assert_eq!(passwords.nobodies.costs.len(), 2);
+        let mut dear = 0;
+        for number in 0..4_000 {
+            let name = format!("nobody{number}");
+            let nobody = passwords.nobody(&name);
+            assert_eq!(nobody, Passwords::parse(&text).unwrap().nobody(&name));
+            let known = passwords.users.values();
+            assert!(known.map(|it| it.hash.of_nobody()).any(|it| it == **nobody));
+            dear += u32::from(matches!(
+                **nobody,
+                PasswordHash::Pbkdf2 {
+                    iterations: 5_000,
+                    ..
+                }
+            ));
+        }
+        // A quarter, with more than five times the deviation that chance has.
+        assert!((850..1_150).contains(&dear), "{dear} of 4,000");
+        let empty = Passwords::parse("").unwrap();
+        assert!(matches!(**empty.nobody("a"), PasswordHash::Sha512 { .. }));
     }
 
     proptest! {
