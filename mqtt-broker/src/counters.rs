@@ -151,6 +151,8 @@ pub enum RefusalReason {
     WebSocket,
     /// The topic of its will has more levels than a topic may have.
     WillTooDeep,
+    /// The QoS of its will, or that it is retained, is not offered.
+    WillNotOffered,
     /// Its address, its client identifier or its user name is banned.
     Banned,
     /// Its first packet was no CONNECT, or a malformed one.
@@ -163,7 +165,7 @@ pub enum RefusalReason {
 
 impl RefusalReason {
     /// Every reason, in the order in which counters are printed.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::TooManyConnections,
         Self::ListenerFull,
         Self::AddressFull,
@@ -175,6 +177,7 @@ impl RefusalReason {
         Self::Tls,
         Self::WebSocket,
         Self::WillTooDeep,
+        Self::WillNotOffered,
         Self::Banned,
         Self::NoConnect,
         Self::BrokenFrames,
@@ -200,6 +203,7 @@ impl RefusalReason {
             Self::Tls => "TLS handshake failed",
             Self::WebSocket => "WebSocket handshake failed",
             Self::WillTooDeep => "topic of the will has too many levels",
+            Self::WillNotOffered => "the will uses what is not offered",
             Self::Banned => "banned",
             Self::NoConnect => "no CONNECT",
             Self::BrokenFrames => "broken frames before CONNECT",

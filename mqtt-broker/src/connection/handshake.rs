@@ -161,10 +161,9 @@ impl Refusal {
         refusal
     }
 
-    /// A will to a topic with too many levels.
-    fn beyond_levels(connect: &Connect<'_>) -> Self {
-        let exceeded = RefusalReason::WillTooDeep;
-        let mut refusal = Self::of(connect, ReasonCode::TOPIC_NAME_INVALID, exceeded.name());
+    /// A will that is refused for a limit of its own, with a code that says so.
+    fn of_will(connect: &Connect<'_>, reason: ReasonCode, exceeded: RefusalReason) -> Self {
+        let mut refusal = Self::of(connect, reason, exceeded.name());
         if let Self::Refused { limit, .. } = &mut refusal {
             *limit = Some(exceeded);
         }
@@ -559,19 +558,12 @@ fn check_will(limits: &ServerLimits, connect: &Connect<'_>) -> Result<(), Refusa
     let Some(will) = &connect.will else {
         return Ok(());
     };
+    let refused = |code| Refusal::of_will(connect, code, RefusalReason::WillNotOffered);
     if will.qos > limits.maximum_qos {
-        return Err(Refusal::of(
-            connect,
-            ReasonCode::QOS_NOT_SUPPORTED,
-            "QoS of the will not supported",
-        ));
+        return Err(refused(ReasonCode::QOS_NOT_SUPPORTED));
     }
     if will.retain && !limits.retain_available {
-        return Err(Refusal::of(
-            connect,
-            ReasonCode::RETAIN_NOT_SUPPORTED,
-            "retained messages not supported",
-        ));
+        return Err(refused(ReasonCode::RETAIN_NOT_SUPPORTED));
     }
     Ok(())
 }
@@ -593,7 +585,8 @@ fn check_bans(
 fn check_levels(config: &Config, connect: &Connect<'_>) -> Result<(), Refusal> {
     match &connect.will {
         Some(will) if has_more_levels(will.topic.as_str(), config.topic_levels) => {
-            Err(Refusal::beyond_levels(connect))
+            let (code, limit) = (ReasonCode::TOPIC_NAME_INVALID, RefusalReason::WillTooDeep);
+            Err(Refusal::of_will(connect, code, limit))
         }
         _ => Ok(()),
     }

@@ -89,6 +89,7 @@ impl Driver {
             mut options,
         } = *wanted;
         if let Some(reason) = self.lacks(wanted, identifier) {
+            self.count_beyond(filter);
             return reason;
         }
         let own = filter.shared().map_or(filter, |shared| shared.filter);

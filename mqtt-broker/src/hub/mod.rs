@@ -599,6 +599,9 @@ impl Hub {
             }
             let expired = self.retained.sweep(self.now());
             self.count_drop(None, DropReason::Expired, expired.len() as u64);
+            if !expired.is_empty() {
+                tracing::debug!(messages = expired.len(), "retained messages expired");
+            }
             if let Some(store) = &self.store
                 && !expired.is_empty()
             {

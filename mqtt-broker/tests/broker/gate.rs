@@ -4,9 +4,12 @@ use core::num::NonZeroU32;
 use core::time::Duration;
 use std::sync::Arc;
 
-use mqtt_broker::{Broker, Config, DropReason, ListenerOptions, Peer as Address, RefusalReason};
+use mqtt_broker::{
+    Broker, Config, DropReason, Listener, ListenerOptions, Peer as Address, RefusalReason,
+};
 use mqtt_codec::{Connect, Packet, PacketType, ProtocolVersion, QoS, ReasonCode, Will};
 use tokio::io::duplex;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::harness::{Peer, V3_1_1, V5, broker_with, filter, hello, message, name, settle};
@@ -209,4 +212,26 @@ async fn a_listener_limits_its_connections() {
         Peer::connect_through(&broker, &Arc::new(options), &hello(V5, "client")).await;
     assert_eq!(answer.connack().reason_code, ReasonCode::SERVER_BUSY);
     assert_eq!(broker.counters().refused(RefusalReason::ListenerFull), 1);
+}
+
+/// What is counted of an address holds for all listeners together, those included that are added while the broker runs.
+#[tokio::test]
+async fn an_address_has_one_count_at_all_listeners() {
+    let broker = broker_with(config(|config| {
+        config.max_connections_per_address = 1;
+    }));
+    let (mut answers, mut peers) = (Vec::new(), Vec::new());
+    for client_id in ["first", "second"] {
+        let listener = Listener::tcp(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        broker.listen(listener);
+        let stream = TcpStream::connect(address).await.unwrap();
+        let mut peer = Peer::over(stream, V5);
+        let connect = hello(V5, client_id);
+        peer.send(&Packet::Connect(Box::new(connect))).await;
+        answers.push(peer.receive().await.connack().reason_code);
+        peers.push(peer);
+    }
+    let full = ReasonCode::QUOTA_EXCEEDED;
+    assert_eq!(answers, [ReasonCode::SUCCESS, full]);
 }

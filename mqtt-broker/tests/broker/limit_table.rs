@@ -6,15 +6,19 @@ use core::num::{NonZeroU16, NonZeroU32};
 use core::pin::Pin;
 use core::time::Duration;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 
-use mqtt_broker::{Broker, Config, ListenerOptions, Peer as Address};
-use mqtt_codec::{Connect, Packet, ProtocolVersion, QoS, ReasonCode};
+use mqtt_broker::auth::Authority;
+use mqtt_broker::{Broker, Config, ListenerOptions, MemoryStore, Peer as Address};
+use mqtt_codec::{
+    Connect, Packet, ProtocolVersion, QoS, ReasonCode, Subscribe, SubscriptionIdentifier, Will,
+};
 use tokio::time::Instant;
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::guarded::{Files, user};
 use crate::harness::{
-    Peer, V3_1_1, V5, advance, broker_with, filter, hello, lasting, message, settle,
+    Peer, V3_1_1, V5, advance, broker_with, filter, hello, id, lasting, message, name, settle,
 };
 
 const ONE: QoS = QoS::AtLeastOnce;
@@ -35,10 +39,19 @@ struct Row {
     reach: for<'s> fn(&'s Scene) -> Reached<'s>,
     /// What it is told in 5.0, and in 3.1.1 if that has the limit.
     told: (Option<ReasonCode>, Option<Option<ReasonCode>>),
-    /// A line of the report, without its number, if the limit has a counter.
+    /// A line of the report, without its number. Behind a semicolon that of 3.1.1, where it is another.
     counter: &'static str,
-    /// A part of the line of the log.
+    /// A part of the line of the log. Behind a semicolon that of 3.1.1, where it is another.
     line: &'static str,
+}
+
+/// The part that holds for a version.
+fn of_version(text: &'static str, version: ProtocolVersion) -> &'static str {
+    match text.split_once("; ") {
+        Some((of_5, _)) if version == V5 => of_5,
+        Some((_, of_3)) => of_3,
+        None => text,
+    }
 }
 
 /// What a broker logs on this thread.
@@ -348,6 +361,63 @@ fn rows() -> Vec<Row> {
             line: "its topic has too many levels",
         },
         Row {
+            limit: "topic_levels of a will",
+            set: |config, _| config.topic_levels = 2,
+            reach: |scene| wills(scene, "a/b/c", QoS::AtMostOnce, false),
+            told: (Some(ReasonCode::TOPIC_NAME_INVALID), Some(UNAVAILABLE)),
+            counter: "refused, topic of the will has too many levels",
+            line: "reason=topic of the will has too many levels",
+        },
+        Row {
+            limit: "maximum_qos of a will",
+            set: |config, _| config.maximum_qos = ONE,
+            reach: |scene| wills(scene, "a", QoS::ExactlyOnce, false),
+            told: (Some(ReasonCode::QOS_NOT_SUPPORTED), Some(NOTHING)),
+            counter: "refused, the will uses what is not offered",
+            line: "reason=the will uses what is not offered",
+        },
+        Row {
+            limit: "retain_available of a will",
+            set: |config, _| config.retain_available = false,
+            reach: |scene| wills(scene, "a", ONE, true),
+            told: (Some(ReasonCode::RETAIN_NOT_SUPPORTED), Some(NOTHING)),
+            counter: "refused, the will uses what is not offered",
+            line: "reason=the will uses what is not offered",
+        },
+        Row {
+            limit: "wildcard_subscription_available",
+            set: |config, _| config.wildcard_subscription_available = false,
+            reach: |scene| asks_for(scene, "a/#", None),
+            told: (
+                Some(ReasonCode::WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED),
+                Some(REFUSED),
+            ),
+            counter: "ended, uses what is not offered; subscriptions beyond a limit",
+            line: "disconnected; subscription beyond a limit refused",
+        },
+        Row {
+            limit: "shared_subscription_available",
+            set: |config, _| config.shared_subscription_available = false,
+            reach: |scene| asks_for(scene, "$share/group/a", None),
+            told: (
+                Some(ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED),
+                Some(REFUSED),
+            ),
+            counter: "ended, uses what is not offered; subscriptions beyond a limit",
+            line: "disconnected; subscription beyond a limit refused",
+        },
+        Row {
+            limit: "subscription_identifiers_available",
+            set: |config, _| config.subscription_identifiers_available = false,
+            reach: |scene| asks_for(scene, "a", SubscriptionIdentifier::new(5)),
+            told: (
+                Some(ReasonCode::SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED),
+                None,
+            ),
+            counter: "ended, uses what is not offered",
+            line: "disconnected",
+        },
+        Row {
             limit: "topic_levels of a filter",
             set: |config, _| config.topic_levels = 2,
             reach: |scene| subscribes(scene, &["a/#", "a/+/#"]),
@@ -382,6 +452,14 @@ fn rows() -> Vec<Row> {
         Row {
             limit: "queue_bytes",
             set: |config, _| config.queue_bytes = 400,
+            reach: piles_up,
+            told: (QUOTA, Some(TAKEN)),
+            counter: "dropped, queue full",
+            line: "messages dropped client_id=\"away\" reason=queue full",
+        },
+        Row {
+            limit: "stored_queue_bytes",
+            set: |config, _| config.stored_queue_bytes = 400,
             reach: piles_up,
             told: (QUOTA, Some(TAKEN)),
             counter: "dropped, queue full",
@@ -426,6 +504,26 @@ fn rows() -> Vec<Row> {
             told: (QUOTA, Some(TAKEN)),
             counter: "dropped, retained too large",
             line: "messages dropped reason=retained too large",
+        },
+        Row {
+            limit: "retained_expiry_maximum",
+            set: |config, _| config.retained_expiry_maximum = Some(Duration::from_secs(10)),
+            reach: |scene| {
+                Box::pin(async {
+                    publishes(scene, &["a"], ONE, true).await;
+                    advance(61).await;
+                    scene
+                        .knock(&hello(scene.version, "reader"))
+                        .await
+                        .0
+                        .subscribe("a", ONE)
+                        .await;
+                    NOTHING
+                })
+            },
+            told: (NOTHING, Some(NOTHING)),
+            counter: "dropped, expired",
+            line: "retained messages expired messages=1",
         },
         Row {
             limit: "keep alive",
@@ -494,11 +592,104 @@ fn rows() -> Vec<Row> {
             counter: "refused, banned",
             line: "reason=banned",
         },
+        Row {
+            limit: "bans that come by a reload",
+            set: |_, _| {},
+            reach: |scene| {
+                Box::pin(async {
+                    let mut peer = scene.client("a").await;
+                    let mut config = Config::default();
+                    config.bans.client_ids = vec!["a".to_owned()];
+                    scene.broker.reconfigure(config);
+                    told(&mut peer).await
+                })
+            },
+            told: (Some(ReasonCode::ADMINISTRATIVE_ACTION), Some(NOTHING)),
+            counter: "ended, banned",
+            line: "disconnected",
+        },
+        Row {
+            limit: "bans of those who fail",
+            set: |config, _| config.bans.failures = Some(NonZeroU32::MIN),
+            reach: |scene| {
+                Box::pin(async {
+                    let mut peer = scene.open();
+                    peer.send_raw(b"GET / HTTP/1.1\r\n\r\n").await;
+                    assert_eq!(told(&mut peer).await, NOTHING);
+                    scene.knock(&hello(scene.version, "a")).await.1
+                })
+            },
+            told: (NOTHING, Some(NOTHING)),
+            counter: "addresses banned",
+            line: "address banned: it has failed too often",
+        },
+        Row {
+            limit: "waiting_logins",
+            set: |config, _| {
+                let mut files = Files::without_permissions();
+                files.settings.password_checks = 1;
+                files.settings.waiting_logins = 0;
+                config.auth = Authority::load(&files.settings).unwrap();
+            },
+            reach: |scene| {
+                Box::pin(async {
+                    // There is one thread for checks, which is kept from the first.
+                    let (release, kept) = mpsc::channel::<()>();
+                    let blocked = tokio::task::spawn_blocking(move || kept.recv());
+                    let mut first = scene.open();
+                    let login = user(scene.version, "anna", "first");
+                    first.send(&Packet::Connect(Box::new(login))).await;
+                    settle().await;
+                    let login = user(scene.version, "anna", "second");
+                    let refused = scene.knock(&login).await.1;
+                    drop(release);
+                    assert!(blocked.await.unwrap().is_err());
+                    assert_eq!(told(&mut first).await, TAKEN);
+                    refused
+                })
+            },
+            told: (QUOTA, Some(UNAVAILABLE)),
+            counter: "denied, login queue full",
+            line: "reason=too many logins wait",
+        },
     ]
 }
 
-#[tokio::test(start_paused = true)]
-async fn each_limit_is_told_counted_and_logged() {
+/// What is said to one subscription: SUBACK, or DISCONNECT.
+fn asks_for<'s>(
+    scene: &'s Scene,
+    text: &'static str,
+    identifier: Option<SubscriptionIdentifier>,
+) -> Reached<'s> {
+    Box::pin(async move {
+        let mut peer = scene.client("subscriber").await;
+        let mut subscribe = Subscribe::new(id(1), vec![filter(text, ONE)]);
+        subscribe.properties.subscription_identifier = identifier;
+        peer.send(&Packet::Subscribe(subscribe)).await;
+        told(&mut peer).await
+    })
+}
+
+/// What is said to a client with such a will.
+fn wills<'s>(scene: &'s Scene, topic: &'static str, qos: QoS, retain: bool) -> Reached<'s> {
+    Box::pin(async move {
+        let mut connect = hello(scene.version, "a");
+        let mut will = Will::new(name(topic), b"gone");
+        (will.qos, will.retain) = (qos, retain);
+        connect.will = Some(will);
+        scene.knock(&connect).await.1
+    })
+}
+
+#[test]
+fn each_limit_is_told_counted_and_logged() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().start_paused(true);
+    let runtime = runtime.max_blocking_threads(1).build().unwrap();
+    runtime.block_on(go_beyond_each_limit());
+}
+
+async fn go_beyond_each_limit() {
     let mut wrong = Vec::new();
     for row in rows() {
         let (of_5, of_3) = row.told;
@@ -514,8 +705,16 @@ async fn each_limit_is_told_counted_and_logged() {
             let _guard = tracing::subscriber::set_default(subscriber);
             let (mut config, mut options) = (Config::default(), ListenerOptions::default());
             (row.set)(&mut config, &mut options);
+            let is_stored = config.stored_queue_bytes != Config::default().stored_queue_bytes;
+            let broker = if is_stored {
+                let broker = Broker::open_in_memory(config, &MemoryStore::new()).unwrap();
+                tokio::spawn(broker.clone().run(Vec::new(), core::future::pending()));
+                broker
+            } else {
+                broker_with(config)
+            };
             let scene = Scene {
-                broker: broker_with(config),
+                broker,
                 options: Arc::new(options),
                 version,
             };
@@ -526,15 +725,16 @@ async fn each_limit_is_told_counted_and_logged() {
             }
             settle().await;
             let report = scene.broker.counters().report();
+            let counter = of_version(row.counter, version);
             let counted = report
                 .lines()
-                .find_map(|line| line.strip_prefix(row.counter)?.strip_prefix(": "));
+                .find_map(|line| line.strip_prefix(counter)?.strip_prefix(": "));
             let counted: u64 = counted.map_or(0, |count| count.parse().unwrap());
             if counted == 0 {
                 wrong.push(format!("{limit}, {version}: not counted: {report}"));
             }
             let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-            if !text.contains(row.line) {
+            if !text.contains(of_version(row.line, version)) {
                 wrong.push(format!("{limit}, {version}: not logged: {text}"));
             }
         }
@@ -602,4 +802,43 @@ async fn sessions_last_so_long() {
             peer.abort().await;
         }
     }
+}
+
+/// A directory that has reached its bound takes no new message: the publisher is told, and it is counted and logged.
+#[tokio::test]
+async fn a_full_directory_is_told_counted_and_logged() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false);
+    let subscriber = subscriber.with_writer(log.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = Config::default();
+    config.data_directory_bytes = 1;
+    let broker = Broker::open(config, directory.path()).unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let run = broker
+        .clone()
+        .run(Vec::new(), async { drop(stopped.await) });
+    let running = tokio::spawn(run);
+    for (version, expected) in [(V5, QUOTA), (V3_1_1, TAKEN)] {
+        let mut peer = Peer::new(&broker, version, "publisher").await;
+        let mut publish = message("a", "text", ONE);
+        publish.retain = true;
+        peer.send_publish(&publish).await;
+        assert_eq!(told(&mut peer).await, expected);
+        peer.disconnect().await;
+    }
+    assert!(
+        broker
+            .counters()
+            .report()
+            .contains("dropped, directory full: 2\n")
+    );
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(
+        text.contains("messages dropped reason=directory full"),
+        "{text}"
+    );
+    drop((stop, broker));
+    running.await.unwrap();
 }
