@@ -78,7 +78,7 @@ const OPTIONS: &[&str] = &[
     "bind_address example.org",
     "port 1884",
     "bind_interface eth0",
-    "socket_domain ipv4",
+    "socket_domain ipv6",
     "protocol websockets",
     "protocol http_api",
     "protocol mqttsn",

@@ -5,8 +5,9 @@ use std::path::Path;
 use crate::settings::limits::LEAST_MEMORY;
 use crate::settings::mosquitto::{Import, Line, is_on, quoted};
 
-const PLUGIN: &str =
+pub(super) const PLUGIN: &str =
     "plug-ins are not carried over: whom it lets in and the permissions that it gives are missing";
+pub(super) const BUILT_IN: &str = "built in: the file that its option names is carried over";
 
 impl Import {
     /// Takes an option that holds for the whole broker.
@@ -109,13 +110,13 @@ impl Import {
             "set_tcp_nodelay" => Some("always on"),
             "retry_interval" => Some("obsolete: messages are sent again when a client reconnects"),
             "psk_file" => Some("TLS with pre-shared keys is not supported by rustls"),
-            "plugin" | "global_plugin" | "auth_plugin" | "plugin_load" | "plugin_use" => {
+            "plugin" | "global_plugin" | "auth_plugin" => {
                 // What one reads for all listeners cannot be told from what each reads.
                 let is_clear = matches!(line.name.as_str(), "plugin" | "auth_plugin")
                     || (line.name == "global_plugin" && !self.per_listener);
                 self.plugin_reads = plugin_reads(value).filter(|_| is_clear);
                 match self.plugin_reads {
-                    Some(_) => Some("built in: the file that its option names is carried over"),
+                    Some(_) => Some(BUILT_IN),
                     None => Some(PLUGIN),
                 }
             }
@@ -165,7 +166,7 @@ impl Import {
 }
 
 /// The plug-ins of Mosquitto itself that read a file which is read here as well: the name of the option for it.
-fn plugin_reads(value: &str) -> Option<&'static str> {
+pub(super) fn plugin_reads(value: &str) -> Option<&'static str> {
     match Path::new(value).file_stem()?.to_str()? {
         "mosquitto_password_file" => Some("password_file"),
         "mosquitto_acl_file" => Some("acl_file"),

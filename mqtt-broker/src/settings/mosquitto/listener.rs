@@ -34,6 +34,8 @@ pub(super) struct Listener {
     pub(super) capath: bool,
     /// Is bound to an interface.
     pub(super) interface: bool,
+    /// Of which kind the address is where none is named.
+    pub(super) only_v4: bool,
     /// It cannot be here what it was there, and anything else could be open to those it was closed to.
     pub(super) left_out: bool,
     /// The lines that describe it.
@@ -227,7 +229,17 @@ impl Listener {
                 self.interface = true;
                 Some("the address alone counts")
             }
-            "socket_domain" => Some("bind to an address instead"),
+            "socket_domain" => match value {
+                "ipv4" => {
+                    self.only_v4 = true;
+                    None
+                }
+                "ipv6" => {
+                    self.only_v4 = false;
+                    Some("IPv4 is served as well where no address is named: name one of IPv6")
+                }
+                _ => Some("neither ipv4 nor ipv6"),
+            },
             "use_identity_as_username" => {
                 self.identity = is_on.then_some("cn").or(self.identity);
                 None
@@ -238,8 +250,11 @@ impl Listener {
             }
             "use_username_as_clientid"
             | "disable_client_cert_date_checks"
-            | "listener_auto_id_prefix"
-            | "proxy_protocol_v2_require_tls" => Some("no equivalent"),
+            | "listener_auto_id_prefix" => Some("no equivalent"),
+            "proxy_protocol_v2_require_tls" if is_on => self.leave_out(
+                "the listener is left out: whether a client came to the proxy by TLS is not asked here",
+            ),
+            "proxy_protocol_v2_require_tls" => None,
             "packet_buffer_size" | "websockets_headers_size" => Some("not needed"),
             _ => return None,
         };

@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::auth::{Acl, Passwords};
+use crate::settings::mosquitto::global::{BUILT_IN, PLUGIN, plugin_reads};
 use crate::settings::mosquitto::listener::Listener;
 
 /// Directories within directories that are followed, at most.
@@ -46,6 +47,15 @@ struct Line {
     value: String,
 }
 
+/// A plug-in that is loaded, and used by those who name it.
+#[derive(Clone, Debug)]
+struct Loaded {
+    name: String,
+    /// The option for the file that it reads; none: it is none of those that read one.
+    reads: Option<&'static str>,
+    file: Option<Line>,
+}
+
 /// What was gathered so far.
 #[derive(Debug, Default)]
 struct Import {
@@ -62,6 +72,9 @@ struct Import {
     current: Option<usize>,
     /// The option for the file that the plug-in reads whose options come now.
     plugin_reads: Option<&'static str>,
+    /// Plug-ins that were loaded by a name, with that option and the file. Options that come now are of the last one.
+    loaded: Vec<Loaded>,
+    is_loading: bool,
     allow_anonymous: Option<bool>,
     /// Files of users and permissions are those of the listener before them.
     per_listener: bool,
@@ -158,6 +171,23 @@ impl Import {
             return;
         }
         let option = name.strip_prefix("plugin_opt_");
+        if let Some(option) = option.filter(|_| self.is_loading) {
+            match self.loaded.last_mut() {
+                Some(plugin) if plugin.reads == Some(option) => {
+                    let mut line = line.clone();
+                    option.clone_into(&mut line.name);
+                    plugin.file = Some(line);
+                }
+                _ => self.note(line, PLUGIN),
+            }
+            return;
+        }
+        match name {
+            "plugin_load" => return self.load(line),
+            "plugin_use" => return self.use_loaded(line),
+            "plugin" | "global_plugin" | "auth_plugin" => self.is_loading = false,
+            _ => {}
+        }
         if let Some(file) = self.plugin_reads.filter(|file| option == Some(*file)) {
             let mut line = line.clone();
             line.name = file.to_owned();
@@ -194,6 +224,37 @@ impl Import {
             return;
         }
         self.take_global(line);
+    }
+
+    /// A name, and the plug-in.
+    fn load(&mut self, line: &Line) {
+        let (name, path) = line
+            .value
+            .split_once(char::is_whitespace)
+            .unwrap_or((&line.value, ""));
+        let reads = plugin_reads(path.trim());
+        self.loaded.retain(|plugin| plugin.name != name);
+        self.loaded.push(Loaded {
+            name: name.to_owned(),
+            reads,
+            file: None,
+        });
+        self.is_loading = true;
+        self.note(line, reads.map_or(PLUGIN, |_| BUILT_IN));
+    }
+
+    /// The file of a plug-in that was loaded holds as if it were named here.
+    fn use_loaded(&mut self, line: &Line) {
+        self.is_loading = false;
+        let plugin = self.loaded.iter().find(|plugin| plugin.name == line.value);
+        match plugin.map(|plugin| (plugin.reads, plugin.file.clone())) {
+            Some((Some(_), Some(file))) => {
+                self.note(line, BUILT_IN);
+                self.take(&file);
+            }
+            Some((Some(_), None)) => self.note(line, "the file that it reads is not named"),
+            _ => self.note(line, PLUGIN),
+        }
     }
 
     /// Files of users and permissions are read here as they are: what cannot be is told now.

@@ -315,6 +315,67 @@ listener 1 127.0.0.1
     }
 }
 
+/// Those that are loaded by a name hold where they are used.
+#[test]
+fn plug_ins_that_are_loaded_and_used() {
+    let load = "plugin_load users /usr/lib/mosquitto_password_file.so
+plugin_opt_password_file /no/passwords
+plugin_load other /usr/lib/other.so
+plugin_opt_password_file /no/other
+";
+    let imported = import(&format!("{load}listener 1 127.0.0.1\nplugin_use users\n"));
+    let settings = loaded(&imported).settings;
+    let passwords = Some(Path::new("/no/passwords"));
+    assert_eq!(settings.auth.password_file.as_deref(), passwords);
+
+    let imported = import(&format!(
+        "per_listener_settings true\n{load}listener 1 127.0.0.1\nplugin_use users\nlistener 2 127.0.0.1\nplugin_use other\n"
+    ));
+    let settings = loaded(&imported).settings;
+    let own = settings.listener[0].auth.as_ref().unwrap();
+    assert_eq!(own.password_file.as_deref(), passwords);
+    assert_eq!(settings.listener[1].auth, None);
+    for start in [
+        "mosquitto.conf:4: plugin_load: plug-ins are not",
+        "mosquitto.conf:5: plugin_opt_password_file: plug-ins are not",
+        "mosquitto.conf:9: plugin_use: plug-ins are not",
+    ] {
+        let mut notes = imported.notes.iter();
+        assert!(
+            notes.any(|note| note.starts_with(start)),
+            "{:?}",
+            imported.notes
+        );
+    }
+    // What is not used holds nowhere.
+    let settings = loaded(&import(&format!("{load}listener 1 127.0.0.1\n"))).settings;
+    assert_eq!(settings.auth.password_file, None);
+}
+
+/// The kind of address counts where none is named; who asks that clients come to the proxy by TLS is not opened to others.
+#[test]
+fn kinds_of_addresses_and_of_proxied_connections() {
+    let address = |text: &str| {
+        let settings = loaded(&import(text)).settings;
+        settings.listener[0].address.as_ref().unwrap().to_string()
+    };
+    assert_eq!(address("listener 1\nsocket_domain ipv4\n"), "0.0.0.0:1");
+    assert_eq!(address("listener 1\nsocket_domain ipv6\n"), "[::]:1");
+    assert_eq!(
+        address("listener 1 127.0.0.1\nsocket_domain ipv4\n"),
+        "127.0.0.1:1"
+    );
+    let proxied = "listener 1 127.0.0.1\nlistener 2 127.0.0.1\nenable_proxy_protocol 2\n";
+    let count = |more: &str| {
+        loaded(&import(&format!("{proxied}{more}")))
+            .settings
+            .listener
+            .len()
+    };
+    assert_eq!(count("proxy_protocol_v2_require_tls false\n"), 2);
+    assert_eq!(count("proxy_protocol_v2_require_tls true\n"), 1);
+}
+
 #[test]
 fn directories_are_included() {
     let directory = tempfile::tempdir().unwrap();

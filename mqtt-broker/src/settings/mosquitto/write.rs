@@ -113,7 +113,11 @@ impl Import {
         let address = match &listener.unix {
             Some(path) => format!("unix:{}", self.relative(path).display()),
             None => {
-                let address = listener.bind.unwrap_or(IpAddr::from([0_u16; 8]));
+                let all = match listener.only_v4 {
+                    true => IpAddr::from([0_u8; 4]),
+                    false => IpAddr::from([0_u16; 8]),
+                };
+                let address = listener.bind.unwrap_or(all);
                 SocketAddr::new(address, listener.port.unwrap_or(1883)).to_string()
             }
         };
