@@ -4,9 +4,14 @@ use std::io::{self, BufRead, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Subcommand, ValueEnum};
-use mqtt_broker::auth::{Action, HashKind, Permissions, remove_user, set_password};
+use mqtt_broker::Address;
+use mqtt_broker::auth::{
+    Action, HashKind, Permissions, hash_passwords, new_password_file, remove_user, set_password,
+};
+use mqtt_broker::settings::Loaded;
+use mqtt_codec::QoS;
 use zeroize::Zeroizing;
 
 /// Exit code of `acl test` for what is denied.
@@ -19,12 +24,28 @@ pub(crate) struct PasswordCommand {
     file: PathBuf,
 
     /// The user.
-    #[arg(value_name = "USER")]
-    user: String,
+    #[arg(value_name = "USER", required_unless_present = "upgrade")]
+    user: Option<String>,
+
+    /// The password, with --batch.
+    #[arg(value_name = "PASSWORD", requires = "batch")]
+    password: Option<String>,
 
     /// Remove the user instead.
-    #[arg(long, short = 'D')]
+    #[arg(long, short = 'D', conflicts_with_all = ["create", "batch", "upgrade"])]
     delete: bool,
+
+    /// Begin a new file: whoever is in it is in it no more.
+    #[arg(long, short = 'c', conflicts_with = "upgrade")]
+    create: bool,
+
+    /// Take the password from the command line, where other users of the machine may see it.
+    #[arg(long, short = 'b', requires = "password")]
+    batch: bool,
+
+    /// Hash the passwords of a file in which they stand as they are; what is hashed already stays.
+    #[arg(long, short = 'U', conflicts_with = "user")]
+    upgrade: bool,
 
     /// How the password is kept.
     #[arg(long, short = 'H', value_enum, default_value = "argon2id")]
@@ -54,17 +75,25 @@ impl From<Hash> for HashKind {
 
 impl PasswordCommand {
     pub(crate) fn run(&self) -> Result<ExitCode> {
+        let Some(user) = &self.user else {
+            let count = hash_passwords(&self.file, self.hash.into())?;
+            println!("{}: {count} passwords hashed", self.file.display());
+            return Ok(ExitCode::SUCCESS);
+        };
         if self.delete {
-            remove_user(&self.file, &self.user)?;
-        } else {
-            let password = read_password()?;
-            set_password(
-                &self.file,
-                &self.user,
-                password.as_bytes(),
-                self.hash.into(),
-            )?;
+            remove_user(&self.file, user)?;
+            return Ok(ExitCode::SUCCESS);
         }
+        let password = match &self.password {
+            Some(password) if password.is_empty() => bail!("the password is empty"),
+            Some(password) => Zeroizing::new(password.clone()),
+            None => read_password()?,
+        };
+        let set = match self.create {
+            true => new_password_file,
+            false => set_password,
+        };
+        set(&self.file, user, password.as_bytes(), self.hash.into())?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -108,8 +137,16 @@ pub(crate) enum AclCommand {
 #[derive(Debug, Args)]
 pub(crate) struct AclTest {
     /// File of permissions: TOML if its name ends with .toml, else as mosquitto's acl_file.
-    #[arg(long, value_name = "FILE")]
-    acl_file: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "config")]
+    acl_file: Option<PathBuf>,
+
+    /// Configuration file that names the file of permissions.
+    #[arg(long, value_name = "FILE", conflicts_with = "acl_file")]
+    config: Option<PathBuf>,
+
+    /// Listener of the configuration that the client comes through. Without it: what the section auth says.
+    #[arg(long, value_name = "ADDRESS", requires = "config")]
+    listener: Option<Address>,
 
     /// User name; without it, a client that has none.
     #[arg(long)]
@@ -126,6 +163,23 @@ pub(crate) struct AclTest {
     /// What the client does.
     #[arg(long, value_enum)]
     action: Act,
+
+    /// QoS of the message, or that the subscription asks for.
+    #[arg(long, default_value = "0", value_parser = quality)]
+    qos: QoS,
+
+    /// The message is to be retained.
+    #[arg(long)]
+    retain: bool,
+}
+
+fn quality(text: &str) -> Result<QoS, &'static str> {
+    match text {
+        "0" => Ok(QoS::AtMostOnce),
+        "1" => Ok(QoS::AtLeastOnce),
+        "2" => Ok(QoS::ExactlyOnce),
+        _ => Err("a QoS is 0, 1 or 2"),
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -165,8 +219,14 @@ impl AclCommand {
 
 impl AclTest {
     fn run(&self) -> Result<ExitCode> {
-        let permissions = Permissions::read(&self.acl_file)?;
-        let explanation = permissions
+        if self.retain && !matches!(self.action, Act::Publish) {
+            bail!("--retain is of a message that is published");
+        }
+        let Some(file) = self.permissions()? else {
+            println!("yes: without an `acl_file` everything is allowed");
+            return Ok(ExitCode::SUCCESS);
+        };
+        let explanation = Permissions::read(&file)?
             .explain(
                 self.user.as_deref(),
                 &self.client,
@@ -174,10 +234,54 @@ impl AclTest {
                 &self.topic,
             )
             .with_context(|| format!("--topic {:?}", self.topic))?;
-        println!("{explanation}");
-        Ok(match explanation.allowed {
-            Some(_) => ExitCode::SUCCESS,
-            None => ExitCode::from(DENIED),
-        })
+        let Some(most) = explanation.allowed else {
+            println!("{explanation}");
+            return Ok(ExitCode::from(DENIED));
+        };
+        let is_publish = matches!(self.action, Act::Publish);
+        if is_publish && !explanation.allows(self.qos, self.retain) {
+            let what = match self.qos > most {
+                true => format!("at QoS {} at most", most as u8),
+                false => "not retained".to_owned(),
+            };
+            let rule = explanation.rule.unwrap_or_default();
+            println!("no, {what}: {rule}");
+            return Ok(ExitCode::from(DENIED));
+        }
+        if self.qos > most {
+            let rule = explanation.rule.unwrap_or_default();
+            println!("yes, at QoS {}: {rule}", most as u8);
+        } else {
+            println!("{explanation}");
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The file of permissions that holds; none: there is none.
+    fn permissions(&self) -> Result<Option<PathBuf>> {
+        let Some(config) = &self.config else {
+            return Ok(self.acl_file.clone());
+        };
+        let loaded = Loaded::read(config).map_err(|problem| anyhow!("{problem}"))?;
+        let settings = &loaded.settings;
+        let auth = match &self.listener {
+            None => &settings.auth,
+            Some(address) => {
+                let mut listeners = settings.listener.iter();
+                let found = listeners.find(|one| one.address.as_ref() == Some(address));
+                let found = found.with_context(|| {
+                    format!("--listener {address}: {} has none", config.display())
+                })?;
+                found.auth.as_ref().unwrap_or(&settings.auth)
+            }
+        };
+        if auth
+            .http
+            .as_ref()
+            .is_some_and(|http| http.topic_url.is_some())
+        {
+            eprintln!("what is allowed here is asked of the `topic_url` as well");
+        }
+        Ok(auth.acl_file.as_deref().map(|file| loaded.resolve(file)))
     }
 }

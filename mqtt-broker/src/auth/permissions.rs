@@ -28,6 +28,14 @@ pub struct Explanation {
     pub rule: Option<String>,
 }
 
+impl Explanation {
+    /// Whether a message of this kind may be published.
+    #[must_use]
+    pub fn allows(&self, qos: QoS, retain: bool) -> bool {
+        self.allowed.is_some_and(|most| qos <= most) && (self.retain || !retain)
+    }
+}
+
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.allowed.is_some() { "yes" } else { "no" })?;

@@ -62,6 +62,115 @@ async fn a_user_who_was_added_is_let_in() {
     assert_eq!(empty.status.code(), Some(2));
 }
 
+/// What users of mosquitto_passwd type.
+#[test]
+fn the_options_of_mosquitto_passwd_are_taken() {
+    let directory = TempDir::new().unwrap();
+    let passwd = |arguments: &[&str]| {
+        let arguments = [&["passwd"], arguments].concat();
+        run(directory.path(), &arguments, "")
+    };
+    let read = || std::fs::read_to_string(directory.path().join("users")).unwrap();
+    let users = || -> Vec<String> {
+        let text = read();
+        let names = text
+            .lines()
+            .map(|line| line.split_once(':').unwrap().0.to_owned());
+        names.collect()
+    };
+    let done = |arguments: &[&str]| {
+        let output = passwd(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+    };
+    done(&["-c", "-b", "users", "anna", "one"]);
+    done(&["-b", "-H", "sha512-pbkdf2", "users", "ben", "two"]);
+    assert_eq!(users(), ["anna", "ben"]);
+    assert!(read().contains("\nben:$7$"));
+    done(&["-cb", "users", "carl", "three"]);
+    assert_eq!(users(), ["carl"]);
+    done(&["-D", "users", "carl"]);
+    assert_eq!(read(), "");
+
+    let own = "# comment\nanna:one\nben:$7$1$YQ==$YQ==\ncarl:$ecret:with:colons\n";
+    std::fs::write(directory.path().join("users"), own).unwrap();
+    let output = passwd(&["-U", "users"]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "users: 2 passwords hashed\n"
+    );
+    let text = read();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!((lines[0], lines[2]), ("# comment", "ben:$7$1$YQ==$YQ=="));
+    assert!(lines[1].starts_with("anna:$argon2id$") && lines[3].starts_with("carl:$argon2id$"));
+    done(&["-U", "users"]);
+    assert_eq!(read(), text);
+
+    for wrong in ["anna:\n", "anna\n", "anna:$7$x\n"] {
+        std::fs::write(directory.path().join("users"), format!("ben:two\n{wrong}")).unwrap();
+        let output = passwd(&["-U", "users"]);
+        assert_eq!(output.status.code(), Some(2));
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(errors.contains("users:2: "), "{errors}");
+        assert_eq!(read(), format!("ben:two\n{wrong}"));
+    }
+    for wrong in [
+        &["-b", "users", "anna"][..],
+        &["users", "anna", "one"],
+        &["-b", "users", "anna", ""],
+        &["-U", "users", "anna"],
+        &["-D", "-c", "users", "anna"],
+        &["users"],
+    ] {
+        assert_eq!(passwd(wrong).status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+/// QoS and retain are asked as well, and the configuration says which file holds.
+#[test]
+fn permissions_are_those_of_the_configuration() {
+    let directory = TempDir::new().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    write(
+        "acl.toml",
+        "[roles.all]\npublish = [{ topic = \"a\", qos = 1, retain = false }]\n\
+         subscribe = [{ topic = \"a\", qos = 1 }]\n[users.anna]\nroles = [\"all\"]\n",
+    );
+    write("closed", "");
+    write(
+        "broker.toml",
+        "[auth]\nacl_file = \"acl.toml\"\n[[listener]]\naddress = \"127.0.0.1:1\"\n\
+         [[listener]]\naddress = \"127.0.0.1:2\"\n[listener.auth]\nacl_file = \"closed\"\n\
+         [[listener]]\naddress = \"127.0.0.1:3\"\n[listener.auth]\nallow_anonymous = true\n",
+    );
+    let (yes, no, wrong) = (0, 1, 2);
+    for (arguments, code, text) in [
+        (&["publish", "--qos", "1"][..], yes, "yes: "),
+        (&["publish", "--qos", "2"], no, "no, at QoS 1 at most: "),
+        (&["publish", "--retain"], no, "no, not retained: "),
+        (&["subscribe", "--qos", "1"], yes, "yes: "),
+        (&["subscribe", "--qos", "2"], yes, "yes, at QoS 1: "),
+        (&["subscribe", "--retain"], wrong, ""),
+        (&["publish", "--qos", "3"], wrong, ""),
+        (&["publish", "--listener", "127.0.0.1:1"], yes, "yes: "),
+        (&["publish", "--listener", "127.0.0.1:2"], no, "no: "),
+        (
+            &["publish", "--listener", "127.0.0.1:3", "--qos", "2"],
+            yes,
+            "yes: without",
+        ),
+        (&["publish", "--listener", "127.0.0.1:4"], wrong, ""),
+        (&["publish", "--acl-file", "closed"], wrong, ""),
+    ] {
+        let start = ["acl", "test", "--config", "broker.toml", "--user", "anna"];
+        let arguments = [&start[..], &["--topic", "a", "--action"], arguments].concat();
+        let output = run(directory.path(), &arguments, "");
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.starts_with(text), "{arguments:?}: {said}");
+    }
+}
+
 #[test]
 fn the_rule_that_decides_is_named() {
     let directory = TempDir::new().unwrap();

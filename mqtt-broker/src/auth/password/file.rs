@@ -178,6 +178,8 @@ pub(crate) enum LineError {
     Long,
     #[error("the user stands in an earlier line as well")]
     Again,
+    #[error("the password is empty")]
+    NoPassword,
     #[error("{0}")]
     Hash(#[from] HashError),
 }
@@ -336,6 +338,60 @@ pub fn set_password(
         lines.push(&new);
     }
     replace(file, &lines)
+}
+
+/// Writes a file with this user alone, in place of one that may be there.
+///
+/// # Errors
+/// As [`set_password`].
+pub fn new_password_file(
+    file: &Path,
+    user: &str,
+    password: &[u8],
+    kind: HashKind,
+) -> Result<(), PasswordFileError> {
+    if !is_user_name(user) {
+        return Err(PasswordFileError::UserName);
+    }
+    let hash = PasswordHash::new(kind, password).map_err(PasswordFileError::Hash)?;
+    replace(file, &[&format!("{user}:{hash}")])
+}
+
+/// Hashes the passwords of a file in which they stand as they are, behind the names of the users. Hashes stay; returns
+/// how many were none.
+///
+/// # Errors
+/// A line is of no user, what begins like a hash is damaged, or what the system says. Then the file stays as it is.
+pub fn hash_passwords(file: &Path, kind: HashKind) -> Result<usize, PasswordFileError> {
+    let text = read_text(file)?;
+    let mut count = 0;
+    let mut lines = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let failed = |error: LineError| PasswordFileError::Line {
+            file: file.to_owned(),
+            line: number + 1,
+            problem: error.to_string(),
+        };
+        let Some((user, secret)) = split(line).map_err(failed)? else {
+            lines.push(line.to_owned());
+            continue;
+        };
+        match PasswordHash::parse(secret) {
+            Ok(_) => lines.push(line.to_owned()),
+            Err(HashError::Unknown) if secret.is_empty() => {
+                return Err(failed(LineError::NoPassword));
+            }
+            Err(HashError::Unknown) => {
+                let hash = PasswordHash::new(kind, secret.as_bytes());
+                lines.push(format!("{user}:{}", hash.map_err(PasswordFileError::Hash)?));
+                count += 1;
+            }
+            Err(error) => return Err(failed(error.into())),
+        }
+    }
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    replace(file, &lines)?;
+    Ok(count)
 }
 
 /// Removes a user from a file.
