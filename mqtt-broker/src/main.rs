@@ -92,6 +92,7 @@ fn check(file: &Path) -> ExitCode {
         loaded.authority()?;
         loaded.look_at_permissions(&mut warnings);
         loaded.look_at_services(&mut warnings);
+        loaded.look_at_secrets(&mut warnings);
         loaded.prepare(&mut warnings)
     });
     for warning in &warnings {

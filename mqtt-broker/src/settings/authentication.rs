@@ -2,7 +2,9 @@
 
 use core::net::IpAddr;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::auth::{
@@ -59,6 +61,65 @@ impl Loaded {
             }
             let place = path(number, &["acl_file"]);
             warnings.extend(texts.iter().map(|text| self.warning(&place, text)));
+        }
+    }
+
+    /// Looks at who else can read what is secret, or write what says who is let in; `warnings` gets what there is to say.
+    /// The configuration itself holds no secret.
+    pub fn look_at_secrets(&self, warnings: &mut Vec<Problem>) {
+        let listeners = self.settings.listener.iter().enumerate();
+        let own = listeners.filter_map(|(number, one)| Some((Some(number), one.auth.as_ref()?)));
+        for (number, auth) in own.chain([(None, &self.settings.auth)]) {
+            let auth = self.resolved(auth);
+            let (jwt, http) = (auth.jwt.as_ref(), auth.http.as_ref());
+            let jwks = jwt.and_then(|jwt| jwt.jwks_file.as_deref());
+            let secret = |what: &'static str| Some(what);
+            let files: [(&[&str], Option<&Path>, Option<&str>); 6] = [
+                (
+                    &["password_file"],
+                    auth.password_file.as_deref(),
+                    secret("the hashes of the passwords"),
+                ),
+                (&["acl_file"], auth.acl_file.as_deref(), None),
+                (
+                    &["jwt", "secret_file"],
+                    jwt.and_then(|jwt| jwt.secret_file.as_deref()),
+                    secret("the secret that tokens are signed with"),
+                ),
+                (
+                    &["jwt", "key_file"],
+                    jwt.and_then(|jwt| jwt.key_file.as_deref()),
+                    None,
+                ),
+                (
+                    &["jwt", "jwks_file"],
+                    jwks,
+                    secret("a secret that tokens are signed with").filter(|_| {
+                        let text = jwks.and_then(|file| fs::read_to_string(file).ok());
+                        text.is_some_and(|text| text.contains("\"oct\""))
+                    }),
+                ),
+                (
+                    &["http", "authorization_file"],
+                    http.and_then(|http| http.authorization_file.as_deref()),
+                    secret("what the service is shown"),
+                ),
+            ];
+            for (keys, file, secret) in files {
+                let metadata = file.and_then(|file| fs::metadata(file).ok());
+                let Some(mode) = metadata.map(|it| it.permissions().mode()) else {
+                    continue;
+                };
+                let place = path(number, keys);
+                if let Some(what) = secret.filter(|_| mode & 0o004 != 0) {
+                    let text = format!("every user of this machine can read {what}");
+                    warnings.push(self.warning(&place, &text));
+                }
+                if mode & 0o002 != 0 {
+                    let text = "every user of this machine can change the file";
+                    warnings.push(self.warning(&place, text));
+                }
+            }
         }
     }
 

@@ -394,6 +394,102 @@ fn odd_files_are_worth_a_warning() {
     assert!(!closed.contains("every user"), "{closed}");
 }
 
+/// A certificate that ends within a month.
+#[test]
+fn a_certificate_that_is_about_to_expire_is_worth_a_warning() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = KeyPair::generate().unwrap();
+    fs::write(directory.path().join("key"), key.serialize_pem()).unwrap();
+    let file = directory.path().join("broker.toml");
+    let warnings = |days: i64| {
+        // It ends when a day of UTC begins: so many whole days are left, and a part of one.
+        let end = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * (days + 1));
+        let end = end.to_zoned(jiff::tz::TimeZone::UTC);
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+        let (month, day) = (end.month().unsigned_abs(), end.day().unsigned_abs());
+        params.not_after = rcgen::date_time_ymd(end.year().into(), month, day);
+        let certificate = params.self_signed(&key).unwrap();
+        fs::write(directory.path().join("cert"), certificate.pem()).unwrap();
+        let text = "[[listener]]\naddress = \"127.0.0.1:0\"\n\
+            [listener.tls]\ncertificate = \"cert\"\nkey = \"key\"";
+        let loaded = Loaded::parse(&file, text.to_owned(), core::iter::empty()).unwrap();
+        let mut warnings = Vec::new();
+        loaded.prepare(&mut warnings).unwrap();
+        let texts = warnings.iter().map(ToString::to_string);
+        texts
+            .filter(|text| text.contains("certificate"))
+            .collect::<String>()
+    };
+    let soon = warnings(10);
+    assert!(
+        soon.contains("the certificate expires in 10 days"),
+        "{soon}"
+    );
+    assert!(soon.contains("broker.toml:4:"), "{soon}");
+    assert_eq!(warnings(60), "");
+}
+
+/// What others can read or write is named where it is named.
+#[test]
+fn files_that_others_can_read_are_worth_a_warning() {
+    let directory = tempfile::tempdir().unwrap();
+    let keys = [
+        ("auth", "password_file", "read the hashes", true),
+        ("auth", "acl_file", "", false),
+        ("auth.jwt", "secret_file", "read the secret", true),
+        ("auth.jwt", "key_file", "", false),
+        ("auth.jwt", "jwks_file", "read a secret", true),
+        (
+            "auth.http",
+            "authorization_file",
+            "read what the service",
+            true,
+        ),
+    ];
+    for (section, key, secret, is_secret) in keys {
+        for listener in [false, true] {
+            let said = directory.path().join("file");
+            let text = if key == "jwks_file" {
+                "{\"kty\": \"oct\"}"
+            } else {
+                "x"
+            };
+            fs::write(&said, text).unwrap();
+            let before = "[[listener]]\naddress = \"127.0.0.1:0\"\n";
+            let section = if listener {
+                format!("listener.{section}")
+            } else {
+                section.to_owned()
+            };
+            let text = format!("{before}[{section}]\n{key} = \"file\"\n");
+            let file = directory.path().join("broker.toml");
+            let loaded = Loaded::parse(&file, text, core::iter::empty()).unwrap();
+            let warnings = |mode| {
+                fs::set_permissions(&said, fs::Permissions::from_mode(mode)).unwrap();
+                let mut warnings = Vec::new();
+                loaded.look_at_secrets(&mut warnings);
+                warnings.iter().map(ToString::to_string).collect::<String>()
+            };
+            assert_eq!(warnings(0o600), "");
+            let open = warnings(0o604);
+            assert_eq!(
+                open.contains("every user of this machine can read"),
+                is_secret,
+                "{open}"
+            );
+            assert!(open.contains(secret), "{key}: {open}");
+            assert!(!is_secret || open.contains("broker.toml:4:"), "{open}");
+            let written = warnings(0o602);
+            assert!(written.contains("can change the file"), "{key}: {written}");
+            if key == "jwks_file" {
+                fs::write(&said, "{\"kty\": \"RSA\"}").unwrap();
+                assert_eq!(warnings(0o644), "");
+            }
+        }
+    }
+}
+
 proptest! {
     /// No text is a panic, and each refusal is a message.
     #[test]
