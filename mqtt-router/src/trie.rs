@@ -278,12 +278,10 @@ impl<K: Copy + Eq + Hash> SubscriptionTree<K> {
 
     fn find(&self, filter: &str) -> Option<u32> {
         filter.split('/').try_fold(ROOT, |at, level| {
-            let node = &self.nodes[at as usize];
             let present = |child: u32| (child != NONE).then_some(child);
             match level {
                 "+" => present(self.wild(at).plus),
                 "#" => present(self.wild(at).hash),
-                _ if node.texts == 0 => None,
                 _ => self.child(at, self.levels.find(level)?),
             }
         })
@@ -442,7 +440,7 @@ impl<K: Copy + Eq + Hash> Node<K> {
 
 #[inline]
 fn edge(parent: u32, level: u32) -> u64 {
-    u64::from(parent) << 32 | u64::from(level)
+    (u64::from(parent) << 32) + u64::from(level)
 }
 
 #[cfg(test)]

@@ -131,3 +131,27 @@ impl Inbound {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A session that has received at QoS 2 and holds nothing of it any more is as small as one that never has.
+    #[test]
+    fn nothing_is_kept_for_no_identifiers() {
+        let mut inbound = Inbound::new();
+        let ids: [PacketId; 40] =
+            core::array::from_fn(|n| PacketId::new(u16::try_from(n + 1).unwrap()).unwrap());
+        ids.iter().for_each(|id| inbound.restore(*id));
+        assert_eq!(inbound.len(), ids.len());
+        inbound.shrink();
+        assert_eq!(inbound.accepted().count(), ids.len());
+        for (gone, id) in ids.iter().enumerate() {
+            assert!(inbound.remove(*id).is_some());
+            assert_eq!(inbound.len(), ids.len() - gone - 1);
+        }
+        assert!(inbound.received.is_some());
+        inbound.shrink();
+        assert!(inbound.received.is_none());
+    }
+}

@@ -9,6 +9,9 @@
 //!                     done                        completed                   completed
 //! ```
 
+#[cfg(test)]
+mod tests;
+
 use mqtt_codec::{PacketId, PacketType, QoS, ReasonCode};
 
 use crate::{
@@ -22,7 +25,7 @@ use crate::{
 /// A message whose PUBLISH is not acknowledged yet.
 #[derive(Debug, Clone)]
 pub(crate) struct Published<H> {
-    /// None: sent, and not kept.
+    /// None: sent, and not kept. What is not sent is kept.
     pub(crate) handle: Option<H>,
     /// It leaves when this is durable.
     pub(crate) after: ChangeNumber,
@@ -343,7 +346,7 @@ impl<H: Outgoing> Outbound<H> {
                     QoS::ExactlyOnce => PacketType::PubRec,
                     _ => PacketType::PubAck,
                 };
-                if message.handle.is_some() || !message.sent || packet_type != answers {
+                if message.handle.is_some() || packet_type != answers {
                     return None;
                 }
                 self.forget_published(number);

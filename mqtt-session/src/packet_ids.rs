@@ -61,6 +61,12 @@ impl<V: Copy> PacketIdMap<V> {
         self.slots.get_mut(place)?.as_mut().map(|(_, value)| value)
     }
 
+    /// Slots there are.
+    #[cfg(test)]
+    pub(crate) fn slots_len(&self) -> usize {
+        self.slots.len()
+    }
+
     pub(crate) fn insert(&mut self, id: PacketId, value: V) {
         if self.slots.len() < 2 * (self.len() + 1) {
             self.grow();

@@ -1,6 +1,7 @@
 //! The machine through its public interface: named statements of the standard on single ends, and
 //! pairs over a link that cuts.
 
+mod acks;
 mod durability;
 mod end;
 mod flow;

@@ -1,9 +1,9 @@
 //! Section 4.3 on the side that sends.
 
-use mqtt_codec::{PacketType, QoS, ReasonCode};
-use mqtt_session::{Blame, Completed, Error, Persistence};
+use mqtt_codec::{ConnAck, PacketType, QoS, ReasonCode};
+use mqtt_session::{Blame, ClientConfig, Completed, Error, Persistence, Session};
 
-use crate::end::{V3, V5, client, every_end, id, server};
+use crate::end::{End, V3, V5, client, every_end, id, server};
 
 /// [MQTT-4.3.1-1] [MQTT-3.3.1-2] [MQTT-2.2.1-2]
 #[test]
@@ -172,6 +172,45 @@ fn a_repeated_pubrec_is_answered_again() {
     }
 }
 
+/// With a reason code of 0x80 or more it ends the message, which the receiver has given up (section 4.3.3).
+#[test]
+fn a_later_pubrec_with_an_error_ends_the_message() {
+    let mut end = client(V5, Persistence::Ephemeral);
+    end.push(1, QoS::ExactlyOnce);
+    end.written();
+    assert_eq!(end.ack(PacketType::PubRec, 1), Ok(None));
+    let ended = end.ack_with(PacketType::PubRec, 1, ReasonCode::UNSPECIFIED_ERROR);
+    let ended = ended.unwrap().expect("its end");
+    assert_eq!(
+        (ended.packet_id, ended.reason),
+        (id(1), ReasonCode::UNSPECIFIED_ERROR)
+    );
+    assert_eq!(end.connection.session().in_flight_len(), 0);
+}
+
+/// With all of them in use, by requests here, a message waits, kept or not, and leaves with the first that is free.
+#[test]
+fn a_message_waits_for_an_identifier() {
+    let lasts = client(V5, Persistence::Ephemeral);
+    let ends = End::client(
+        Session::new(Persistence::Ephemeral),
+        ClientConfig::new(V5),
+        &ConnAck::new(ReasonCode::SUCCESS),
+    );
+    for mut end in [lasts, ends] {
+        for n in 1..=u16::MAX {
+            assert_eq!(end.connection.allocate_packet_id(), Some(id(n)));
+        }
+        assert_eq!(end.connection.allocate_packet_id(), None);
+        end.push(1, QoS::AtLeastOnce);
+        assert!(end.written().is_empty());
+        let session = end.connection.session();
+        assert_eq!((session.queue_len(), session.in_flight_len()), (1, 0));
+        assert!(end.connection.release_packet_id(id(700)));
+        assert_eq!(end.written(), ["PUBLISH 700 q1 #1"]);
+    }
+}
+
 /// [MQTT-2.2.1-5], section 4.13
 #[test]
 fn an_acknowledgement_of_another_kind_of_message_is_an_error() {
@@ -218,9 +257,8 @@ fn an_acknowledgement_of_another_kind_of_message_is_an_error() {
 fn a_session_without_expiry_keeps_no_copy() {
     let mut connect = crate::end::connect(V5);
     connect.properties.session_expiry_interval = None;
-    let session = mqtt_session::Session::new(Persistence::Ephemeral);
-    let mut end =
-        crate::end::End::server(session, &mqtt_session::ServerLimits::default(), &connect);
+    let session = Session::new(Persistence::Ephemeral);
+    let mut end = End::server(session, &mqtt_session::ServerLimits::default(), &connect);
     end.push(1, QoS::AtLeastOnce);
     end.push(2, QoS::ExactlyOnce);
     end.written();
