@@ -2,6 +2,7 @@
 
 mod acts;
 mod hears;
+mod wills;
 
 use core::num::NonZeroU16;
 use core::time::Duration;
@@ -28,10 +29,6 @@ pub(super) const SILENCE: Duration = Duration::from_secs(12);
 const WILL_DELAY: u32 = 60;
 /// By how many it waits that may come before its client is back: fewer than these.
 const SHORT_DELAY: usize = 9;
-/// So much later than it is due a will comes at most where nothing fails but the broker once.
-const LATE: Duration = Duration::from_secs(10);
-/// A client that is back so soon is back in time, however late the broker heard of its end.
-const SOON: Duration = Duration::from_secs(30);
 /// Longer than any run.
 const EXPIRY: u32 = 100_000;
 
@@ -78,6 +75,10 @@ pub(super) struct Client {
     waiting_wills: Vec<(usize, Instant)>,
     /// It has left for good.
     is_gone: bool,
+    /// How often it connected.
+    connections: u64,
+    /// Messages that a publisher still sends when nothing fails any more.
+    last_words: usize,
 }
 
 /// How a conversation goes on.
@@ -99,8 +100,8 @@ impl Client {
         // What a lesser level promises of wills is not looked at.
         let has_will = role == Role::Publisher && level == Durability::Disk;
         let delay = match random.below(4) {
-            0 | 1 if version.has_properties() => WILL_DELAY,
-            2 if version.has_properties() => 1 + random.below(SHORT_DELAY - 1) as u32,
+            0 if version.has_properties() => WILL_DELAY,
+            1 | 2 if version.has_properties() => 1 + random.below(SHORT_DELAY - 1) as u32,
             _ => 0,
         };
         let will_delay = has_will.then_some(delay);
@@ -122,6 +123,8 @@ impl Client {
             will_delay,
             waiting_wills: Vec::new(),
             is_gone: false,
+            connections: 0,
+            last_words: random.below(12),
             random,
         }
     }
@@ -141,7 +144,12 @@ impl Client {
                 None => sleep(Duration::from_millis(50)).await,
             }
             let calm = self.world.is_calm();
-            let pause = if calm || self.random.once_in(2) {
+            let pause = if calm {
+                1..100
+            } else if self.has_short_delay() && self.random.once_in(2) {
+                // Long enough for its will to come, though a broker ends meanwhile.
+                6_000..18_000
+            } else if self.random.once_in(2) {
                 1..100
             } else if self.is_member() && self.random.once_in(2) {
                 3_000..9_000
@@ -153,8 +161,10 @@ impl Client {
     }
 
     async fn converse(&mut self, stream: DuplexStream, link: Arc<Link>) -> &'static str {
-        let mut talk = Conversation::new(stream, link);
+        self.connections += 1;
+        let mut talk = Conversation::new(stream, link, self.connections);
         let now = talk.begun;
+        self.world.model().is_back(self.index);
         // Now and then a subscriber begins anew, until it has got that. (In 3.1.1 the new session would not last.)
         let begins_anew = self.established
             && !self.renews
@@ -168,9 +178,7 @@ impl Client {
         }
         let clean = self.renews;
         if clean {
-            let mut model = self.world.model();
-            model.void(self.index, false);
-            model.unsettle();
+            self.world.model().void(self.index, false);
         }
         let name = self.name.clone();
         let mut connect = Connect::new(self.version, &name);
@@ -226,18 +234,7 @@ impl Client {
             true => self.talk(&mut talk).await,
             false => "broken",
         };
-        if let Some(number) = talk.will {
-            // What waits for the end of this connection begins to wait no earlier.
-            self.waiting_wills.push((number, talk.heard));
-            let delay = Duration::from_secs(self.will_delay.unwrap_or_default().into());
-            let ended = talk.sent_after(talk.heard);
-            if !self.is_gone {
-                self.world.model().due_from(number, ended + delay);
-            }
-            if self.will_delay == Some(0) && talk.is_will_kept && !talk.is_farewell {
-                self.world.model().acknowledge(number);
-            }
-        }
+        self.leave_will(&talk);
         why
     }
 
@@ -246,21 +243,6 @@ impl Client {
         match &self.role {
             Role::Publisher => false,
             Role::Subscriber { filters } => filters.iter().any(|(it, _)| groups::is_shared(it)),
-        }
-    }
-
-    /// The client is back: no will of an earlier connection that still waits is published.
-    fn call_back_wills(&mut self, talk: &Conversation) {
-        let earlier = core::mem::take(&mut self.waiting_wills);
-        if self.will_delay < Some(WILL_DELAY) {
-            return;
-        }
-        let now = Instant::now();
-        let mut model = self.world.model();
-        for (number, since) in earlier {
-            if Some(number) != talk.will && now - since < SOON {
-                model.call_back(number);
-            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! One connection of a client, and what was said on it.
 
 use core::time::Duration;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -25,6 +25,18 @@ pub(super) struct Conversation {
     pub(super) answers: VecDeque<Packet<'static>>,
     /// QoS 1 and 2 messages of this connection that are not acknowledged to the end.
     pub(super) open: BTreeSet<u16>,
+    /// The number of this connection, among those of its client.
+    pub(super) number: u64,
+    /// How many packets were said.
+    said_packets: u64,
+    /// QoS 1 messages that are not acknowledged, by their identifiers.
+    pub(super) once: HashMap<u16, usize>,
+    /// QoS 1 messages whose PUBACK was said, as which packet, of which nothing tells yet that it arrived.
+    acknowledged: Vec<(u64, usize)>,
+    /// As which packets PINGREQ, SUBSCRIBE or UNSUBSCRIBE and PUBREC were said that wait for an answer.
+    pub(super) pings: VecDeque<u64>,
+    pub(super) asked_as: u64,
+    pub(super) released_by: HashMap<u16, u64>,
     /// The SUBSCRIBE or UNSUBSCRIBE that waits for its answer.
     pub(super) asked: Option<(PacketId, usize, bool)>,
     /// The message that is published if it ends without a farewell.
@@ -42,7 +54,7 @@ pub(super) struct Conversation {
 }
 
 impl Conversation {
-    pub(super) fn new(stream: DuplexStream, link: Arc<Link>) -> Self {
+    pub(super) fn new(stream: DuplexStream, link: Arc<Link>, number: u64) -> Self {
         let now = Instant::now();
         Self {
             stream,
@@ -50,6 +62,13 @@ impl Conversation {
             buffer: BytesMut::new(),
             answers: VecDeque::new(),
             open: BTreeSet::new(),
+            number,
+            said_packets: 0,
+            once: HashMap::new(),
+            acknowledged: Vec::new(),
+            pings: VecDeque::new(),
+            asked_as: 0,
+            released_by: HashMap::new(),
             asked: None,
             will: None,
             is_will_kept: false,
@@ -74,9 +93,41 @@ impl Conversation {
         let proven = self.unproven.extract_if(.., |earlier| *earlier < number);
         proven.for_each(|earlier| model.arrive(earlier));
     }
+
+    /// The number of the packet that is said next.
+    pub(super) fn next_said(&self) -> u64 {
+        self.said_packets
+    }
+
+    /// An answer was said.
+    pub(super) fn note_answer(&mut self, answer: &Packet<'_>, said: u64) {
+        match answer {
+            Packet::PubAck(ack) => {
+                self.open.remove(&ack.packet_id.get());
+                if let Some(number) = self.once.remove(&ack.packet_id.get()) {
+                    self.acknowledged.push((said, number));
+                }
+            }
+            Packet::PubRec(ack) => {
+                self.released_by.insert(ack.packet_id.get(), said);
+            }
+            Packet::PubComp(ack) => {
+                self.open.remove(&ack.packet_id.get());
+            }
+            _ => {}
+        }
+    }
+
+    /// The broker has answered this packet: it has the PUBACKs that were said before, those of the messages returned.
+    pub(super) fn proven(&mut self, said: u64) -> Vec<usize> {
+        let proven = self.acknowledged.extract_if(.., |it| it.0 < said);
+        proven.map(|(_, number)| number).collect()
+    }
+
     /// False where the connection breaks.
     pub(super) async fn say(&mut self, version: ProtocolVersion, packet: &Packet<'_>) -> bool {
         self.said = Instant::now();
+        self.said_packets += 1;
         let bytes = packet.to_vec(version).unwrap();
         let written = tokio::time::timeout(SILENCE, self.stream.write_all(&bytes)).await;
         matches!(written, Ok(Ok(())))

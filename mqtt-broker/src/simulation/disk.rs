@@ -1,7 +1,10 @@
 //! A disk that fails when it is told to and loses its power, behind the trait of engines; and mistakes planted there,
 //! which the model must find.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
+
+use mqtt_codec::QoS;
 
 use crate::config::Durability;
 use crate::store::{
@@ -43,10 +46,16 @@ pub(super) enum Plant {
     ForgetGroups,
     /// The units of a commit are stored in two commits.
     TornUnits,
+    /// What a group gives to a session that is not synced is not stored.
+    ForgetLesserMembers,
+    /// A QoS 1 message that was acknowledged stays.
+    KeepOnce,
+    /// As long as things fail, a broker forgets at its start the wills that have a delay.
+    LoseDelayedWills,
 }
 
 impl Plant {
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 19] = [
         Self::AckFirst,
         Self::NoSync,
         Self::ForgetReceived,
@@ -63,6 +72,9 @@ impl Plant {
         Self::ForgetOwed,
         Self::ForgetGroups,
         Self::TornUnits,
+        Self::ForgetLesserMembers,
+        Self::KeepOnce,
+        Self::LoseDelayedWills,
     ];
 
     /// What becomes of a change on its way to the store.
@@ -96,8 +108,8 @@ impl Plant {
         op
     }
 
-    /// Whether this change is kept from the store.
-    fn drops(self, op: &Op) -> bool {
+    /// Whether this change is kept from the store. `once`: the QoS 1 messages that were queued.
+    fn drops(self, op: &Op, once: &mut BTreeSet<(u64, u64)>) -> bool {
         match self {
             Self::AckFirst
             | Self::NoSync
@@ -108,7 +120,22 @@ impl Plant {
             | Self::ForgetExpiry
             | Self::LateExpiry
             | Self::ForgetGroups
-            | Self::TornUnits => false,
+            | Self::TornUnits
+            | Self::LoseDelayedWills => false,
+            Self::ForgetLesserMembers => match op {
+                Op::Queued(_, _, entry) => entry.group.is_some() && !op.wants_sync(false),
+                _ => false,
+            },
+            Self::KeepOnce => match op {
+                Op::Queued(session, key, entry) => {
+                    if entry.qos == QoS::AtLeastOnce {
+                        once.insert((*session, *key));
+                    }
+                    false
+                }
+                Op::Dequeued(session, key, _) => once.contains(&(*session, *key)),
+                _ => false,
+            },
             Self::ForgetReceived => matches!(op, Op::Received(..)),
             Self::ForgetReleased => matches!(op, Op::Released(..)),
             Self::ForgetSubscriptions => matches!(op, Op::Subscribed(..)),
@@ -135,8 +162,12 @@ pub(super) struct Faults {
     pub(super) opens: usize,
     /// How many of the next reads fail.
     pub(super) reads: usize,
+    /// Commits fail from the next on that follows one by which a subscription is to get what is retained.
+    pub(super) after_owed: bool,
     /// The next commit is torn, where that is planted.
     pub(super) tears: bool,
+    /// Nothing fails any more.
+    pub(super) calm: bool,
 }
 
 /// Outlives brokers.
@@ -144,6 +175,8 @@ pub(super) struct Faults {
 pub(super) struct Disk {
     pub(super) store: MemoryStore,
     faults: Mutex<Faults>,
+    /// QoS 1 messages that were queued, where a plant asks for it.
+    once: Mutex<BTreeSet<(u64, u64)>>,
     plant: Option<Plant>,
 }
 
@@ -152,6 +185,7 @@ impl Disk {
         Arc::new(Self {
             store: MemoryStore::with_power_cuts(),
             faults: Mutex::default(),
+            once: Mutex::default(),
             plant,
         })
     }
@@ -219,9 +253,10 @@ impl Simulated {
                 self.engine.commit(second, at, durability)
             }
             _ => {
+                let once = &mut *self.disk.once.lock().unwrap();
                 let kept: Vec<Op> = ops
                     .iter()
-                    .filter(|op| !plant.drops(op))
+                    .filter(|op| !plant.drops(op, once))
                     .map(|op| plant.spoil(op.clone()))
                     .collect();
                 self.engine.commit(&kept, at, durability)
@@ -239,6 +274,11 @@ impl Engine for Simulated {
         let mut contents = self.engine.load(clock, window)?;
         if self.disk.plant == Some(Plant::UnreadRetained) {
             contents.retained.clear();
+        }
+        if self.disk.plant == Some(Plant::LoseDelayedWills) && !self.disk.faults().calm {
+            for session in &mut contents.sessions {
+                session.record.will.take_if(|will| will.delay > 0);
+            }
         }
         Ok(contents)
     }
@@ -258,7 +298,11 @@ impl Engine for Simulated {
     ) -> Result<usize, EngineError> {
         let (fails, kept) = {
             let mut faults = self.disk.faults();
-            (take(&mut faults.commits), faults.kept)
+            let fails = (take(&mut faults.commits), faults.kept);
+            if faults.after_owed && ops.iter().any(|op| matches!(op, Op::Owes(_, _, true))) {
+                (faults.after_owed, faults.commits, faults.kept) = (false, 3, false);
+            }
+            fails
         };
         let mut records = 0;
         if !fails || kept {

@@ -5,14 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use mqtt_codec::QoS;
 
 use super::model::{Message, Model, Tick, matches};
+use super::repeats::Arrived;
 
 /// All groups, by the whole filter.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     all: BTreeMap<String, Group>,
-    /// When the broker last crashed or a member last had its session discarded: either may give a message away that
-    /// came.
-    unsettled: Tick,
 }
 
 #[derive(Debug, Default)]
@@ -22,6 +20,8 @@ struct Group {
     /// QoS 2 messages that may have been sent to sessions which were discarded before they came: nobody else may get
     /// them ([MQTT-4.8.2-5]).
     excused: usize,
+    /// When a member's session was last lost that is not on the disk: what was sent before may have been given to it.
+    lost: Tick,
 }
 
 /// Whether a filter is that of a group.
@@ -38,16 +38,31 @@ pub(super) fn inner(filter: &str) -> &str {
 }
 
 impl Model {
-    /// The broker has ended, or a session of a member.
-    pub(super) fn unsettle(&mut self) {
-        self.groups.unsettled = self.tick();
+    /// A session is lost, with what groups may have given to it.
+    pub(super) fn lose_to_groups(&mut self, session: usize) {
+        let now = self.tick();
+        for filter in self.groups_of(session) {
+            self.groups.all.entry(filter).or_default().lost = now;
+        }
+    }
+
+    /// Whether two sessions may be members of one group that a message is for.
+    pub(super) fn share_a_group(&self, one: usize, other: usize, number: usize) -> bool {
+        let topic = &self.messages[number].topic;
+        let asked = &self.sessions[other].asked;
+        let mut filters = self.sessions[one].asked.iter();
+        filters.any(|it| is_shared(it) && matches(it, topic) && asked.contains(it))
+    }
+
+    /// The filters of groups that a session ever asked for.
+    fn groups_of(&self, session: usize) -> BTreeSet<String> {
+        let asked = self.sessions[session].asked.iter();
+        asked.filter(|it| is_shared(it)).cloned().collect()
     }
 
     /// The session of a member is about to be discarded, with so many messages in flight at most.
     pub(super) fn excuse(&mut self, session: usize, in_flight: u16) {
-        let asked = self.sessions[session].asked.iter();
-        let filters: BTreeSet<String> = asked.filter(|it| is_shared(it)).cloned().collect();
-        for filter in filters {
+        for filter in self.groups_of(session) {
             self.groups.all.entry(filter).or_default().excused += usize::from(in_flight);
         }
     }
@@ -60,15 +75,25 @@ impl Model {
         let Some(filter) = filter.cloned() else {
             return;
         };
-        let unsettled = self.groups.unsettled;
         let group = self.groups.all.entry(filter.clone()).or_default();
         let came = group.came.entry(number).or_default();
         let elsewhere = came.iter().find(|(other, earlier)| {
+            let giver = &self.sessions[*other];
             let is_once = match message.qos {
                 QoS::AtMostOnce => true,
                 // Sent again by its publisher, it is another message.
-                QoS::AtLeastOnce => message.times == 1 && message.sent > unsettled,
-                QoS::ExactlyOnce => qos == *earlier && qos == QoS::ExactlyOnce,
+                QoS::AtLeastOnce => {
+                    let arrived = giver.arrived.get(&number);
+                    let may_repeat = |it: &Arrived| it.may_go_on(self.ended, giver.discarded);
+                    message.times == 1 && !arrived.is_some_and(may_repeat)
+                }
+                // A session that is not on the disk may get it before anything is stored, and the publisher sends it
+                // again to a broker that forgot.
+                QoS::ExactlyOnce => {
+                    qos == *earlier
+                        && qos == QoS::ExactlyOnce
+                        && !(giver.forgetful && message.times > 1)
+                }
             };
             is_once && *other != session
         });
@@ -90,8 +115,10 @@ impl Model {
         for filter in self.shared_filters() {
             let group = self.groups.all.get(filter);
             let mut excused = group.map_or(0, |group| group.excused);
+            let lost = group.map_or(0, |group| group.lost);
             for (number, message) in self.messages.iter().enumerate() {
-                if group.is_some_and(|group| group.came.contains_key(&number)) {
+                let came = group.is_some_and(|group| group.came.contains_key(&number));
+                if came || message.sent < lost {
                     continue;
                 }
                 let Some(member) = self.stable_member(filter, message) else {

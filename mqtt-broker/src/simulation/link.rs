@@ -22,6 +22,8 @@ pub(super) struct Link {
     is_half_open: AtomicBool,
     cut: Notify,
     slow: AtomicBool,
+    /// The client has left it.
+    is_left: AtomicBool,
 }
 
 impl Link {
@@ -38,6 +40,20 @@ impl Link {
     /// From now on nothing arrives, and neither end is told.
     pub(super) fn leave_half_open(&self) {
         self.is_half_open.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_half_open(&self) -> bool {
+        self.is_half_open.load(Ordering::Relaxed)
+    }
+
+    /// The client leaves: nothing happens to it any more.
+    pub(super) fn leave(&self) {
+        self.is_left.store(true, Ordering::Relaxed);
+    }
+
+    /// Cut, or left by the client.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_cut() || self.is_left.load(Ordering::Relaxed)
     }
 
     /// From now on bytes take long.
@@ -67,7 +83,7 @@ impl Link {
             let read = from.read(&mut piece[..length]).await.unwrap_or(0);
             let delay = if self.is_slow() { 50..1_500 } else { 0..20 };
             sleep(random.millis(delay)).await;
-            if self.is_half_open.load(Ordering::Relaxed) {
+            if self.is_half_open() {
                 if read == 0 {
                     // Nobody hears of the end.
                     return core::future::pending().await;

@@ -12,8 +12,11 @@ mod groups;
 mod link;
 mod model;
 mod random;
+mod repeats;
+mod retained;
 mod tests;
 mod trace;
+mod wills;
 mod world;
 
 use std::cell::Cell;
@@ -41,6 +44,8 @@ struct Outcome {
     retained_delivered: usize,
     /// What expired before it came to anybody.
     expired: usize,
+    /// Wills that were due in the storm and found to have come, one for each session.
+    wills: usize,
     failures: Vec<String>,
     /// The last events.
     last: Vec<String>,
@@ -88,6 +93,7 @@ fn run(seed: u64, plant: Option<Plant>, print: bool) -> Outcome {
             delivered: 0,
             retained_delivered: 0,
             expired: 0,
+            wills: 0,
             failures: vec![
                 "it does not end: a task has turns without end, while time stands still".to_owned(),
             ],
@@ -114,10 +120,16 @@ async fn live(seed: u64, plant: Option<Plant>, print: bool) -> Outcome {
         cast.push((*random.pick(&levels), Role::Subscriber { filters }));
     }
     if !random.once_in(3) {
-        // What is given to a session of a lesser level may be lost with it: none of them is a member.
-        for _ in 0..2 + random.below(3) {
+        // In every second run members of different levels share what comes.
+        let is_mixed = random.once_in(2);
+        for index in 0..2 + random.below(3) {
+            let levels = [Durability::Disk, Durability::Os, Durability::Memory];
+            let level = match is_mixed && index > 0 {
+                true => *random.pick(&levels),
+                false => Durability::Disk,
+            };
             let filters = shared(&mut random);
-            cast.push((Durability::Disk, Role::Subscriber { filters }));
+            cast.push((level, Role::Subscriber { filters }));
         }
     }
     let levels = cast.iter().map(|(level, _)| *level).collect();
@@ -141,7 +153,7 @@ fn filters(random: &mut Random) -> Vec<(String, QoS)> {
     ];
     let mut chosen = Vec::new();
     for filter in all {
-        if random.once_in(3) {
+        if random.once_in(if filter == "will/#" { 2 } else { 3 }) {
             let qos = *random.pick(&[
                 QoS::AtMostOnce,
                 QoS::AtLeastOnce,
@@ -189,6 +201,7 @@ fn outcome(world: &Arc<World>) -> Outcome {
         delivered: model.delivered,
         retained_delivered: model.retained_delivered,
         expired: model.expired(),
+        wills: model.wills.kept(),
         failures: core::mem::take(&mut model.failures),
         last: world.trace.last(),
     }

@@ -1,12 +1,15 @@
 //! What was promised to each session, and what came: the naive account that a run is held against.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use mqtt_codec::QoS;
 use tokio::time::Instant;
 
 use super::groups::{self, Groups};
+use super::repeats::Arrived;
+use super::retained::Wanted;
+use super::wills::Wills;
 
 /// Failures that are told; a run that goes wrong goes wrong at many places.
 const TOLD: usize = 8;
@@ -34,7 +37,7 @@ pub(super) struct Message {
     pub(super) times: usize,
     pub(super) acknowledged: Option<Tick>,
     /// It is published when somebody else says so.
-    is_will: bool,
+    pub(super) is_will: bool,
     /// It must not be published any more.
     called_back: bool,
     /// Of a will: between these it is to come, as far as that is known.
@@ -52,7 +55,7 @@ impl Message {
 #[derive(Debug)]
 pub(super) struct Interest {
     pub(super) filter: String,
-    qos: QoS,
+    pub(super) qos: QoS,
     pub(super) from: Tick,
     /// UNSUBSCRIBE was sent.
     pub(super) until: Option<Tick>,
@@ -60,20 +63,10 @@ pub(super) struct Interest {
     pub(super) void: bool,
 }
 
-/// A retained message that a subscription is to bring, or a later one of its topic.
-#[derive(Debug)]
-struct Wanted {
-    filter: String,
-    topic: String,
-    number: usize,
-    /// SUBACK has come.
-    promised: bool,
-}
-
 #[derive(Debug, Default)]
 pub(super) struct Session {
     pub(super) interests: Vec<Interest>,
-    wanted: Vec<Wanted>,
+    pub(super) wanted: Vec<Wanted>,
     /// Filters that were asked for, whether or not that was answered.
     pub(super) asked: Vec<String>,
     /// How often each message came.
@@ -83,7 +76,11 @@ pub(super) struct Session {
     /// The last message that came for the first time, by topic and QoS: each QoS has an order of its own.
     last: HashMap<(String, u8), usize>,
     /// What was completed may come again: the session was lost, or the end of it.
-    forgetful: bool,
+    pub(super) forgetful: bool,
+    /// What came at QoS 1, by message, until it is known to be over.
+    pub(super) arrived: HashMap<usize, Arrived>,
+    /// When its client last began anew.
+    pub(super) discarded: Tick,
 }
 
 /// The account of one run.
@@ -93,6 +90,10 @@ pub(super) struct Model {
     pub(super) messages: Vec<Message>,
     pub(super) sessions: Vec<Session>,
     pub(super) groups: Groups,
+    pub(super) wills: Wills,
+    /// When a broker last ended, and when one last was killed or lost its power.
+    pub(super) ended: Tick,
+    pub(super) crashed: Tick,
     /// Clients with a will that are still to leave for good.
     pub(super) departing: usize,
     pub(super) failures: Vec<String>,
@@ -190,31 +191,6 @@ impl Model {
         messages.filter(|it| it.acknowledged.is_some()).count()
     }
 
-    /// SUBSCRIBE is about to be sent: what is retained by now is to come.
-    pub(super) fn asks(&mut self, session: usize, filter: &str) {
-        if groups::is_shared(filter) {
-            // Section 4.8.2: nothing that is retained comes for it.
-            return self.sessions[session].asked.push(filter.to_owned());
-        }
-        let mut retained: BTreeMap<&str, usize> = BTreeMap::new();
-        for (number, message) in self.messages.iter().enumerate() {
-            let is_retained = message.retain && message.acknowledged.is_some();
-            if is_retained && matches(filter, &message.topic) {
-                retained.insert(&message.topic, number);
-            }
-        }
-        let wanted = retained.into_iter().map(|(topic, number)| Wanted {
-            filter: filter.to_owned(),
-            topic: topic.to_owned(),
-            number,
-            promised: false,
-        });
-        let session = &mut self.sessions[session];
-        session.asked.push(filter.to_owned());
-        session.wanted.retain(|it| it.filter != filter);
-        session.wanted.extend(wanted);
-    }
-
     /// SUBACK has come.
     pub(super) fn subscribe(&mut self, session: usize, filter: &str, qos: QoS) {
         let from = self.tick();
@@ -247,32 +223,32 @@ impl Model {
         }
     }
 
+    /// A broker has ended.
+    pub(super) fn broker_ends(&mut self, crashes: bool) {
+        self.ended = self.tick();
+        if crashes {
+            self.crashed = self.ended;
+        }
+    }
+
+    /// The broker may have lost the session, or the end of it.
+    pub(super) fn lose(&mut self, session: usize) {
+        self.void(session, true);
+        self.lose_to_groups(session);
+    }
+
     /// The session may be gone, or any part of it.
     pub(super) fn void(&mut self, session: usize, forgetful: bool) {
+        self.tick();
         let session = &mut self.sessions[session];
         session.forgetful |= forgetful;
+        if !forgetful {
+            session.discarded = self.tick;
+        }
         session.wanted.clear();
         for interest in &mut session.interests {
             interest.void = true;
         }
-    }
-
-    /// A retained message has come, for a subscription.
-    pub(super) fn deliver_retained(&mut self, session: usize, number: usize, topic: &str) {
-        let kept = &mut self.sessions[session];
-        let mut asked = kept.asked.iter();
-        let was_asked = asked.any(|filter| !groups::is_shared(filter) && matches(filter, topic));
-        // One that is older may be on its way since an earlier subscription.
-        kept.wanted
-            .retain(|it| it.topic != topic || it.number > number);
-        let is_known = self.messages.get(number);
-        let is_known = is_known.is_some_and(|it| it.retain && it.topic == topic);
-        if !is_known || !was_asked {
-            self.fail(format!(
-                "session {session}: {number} ({topic}) was not retained, or was not asked for"
-            ));
-        }
-        self.retained_delivered += 1;
     }
 
     /// A message has come that is not known to be a repetition.
@@ -369,37 +345,9 @@ impl Model {
         (first.or(of_groups), count + more)
     }
 
-    /// Whether nothing may be retained, since this message or a later one of its topic expires.
-    fn may_have_expired(&self, topic: &str, number: usize) -> bool {
-        let later = self.messages[number..].iter();
-        let mut later = later.filter(|it| it.retain && it.topic == topic);
-        later.any(Message::is_short_lived)
-    }
-
     /// Whether something is still to come, and nothing has gone wrong.
     pub(super) fn is_waiting(&self) -> bool {
         self.failures.is_empty() && self.missing().1 > 0
-    }
-
-    /// All topics to which something retained was published.
-    pub(super) fn retained_topics(&self) -> BTreeSet<String> {
-        let retained = self.messages.iter().filter(|it| it.retain);
-        retained.map(|it| it.topic.clone()).collect()
-    }
-
-    /// Compares the retained message of a topic with what must be there.
-    pub(super) fn retained(&mut self, topic: &str, found: Option<usize>) {
-        let of_topic = self.messages.iter().enumerate();
-        let mut of_topic = of_topic.filter(|(_, it)| it.retain && it.topic == topic);
-        let owed = of_topic.rfind(|(_, it)| it.acknowledged.is_some());
-        let Some((owed, _)) = owed else { return };
-        match found {
-            Some(found) if found >= owed => {}
-            None if self.may_have_expired(topic, owed) => {}
-            other => self.fail(format!(
-                "{topic}: {other:?} is retained, and {owed} was acknowledged"
-            )),
-        }
     }
 }
 
@@ -420,7 +368,10 @@ impl Session {
     }
 
     /// Those of its own that stood before a message was sent.
-    fn interests<'s>(&'s self, message: &'s Message) -> impl Iterator<Item = &'s Interest> {
+    pub(super) fn interests<'s>(
+        &'s self,
+        message: &'s Message,
+    ) -> impl Iterator<Item = &'s Interest> {
         self.interests.iter().filter(|interest| {
             !interest.void
                 && !groups::is_shared(&interest.filter)

@@ -11,7 +11,7 @@ use super::disk::Plant;
 use super::{Outcome, run};
 
 /// More than twice as many as it takes.
-const SEEDS_PER_PLANT: u64 = 60;
+const SEEDS_PER_PLANT: u64 = 250;
 
 const FEW: u64 = 20;
 
@@ -63,7 +63,7 @@ fn seeds() {
     let count = number("SIMULATE_COUNT").unwrap_or(FEW);
     let print = count == 1;
     let (next, events) = (AtomicU64::new(0), AtomicU64::new(0));
-    let [acknowledged, delivered, retained, expired] = [const { AtomicU64::new(0) }; 4];
+    let [acknowledged, delivered, retained, expired, wills] = [const { AtomicU64::new(0) }; 5];
     let failed = Mutex::new(Vec::new());
     let begun = Instant::now();
     let workers = thread::available_parallelism().map_or(1, usize::from);
@@ -85,6 +85,7 @@ fn seeds() {
                     delivered.fetch_add(outcome.delivered as u64, Ordering::Relaxed);
                     retained.fetch_add(outcome.retained_delivered as u64, Ordering::Relaxed);
                     expired.fetch_add(outcome.expired as u64, Ordering::Relaxed);
+                    wills.fetch_add(outcome.wills as u64, Ordering::Relaxed);
                     if !outcome.failures.is_empty() {
                         println!("{}", told(seed, &outcome));
                         failed.lock().unwrap().push(seed);
@@ -95,13 +96,14 @@ fn seeds() {
     });
     let failed = failed.into_inner().unwrap();
     println!(
-        "{count} seeds from {first} in {:.1?}: {} events, {} messages acknowledged, {} delivered, {} for new subscriptions, {} expired; failed: {failed:?}",
+        "{count} seeds from {first} in {:.1?}: {} events, {} messages acknowledged, {} delivered, {} for new subscriptions, {} expired, {} wills in time while things failed; failed: {failed:?}",
         Duration::from_millis(begun.elapsed().as_millis() as u64),
         events.into_inner(),
         acknowledged.into_inner(),
         delivered.into_inner(),
         retained.into_inner(),
         expired.into_inner(),
+        wills.into_inner(),
     );
     assert!(failed.is_empty(), "seeds failed: {failed:?}");
 }

@@ -46,8 +46,8 @@ pub(super) struct World {
     model: Mutex<Model>,
     state: Mutex<State>,
     options: [Arc<ListenerOptions>; 3],
-    /// A SUBACK has come to somebody.
-    pub(super) subscribed: Notify,
+    /// A client has left a will that waits, but not for long.
+    pub(super) left: Notify,
     begun: Instant,
 }
 
@@ -93,7 +93,7 @@ impl World {
                 ..State::default()
             }),
             options,
-            subscribed: Notify::new(),
+            left: Notify::new(),
             begun: Instant::now(),
         })
     }
@@ -130,7 +130,7 @@ impl World {
         let mut state = self.state();
         let broker = state.broker.clone()?;
         let (client, served, link) = link::connect(random);
-        state.links.retain(|link| !link.is_cut());
+        state.links.retain(|link| !link.is_over());
         state.links.push(Arc::clone(&link));
         drop(state);
         let place = LEVELS
@@ -170,6 +170,7 @@ impl World {
         self.trace
             .note(format_args!("started with {sessions} sessions"));
         let broker = Broker::restored(config, counters, store, contents);
+        self.model().broker_starts();
         let (stop, stopped) = oneshot::channel::<()>();
         let run = broker.clone().run(Vec::new(), async move {
             if stopped.await.is_err() {
@@ -242,7 +243,7 @@ impl World {
             let _ = broker.await;
         }
         links.iter().for_each(|link| link.cut());
-        self.model().unsettle();
+        self.model().broker_ends(end != End::Shutdown);
         let unsynced = self.disk.store.unsynced();
         let mut lost = 0;
         if end == End::PowerCut {
@@ -257,7 +258,7 @@ impl World {
             };
             if forgets {
                 state.forgotten[index] = true;
-                self.model().void(index, true);
+                self.model().lose(index);
             }
         }
         drop(state);
@@ -293,28 +294,56 @@ impl World {
                         // The power fails within the next commit, not between two.
                         sleep(random.millis(0..200)).await;
                     }
-                    if how != End::Shutdown && random.once_in(3) {
-                        // What follows a SUBACK is not stored any more.
-                        let _ = timeout(SOON, self.subscribed.notified()).await;
-                        self.disk.faults().commits = 3;
-                        sleep(random.millis(0..100)).await;
+                    let waits_for_will = how != End::Shutdown && random.once_in(3);
+                    if waits_for_will {
+                        // A will begins to wait, and goes on with the next broker.
+                        let _ = timeout(3 * SOON, self.left.notified()).await;
+                        sleep(random.millis(0..2_000)).await;
+                    } else if how != End::Shutdown && random.once_in(2) {
+                        self.lose_what_is_owed(&mut random).await;
                     }
                     self.stop(running, how, &mut random).await;
                     sleep(random.millis(0..2_000)).await;
                     running = self.start(&mut random).await;
+                    if waits_for_will {
+                        // It has its time.
+                        sleep(random.millis(3_000..12_000)).await;
+                    }
                 }
             }
         }
         self.calm_down(running, &mut random).await;
     }
 
+    /// What follows the SUBACK of a subscription that is to get what is retained is not stored.
+    async fn lose_what_is_owed(&self, random: &mut Random) {
+        self.disk.faults().after_owed = true;
+        let owed = async {
+            while self.disk.faults().after_owed {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let _ = timeout(2 * SOON, owed).await;
+        self.disk.faults().after_owed = false;
+        sleep(random.millis(5..60)).await;
+    }
+
     async fn calm_down(self: &Arc<Self>, running: Running, random: &mut Random) {
+        if random.once_in(2) {
+            self.lose_what_is_owed(random).await;
+        }
         // What was acknowledged last is at stake as well.
-        self.stop(running, End::PowerCut, random).await;
-        *self.disk.faults() = super::disk::Faults::default();
+        let end = *random.pick(&[End::PowerCut, End::PowerCut, End::Kill]);
+        self.stop(running, end, random).await;
+        *self.disk.faults() = super::disk::Faults {
+            calm: true,
+            ..super::disk::Faults::default()
+        };
         self.state().calm = true;
         self.trace.note(format_args!("calm"));
         let mut running = self.start(random).await;
+        // Publishers say their last.
+        sleep(REST).await;
         self.settle().await;
         sleep(REST).await;
         self.state().departs = true;
@@ -329,7 +358,7 @@ impl World {
         }
         if random.once_in(2) {
             // What is due is known to the broker, and so to the one after it.
-            sleep(REST).await;
+            sleep(random.millis(1_000..5_000)).await;
             let end = *random.pick(&[End::Kill, End::PowerCut, End::Shutdown]);
             self.stop(running, end, random).await;
             running = self.start(random).await;
@@ -386,7 +415,8 @@ impl World {
 
     /// Something happens to one connection.
     fn harm(&self, random: &mut Random, what: &str, harm: impl Fn(&Link)) {
-        let state = self.state();
+        let mut state = self.state();
+        state.links.retain(|link| !link.is_over());
         if !state.links.is_empty() {
             let index = random.below(state.links.len());
             self.trace.note(format_args!(

@@ -8,7 +8,7 @@ use mqtt_codec::{
 };
 use tokio::time::Instant;
 
-use super::{Client, LATE, Next, Outgoing, Role, SHORT_DELAY, SILENCE, WILL_DELAY};
+use super::{Client, Next, Outgoing, Role, SILENCE};
 use crate::simulation::conversation::Conversation;
 use crate::simulation::model::LONG;
 
@@ -26,17 +26,19 @@ impl Client {
         if now - talk.heard > SILENCE {
             return Some(Next::Leaves);
         }
-        if now - talk.said > PING && !talk.say(self.version, &Packet::PingReq).await {
-            return None;
+        if now - talk.said > PING {
+            talk.pings.push_back(talk.next_said());
+            if !talk.say(self.version, &Packet::PingReq).await {
+                return None;
+            }
         }
         while let Some(answer) = talk.answers.pop_front() {
+            let said = talk.next_said();
             if !talk.say(self.version, &answer).await {
                 talk.answers.push_front(answer);
                 return None;
             }
-            if let Packet::PubAck(ack) | Packet::PubComp(ack) = answer {
-                talk.open.remove(&ack.packet_id.get());
-            }
+            talk.note_answer(&answer, said);
         }
         let calm = self.world.is_calm();
         if !calm && self.random.once_in(60) {
@@ -48,60 +50,14 @@ impl Client {
             return Some(Next::Leaves);
         }
         let done = match &self.role {
-            Role::Publisher if calm => return self.depart(talk).await,
-            Role::Publisher => self.publish_next(talk).await,
+            Role::Publisher if calm && self.last_words == 0 => return self.depart(talk).await,
+            Role::Publisher => {
+                self.last_words -= usize::from(calm);
+                self.publish_next(talk).await
+            }
             Role::Subscriber { .. } => self.subscribe_next(calm, talk).await,
         };
         done.then_some(Next::Goes)
-    }
-
-    /// In the end a client with a will leaves for good, when it is known that the will is stored: then it must come when
-    /// it is due.
-    async fn depart(&mut self, talk: &mut Conversation) -> Option<Next> {
-        let (Some(number), Some(delay)) = (talk.will, self.will_delay) else {
-            return Some(Next::Goes);
-        };
-        if !self.world.departs() || !self.outgoing.is_empty() {
-            return Some(Next::Goes);
-        }
-        if !talk.is_will_kept {
-            let topic = format!("t/{}/2", self.index);
-            let said = self.publish_new(&topic, QoS::ExactlyOnce, false, None, talk);
-            return said.await.then_some(Next::Goes);
-        }
-        talk.is_farewell = true;
-        self.is_gone = true;
-        // Before it is said: the broker may hear it at once.
-        let now = Instant::now();
-        let mut due = Some(delay);
-        let mut bye = None;
-        if self.random.once_in(4) {
-            due = None;
-            bye = Some(Disconnect::new(ReasonCode::NORMAL_DISCONNECTION));
-        } else if delay >= WILL_DELAY {
-            // The session ends before, and the will comes with its end (section 3.1.3.2.2).
-            let ends = 1 + self.random.below(SHORT_DELAY - 1) as u32;
-            let mut words = Disconnect::new(ReasonCode::DISCONNECT_WITH_WILL);
-            words.properties.session_expiry_interval = Some(ends);
-            due = Some(ends);
-            bye = Some(words);
-        }
-        {
-            let mut model = self.world.model();
-            model.departing -= 1;
-            match due {
-                None => model.call_back(number),
-                Some(seconds) => {
-                    let due = now + Duration::from_secs(seconds.into());
-                    model.due_from(number, due);
-                    model.due_until(number, due + LATE);
-                }
-            }
-        }
-        if let Some(bye) = bye {
-            talk.say(self.version, &Packet::Disconnect(bye)).await;
-        }
-        Some(Next::Leaves)
     }
 
     async fn publish_next(&mut self, talk: &mut Conversation) -> bool {
@@ -129,7 +85,7 @@ impl Client {
         self.publish_new(&topic, qos, retain, expiry, talk).await
     }
 
-    async fn publish_new(
+    pub(super) async fn publish_new(
         &mut self,
         topic: &str,
         qos: QoS,
@@ -210,6 +166,7 @@ impl Client {
         };
         let (filter, qos) = filters[index].clone();
         talk.asked = Some((id, index, subscribes));
+        talk.asked_as = talk.next_said();
         let parsed = TopicFilter::new(&filter).unwrap();
         let packet = if subscribes {
             self.world.model().asks(self.index, &filter);

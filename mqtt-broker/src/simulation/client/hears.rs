@@ -4,6 +4,7 @@ use mqtt_codec::{Packet, Publish, QoS};
 use tokio::time::{Instant, sleep_until};
 
 use super::{Client, Next, Role, success};
+use crate::config::Durability;
 use crate::simulation::conversation::Conversation;
 use crate::simulation::expiry::Arrival;
 
@@ -49,6 +50,9 @@ impl Client {
             Packet::Publish(publish) => return self.receive(publish, talk),
             Packet::PubRel(ack) => {
                 let known = self.incoming.remove(&ack.packet_id.get());
+                if let Some(said) = talk.released_by.remove(&ack.packet_id.get()) {
+                    self.settle(talk, said, true);
+                }
                 self.note(format_args!("PUBREL {}, {known}", ack.packet_id));
                 talk.answers
                     .push_back(Packet::PubComp(success(ack.packet_id)));
@@ -111,8 +115,8 @@ impl Client {
                     return Err(format!("answered SUBSCRIBE with {suback:?}"));
                 }
                 self.note(format_args!("SUBACK {index}"));
+                self.settle(talk, talk.asked_as, true);
                 self.subscribed.insert(index);
-                self.world.subscribed.notify_waiters();
                 if let Role::Subscriber { filters } = &self.role {
                     let (filter, qos) = &filters[index];
                     self.world.model().subscribe(self.index, filter, *qos);
@@ -128,7 +132,11 @@ impl Client {
                 }
                 self.note(format_args!("UNSUBACK"));
             }
-            Packet::PingResp => {}
+            Packet::PingResp => {
+                if let Some(said) = talk.pings.pop_front() {
+                    self.settle(talk, said, false);
+                }
+            }
             Packet::Disconnect(disconnect) => {
                 self.note(format_args!("DISCONNECT {}", disconnect.reason_code));
             }
@@ -156,6 +164,7 @@ impl Client {
                 fresh = self.incoming.insert(id.get());
                 Packet::PubRec(success(id))
             } else {
+                talk.once.insert(id.get(), number);
                 Packet::PubAck(success(id))
             };
             talk.answers.push_back(answer);
@@ -177,9 +186,20 @@ impl Client {
                 model.deliver_retained(self.index, number, &topic);
             } else {
                 model.deliver_to_group(self.index, number, publish.qos);
+                model.check_repeats(self.index, number, publish.qos, talk.number);
+                model.check_wills(self.index, number, publish.qos);
                 model.deliver(self.index, number, &topic, publish.qos);
             }
         }
         Ok(())
+    }
+
+    /// The broker has answered what was said as this packet, and has what was said before; what it answers when it is
+    /// stored is stored, as far as the session is on the disk.
+    fn settle(&self, talk: &mut Conversation, said: u64, when_stored: bool) {
+        let is_stored = when_stored && self.level == Durability::Disk;
+        let proven = talk.proven(said).into_iter();
+        let mut model = self.world.model();
+        model.settle_acknowledged(self.index, proven, is_stored);
     }
 }
