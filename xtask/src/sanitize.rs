@@ -17,6 +17,8 @@ const CRATES: [&str; 3] = ["ternmq-codec", "ternmq-router", "ternmq-session"];
 /// With a target named, what runs while building is built without the sanitizer.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 const FLAGS: &str = "-Zsanitizer=address -Cforce-frame-pointers=yes";
+/// What is not optimized takes ten times as long under the sanitizer. Assertions and checks of overflow stay.
+const OPTIMIZED: &str = "1";
 /// A program with a mistake, and what is said of it.
 const MISTAKES: [(&str, &str, &str); 2] = [
     (
@@ -64,6 +66,8 @@ pub(crate) fn run(args: &Args) -> Result<Verdict> {
             command
                 .env("RUSTC_BOOTSTRAP", "1")
                 .env("RUSTFLAGS", FLAGS)
+                .env("CARGO_PROFILE_TEST_OPT_LEVEL", OPTIMIZED)
+                .env("CARGO_PROFILE_DEV_OPT_LEVEL", OPTIMIZED)
                 .args(["test", "--locked", "--target", TARGET, "--target-dir"])
                 .arg(workspace::root().join("target/sanitize"))
                 .args(["--package", package, "--lib", "--tests"]);
