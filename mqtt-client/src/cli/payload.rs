@@ -6,18 +6,22 @@ use std::io;
 use bytes::Bytes;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt};
 
-use super::Failure;
 use super::args::PayloadArgs;
 use super::connection::bytes;
+use super::{Failure, UsageError};
 
 /// Longest payload of a packet.
 const MAX_PAYLOAD: usize = 268_435_455;
 
 /// Reads the payload that was asked for; `None` if none was.
 pub(crate) async fn read(args: &PayloadArgs) -> Result<Option<Bytes>, Failure> {
-    let payload = if let Some(text) = &args.message {
+    if args.message.len() + args.file.len() > 1 {
+        let text = "Error: Only one message can be sent at once.";
+        return Err(UsageError(text.to_owned()).into());
+    }
+    let payload = if let Some(text) = args.message.first() {
         bytes(text.clone())
-    } else if let Some(file) = &args.file {
+    } else if let Some(file) = args.file.first() {
         read_file(file).await.map_err(Failure::Message)?
     } else if args.stdin_file {
         read_all(tokio::io::stdin())

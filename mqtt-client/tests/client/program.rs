@@ -121,6 +121,14 @@ async fn mistakes_give_1_and_say_what() {
             &["pub", "-t", "a"],
             "Both topic and message must be supplied",
         ),
+        (
+            &["pub", "-t", "a", "-m", "x", "-m", "y"],
+            "Only one message can be sent at once",
+        ),
+        (
+            &["rr", "-t", "a", "-e", "b", "-m", "x", "-f", "y"],
+            "cannot be used with",
+        ),
         (&["sub"], "You must specify a topic"),
         (
             &["sub", "-t", "a", "--psk", "00"],

@@ -13,11 +13,11 @@ use super::{
 #[derive(Debug, Args)]
 pub(crate) struct PayloadArgs {
     /// Message to send
-    #[arg(short, long, value_name = "TEXT", group = "payload")]
-    pub(crate) message: Option<OsString>,
+    #[arg(short, long, value_name = "TEXT", group = "payload", action = ArgAction::Append)]
+    pub(crate) message: Vec<OsString>,
     /// Send the contents of a file
-    #[arg(short, long, value_name = "FILE", group = "payload")]
-    pub(crate) file: Option<OsString>,
+    #[arg(short, long, value_name = "FILE", group = "payload", action = ArgAction::Append)]
+    pub(crate) file: Vec<OsString>,
     /// Send all of standard input as one message
     #[arg(short, long, group = "payload")]
     pub(crate) stdin_file: bool,

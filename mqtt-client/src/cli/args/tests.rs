@@ -55,13 +55,10 @@ fn host_and_version_have_mosquittos_letters() {
 fn values_may_look_like_options() {
     let args = publish(&["-t", "-a", "-m", "-r", "-i", "--id"]).unwrap();
     assert_eq!(args.topic.as_deref(), Some("-a"));
-    assert_eq!(args.payload.message, Some("-r".into()));
+    assert_eq!(args.payload.message, ["-r"]);
     assert_eq!(args.common.id.as_deref(), Some("--id"));
     assert!(!args.retain);
-    assert_eq!(
-        publish(&["-m", ""]).unwrap().payload.message,
-        Some("".into())
-    );
+    assert_eq!(publish(&["-m", ""]).unwrap().payload.message, [""]);
 }
 
 #[test]
