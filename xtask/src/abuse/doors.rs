@@ -26,6 +26,8 @@ pub(super) struct Doors {
     pub(super) tls: SocketAddr,
     pub(super) websocket: SocketAddr,
     pub(super) proxy: SocketAddr,
+    /// Only for users with a password.
+    pub(super) password: SocketAddr,
 }
 
 /// An attack, and the counters that it must leave traces in, each with how many at least.
@@ -37,8 +39,19 @@ pub(super) struct DoorAttack {
 
 const GARBAGE: u64 = 3_000;
 const SILENT: u64 = 3_000;
+const HANDSHAKES: usize = 5_000;
+const ENDLESS: u64 = 1_000;
 
-pub(super) const ATTACKS: [DoorAttack; 8] = [
+/// Connections that are not whole in time, most of which are pushed out by newer ones before that.
+const UNFINISHED: &[(&str, u64)] = &[
+    (
+        "refused, pushed out before CONNECT by newer connections",
+        500,
+    ),
+    ("refused, no CONNECT in time", 500),
+];
+
+pub(super) const ATTACKS: [DoorAttack; 10] = [
     DoorAttack {
         name: "TLS: random bytes",
         run: |doors| garbage(doors.tls, b"", false),
@@ -47,18 +60,27 @@ pub(super) const ATTACKS: [DoorAttack; 8] = [
     DoorAttack {
         name: "TLS: 5,000 handshakes",
         run: handshake_storm,
-        counted: &[],
+        counted: &[("refused, TLS handshake failed", HANDSHAKES as u64)],
     },
     DoorAttack {
         name: "TLS: 3,000 half-open",
         run: half_open,
-        counted: &[
-            (
-                "refused, pushed out before CONNECT by newer connections",
-                500,
-            ),
-            ("refused, no CONNECT in time", 500),
-        ],
+        counted: UNFINISHED,
+    },
+    DoorAttack {
+        name: "WebSocket: 3,000 slow",
+        run: |doors| slow(doors.websocket, UPGRADE),
+        counted: UNFINISHED,
+    },
+    DoorAttack {
+        name: "PROXY: 3,000 slow",
+        run: |doors| {
+            slow(
+                doors.proxy,
+                b"PROXY TCP4 203.0.113.7 203.0.113.8 50000 1883\r\n",
+            )
+        },
+        counted: UNFINISHED,
     },
     DoorAttack {
         name: "WebSocket: bad requests",
@@ -81,7 +103,10 @@ pub(super) const ATTACKS: [DoorAttack; 8] = [
     DoorAttack {
         name: "WebSocket: endless frames",
         run: endless_frames,
-        counted: &[],
+        counted: &[
+            ("refused, broken frames before CONNECT", ENDLESS / 2),
+            ("refused, no CONNECT", ENDLESS / 4),
+        ],
     },
     DoorAttack {
         name: "PROXY: bad headers",
@@ -149,7 +174,6 @@ fn client_hello() -> Result<Vec<u8>> {
 
 /// Handshakes for which the broker computes its part, and which are then left.
 fn handshake_storm(doors: &Doors) -> Result<String> {
-    const HANDSHAKES: usize = 5_000;
     const AT_THE_SAME_TIME: usize = 8;
     let hello = client_hello()?;
     let started = Instant::now();
@@ -183,15 +207,20 @@ fn handshake_storm(doors: &Doors) -> Result<String> {
 
 /// Handshakes that are begun and go on by a byte now and then.
 fn half_open(doors: &Doors) -> Result<String> {
-    let hello = client_hello()?;
+    slow(doors.tls, &client_hello()?)
+}
+
+/// Connections that say one half of this at once, and of the other a byte now and then.
+fn slow(address: SocketAddr, bytes: &[u8]) -> Result<String> {
+    let (first, rest) = bytes.split_at(bytes.len() / 2);
     let mut peers = Vec::new();
     for _ in 0..SILENT {
-        let mut peer = Peer::open(doors.tls)?;
-        _ = peer.send(&hello[..hello.len() / 2]);
+        let mut peer = Peer::open(address)?;
+        _ = peer.send(first);
         peers.push(peer);
     }
     let started = Instant::now();
-    for byte in &hello[hello.len() / 2..] {
+    for byte in rest {
         if started.elapsed() > CONNECT_TIMEOUT {
             break;
         }
@@ -286,12 +315,11 @@ fn broken_frames(doors: &Doors, connects: bool) -> Result<String> {
 
 /// Frames that announce more than there may be, control frames without end, and random bytes.
 fn endless_frames(doors: &Doors) -> Result<String> {
-    const CONNECTIONS: u64 = 1_000;
     let mut random = Random::new();
     let mut peers = Vec::new();
-    for number in 0..CONNECTIONS {
-        let mut peer = Peer::open(doors.websocket)?;
-        peer.send(UPGRADE)?;
+    for number in 0..ENDLESS {
+        // Frames before the answer would be refused with the request.
+        let mut peer = upgraded(doors.websocket)?;
         let mut bytes = match number % 3 {
             // 2^62 bytes are announced.
             0 => vec![0x82, 0xff, 0x40, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4],
@@ -309,7 +337,7 @@ fn endless_frames(doors: &Doors) -> Result<String> {
         ensure!(peer.is_closed_within(left), "a connection is still open");
     }
     Ok(format!(
-        "{CONNECTIONS} connections, the last closed after {:.1?}",
+        "{ENDLESS} connections, the last closed after {:.1?}",
         started.elapsed()
     ))
 }

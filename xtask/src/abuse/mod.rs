@@ -3,6 +3,7 @@
 mod amplify;
 mod attacks;
 mod doors;
+mod logins;
 mod probe;
 mod wire;
 
@@ -102,20 +103,17 @@ fn print(name: &str, started: Instant, seen: Option<Seen>, outcome: Result<Strin
 /// broker refused must be counted.
 fn attack_doors(args: &Args, programs: &Programs) -> Result<(usize, usize)> {
     let (mut passed, mut failed) = (0, 0);
-    for attack in doors::ATTACKS.iter().filter(|one| args.wants(one.name)) {
+    let attacks = doors::ATTACKS.iter().chain(&logins::ATTACKS);
+    for attack in attacks.filter(|one| args.wants(one.name)) {
         install::apt("openssl", "openssl")?;
         let stage = Stage::new(&programs.broker, &programs.tools)?;
-        let socket = |door| -> Result<SocketAddr> {
-            let address = stage.address(door)?;
-            let mut found = (address.host.as_str(), address.port).to_socket_addrs()?;
-            found.next().context("the broker has no address")
-        };
         let doors = Doors {
-            tls: socket(Door::Tls)?,
-            websocket: socket(Door::WebSocket)?,
-            proxy: socket(Door::Proxy)?,
+            tls: stage.socket(Door::Tls)?,
+            websocket: stage.socket(Door::WebSocket)?,
+            proxy: stage.socket(Door::Proxy)?,
+            password: stage.socket(Door::Password)?,
         };
-        let plain = socket(Door::Plain)?;
+        let plain = stage.socket(Door::Plain)?;
         let started = Instant::now();
         let (seen, outcome) = attempt(|| (attack.run)(&doors), plain, stage.process_id());
         let counters = stage.counters()?;
@@ -126,7 +124,8 @@ fn attack_doors(args: &Args, programs: &Programs) -> Result<(usize, usize)> {
                 let counted = counted.and_then(|count| count.parse().ok()).unwrap_or(0);
                 ensure!(
                     counted >= *least,
-                    "{reason}: {counted} are counted ({note})"
+                    "{reason}: {counted} are counted ({note}; {})",
+                    counters.join("; ")
                 );
             }
             let panics = counters

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::{SocketAddr, ToSocketAddrs},
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -36,9 +37,16 @@ pub(crate) enum Door {
     Proxy,
     /// TLS behind a PROXY header.
     ProxyTls,
+    /// Only for users with a password.
+    Password,
 }
 
-const DOORS: [(Door, &str); 8] = [
+/// The user of the listener that asks for a password.
+pub(crate) const USER: &str = "anna";
+/// Its password.
+pub(crate) const PASSWORD: &str = "anna secret";
+
+const DOORS: [(Door, &str); 9] = [
     (Door::Plain, ""),
     (Door::Tls, "[listener.tls]\nSERVER"),
     (
@@ -58,6 +66,10 @@ const DOORS: [(Door, &str); 8] = [
     (
         Door::ProxyTls,
         "[listener.proxy]\ntrusted = [\"127.0.0.1\"]\n[listener.tls]\nSERVER",
+    ),
+    (
+        Door::Password,
+        "[listener.auth]\npassword_file = \"passwords\"\n",
     ),
 ];
 
@@ -80,6 +92,7 @@ impl Stage {
         let certificates = Certificates::new(&folder)?;
         certificates.sign("server")?;
         certificates.sign("client")?;
+        set_password(program, &folder.join("passwords"))?;
         let mut text = "[auth]\nallow_anonymous = true\ncertificate_identity = \"cn\"\n".to_owned();
         for (_, section) in DOORS {
             text.push_str("[[listener]]\naddress = \"127.0.0.1:0\"\n");
@@ -115,6 +128,13 @@ impl Stage {
             broker,
             doors,
         })
+    }
+
+    /// Where a door is, as a socket has it.
+    pub(crate) fn socket(&self, door: Door) -> Result<SocketAddr> {
+        let address = self.address(door)?;
+        let mut found = (address.host.as_str(), address.port).to_socket_addrs()?;
+        found.next().context("the broker has no address")
     }
 
     pub(crate) fn address(&self, door: Door) -> Result<&Address> {
@@ -172,4 +192,12 @@ impl Stage {
         );
         Ok(())
     }
+}
+
+/// Writes the file of the user, of whom there is one.
+fn set_password(program: &Path, file: &Path) -> Result<()> {
+    let mut command = Command::new(program);
+    command.arg("passwd").arg(file).arg(USER);
+    let mut setting = Running::start(&mut command, Some(PASSWORD.as_bytes().to_vec()))?;
+    setting.succeed(Instant::now() + PATIENCE)
 }
