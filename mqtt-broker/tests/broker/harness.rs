@@ -108,6 +108,14 @@ impl Received {
         }
     }
 
+    /// The codes of SUBACK.
+    pub(crate) fn subscribed(&self) -> Vec<ReasonCode> {
+        match self.packet() {
+            Packet::SubAck(suback) => suback.reason_codes,
+            other => panic!("expected SUBACK, got {other:?}"),
+        }
+    }
+
     /// The packet as it came.
     pub(crate) fn bytes(&self) -> &[u8] {
         self.frame.as_bytes()

@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use mqtt_broker::auth::{AuthSettings, Authority};
+use mqtt_broker::auth::Authority;
 use mqtt_broker::settings::Span;
 use mqtt_broker::{Broker, Config, MemoryStore};
 use mqtt_codec::{Connect, Disconnect, Packet, QoS, ReasonCode, Will};
@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{advance, pause, resume};
 
 use crate::harness::{Peer, V5, lasting, message, name, settle};
-use crate::service::{Answer, Service, asking};
+use crate::service::{Answer, Service, about_topics, asking};
 
 const ONE: QoS = QoS::AtLeastOnce;
 const DOWN: ReasonCode = ReasonCode::SERVER_UNAVAILABLE;
@@ -32,12 +32,6 @@ fn narrow(asked: &Value) -> Answer {
         true => Answer::status(403),
         false => Answer::status(204),
     }
-}
-
-fn about_topics(service: &Service) -> AuthSettings {
-    let mut settings = service.settings(|http| http.topic_url = http.url.take());
-    settings.allow_anonymous = Some(true);
-    settings
 }
 
 async fn scene() -> (Service, Broker) {

@@ -15,7 +15,7 @@ use crate::guarded::{Files, denied};
 use crate::harness::{
     EVERY_QOS, Peer, V3_1_1, V5, filter, hello, id, lasting, message, name, settle,
 };
-use crate::service::{Answer, Service, asking};
+use crate::service::{Answer, Service, about_topics, asking};
 
 const NOT: ReasonCode = ReasonCode::NOT_AUTHORIZED;
 const FAILED: ReasonCode = ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR;
@@ -26,13 +26,6 @@ fn usual(asked: &Value) -> Answer {
         true => Answer::status(403),
         false => Answer::status(204),
     }
-}
-
-/// Whoever comes is let in, and the service is asked about topics.
-fn about_topics(service: &Service) -> AuthSettings {
-    let mut settings = service.settings(|http| http.topic_url = http.url.take());
-    settings.allow_anonymous = Some(true);
-    settings
 }
 
 async fn scene() -> (Service, Broker) {
@@ -360,10 +353,7 @@ async fn a_reload_counts_for_what_waits() {
         service.go_on();
         let no = if version == V5 { NOT } else { ReasonCode(0x80) };
         let received = peer.receive().await;
-        let Packet::SubAck(suback) = received.packet() else {
-            panic!("expected SUBACK, got {:?}", received.packet())
-        };
-        assert_eq!(suback.reason_codes, [ReasonCode(0), no]);
+        assert_eq!(received.subscribed(), [ReasonCode(0), no]);
     }
 }
 
@@ -390,10 +380,7 @@ async fn what_is_known_does_not_expire_meanwhile() {
     service.now(usual);
     service.go_on();
     let received = peer.receive().await;
-    let Packet::SubAck(suback) = received.packet() else {
-        panic!("expected SUBACK, got {:?}", received.packet())
-    };
-    assert_eq!(suback.reason_codes, [ReasonCode(0); 2]);
+    assert_eq!(received.subscribed(), [ReasonCode(0); 2]);
 }
 
 /// As long as there are answers, more is asked at once, within a bound.
@@ -419,10 +406,7 @@ async fn many_filters_are_asked_about_at_once() {
         service.go_on();
     }
     let received = peer.receive().await;
-    let Packet::SubAck(suback) = received.packet() else {
-        panic!("expected SUBACK, got {:?}", received.packet())
-    };
-    assert_eq!(suback.reason_codes, [ReasonCode(0); 20]);
+    assert_eq!(received.subscribed(), [ReasonCode(0); 20]);
 }
 
 /// A will is asked about before the client is let in, and the subscriptions of a session when it is resumed.

@@ -34,6 +34,13 @@ impl Scene {
         broker_with(self.config.clone())
     }
 
+    /// The same that stores sessions.
+    fn storing_broker(&self) -> Broker {
+        let broker = Broker::open_in_memory(self.config.clone(), &MemoryStore::new()).unwrap();
+        tokio::spawn(broker.clone().run(Vec::new(), core::future::pending()));
+        broker
+    }
+
     /// So much is taken from now on, and the broker has seen it.
     async fn set(&self, used: u64) {
         self.used.store(used, Ordering::Relaxed);
@@ -189,9 +196,7 @@ async fn then_publishers_are_slowed_down() {
 #[tokio::test(start_paused = true)]
 async fn at_last_the_largest_go() {
     let scene = Scene::new();
-    let store = MemoryStore::new();
-    let broker = Broker::open_in_memory(scene.config.clone(), &store).unwrap();
-    tokio::spawn(broker.clone().run(Vec::new(), core::future::pending()));
+    let broker = scene.storing_broker();
     let mut stored = Peer::accepted(&broker, &hesitant(lasting(V5, "stored"))).await;
     stored.subscribe("kept", QoS::AtLeastOnce).await;
     let mut passing = Peer::accepted(&broker, &hesitant(hello(V5, "passing"))).await;
@@ -307,9 +312,7 @@ async fn packets_that_are_not_whole_count() {
 #[tokio::test(start_paused = true)]
 async fn who_holds_many_times_as_much_goes_first() {
     let scene = Scene::new();
-    let store = MemoryStore::new();
-    let broker = Broker::open_in_memory(scene.config.clone(), &store).unwrap();
-    tokio::spawn(broker.clone().run(Vec::new(), core::future::pending()));
+    let broker = scene.storing_broker();
     let mut hog = Peer::accepted(&broker, &hesitant(hello(V5, "hog"))).await;
     hog.subscribe("hog", QoS::AtLeastOnce).await;
     let mut stored = Peer::accepted(&broker, &hesitant(lasting(V5, "stored"))).await;

@@ -188,6 +188,13 @@ impl Drop for Service {
     }
 }
 
+/// Whoever comes is let in, and the service is asked about topics.
+pub(crate) fn about_topics(service: &Service) -> AuthSettings {
+    let mut settings = service.settings(|http| http.topic_url = http.url.take());
+    settings.allow_anonymous = Some(true);
+    settings
+}
+
 /// A broker with these settings.
 pub(crate) fn asking(settings: &AuthSettings) -> Broker {
     let mut config = Config::default();
