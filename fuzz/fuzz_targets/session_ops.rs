@@ -106,6 +106,11 @@ fn feed(mut connection: Connection<Message>, version: ProtocolVersion, mut strea
                 break;
             }
         }
+        if !connection.has_output() {
+            out.clear();
+            assert!(!connection.poll_transmit(now, &mut out, 1_000) && out.is_empty());
+            assert!(connection.poll_change().is_none() && connection.poll_event().is_none());
+        }
         out.clear();
         while connection.poll_transmit(now, &mut out, 1_000) {
             out.clear();

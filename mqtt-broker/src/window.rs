@@ -50,6 +50,13 @@ pub(crate) struct Taken {
     pub(crate) is_on_disk: bool,
 }
 
+impl Taken {
+    /// Whether nothing was taken, and nothing is left on the disk.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.portion.is_none() && self.missing.messages == 0 && !self.is_on_disk
+    }
+}
+
 impl Window {
     /// The queue of a new session, whose first key is 1.
     pub(crate) fn new() -> Self {

@@ -151,6 +151,11 @@ impl Journal {
         }
     }
 
+    /// Whether there are changes for the store.
+    pub(crate) fn has_changes(&self) -> bool {
+        self.changes.as_ref().is_some_and(|it| !it.is_empty())
+    }
+
     pub(crate) fn poll(&mut self) -> Option<(ChangeNumber, Change)> {
         self.changes.as_mut()?.pop_front()
     }

@@ -152,6 +152,11 @@ impl<H: Outgoing> Outbound<H> {
         self.next_publish == self.published.end()
     }
 
+    /// Whether something waits to be sent: for room, for the store, or for nothing.
+    pub(crate) fn has_output(&self) -> bool {
+        self.queue.len() > 0 || !self.is_caught_up() || self.next_release != self.released.end()
+    }
+
     /// An identifier for a request of the caller.
     pub(crate) fn allocate(&mut self) -> Option<PacketId> {
         let id = next_free(&self.ids, self.last_id)?;

@@ -88,6 +88,19 @@ impl<H: Outgoing> Connection<H> {
         self.link.transmit(outbound, journal, fill, out)
     }
 
+    /// Whether [`poll_transmit`](Self::poll_transmit), [`poll_change`](Self::poll_change) or
+    /// [`poll_event`](Self::poll_event) may have something. If not, there is no need to ask them before something
+    /// is pushed, received or due.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        let session = &self.session;
+        self.unsent_acks() > 0
+            || self.keep_alive.is_ping_due()
+            || session.outbound.has_output()
+            || session.journal.has_changes()
+            || self.link.has_events()
+    }
+
     /// How many acknowledgements and PINGRESPs are not written yet, be it that the buffer was full, that
     /// they wait for the store, or that the caller has not accepted: where to stop reading.
     #[must_use]

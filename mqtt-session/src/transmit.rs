@@ -83,6 +83,10 @@ impl<H> Link<H> {
         self.events.as_mut()?.pop_front()
     }
 
+    pub(crate) fn has_events(&self) -> bool {
+        self.events.as_ref().is_some_and(|it| !it.is_empty())
+    }
+
     /// Gives spare memory back.
     pub(crate) fn shrink(&mut self) {
         if let Some(events) = &mut self.events {

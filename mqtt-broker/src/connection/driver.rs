@@ -289,8 +289,9 @@ impl Driver {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+        // Many rounds take a millisecond or two: nothing here needs a finer clock.
+        let now = self.hub.now();
         for _ in 0..ROUNDS {
-            let now = self.hub.now();
             if self.ends <= now {
                 return Poll::Ready(End::Kicked(Kick::NoLongerAdmitted));
             }
@@ -552,17 +553,13 @@ impl Driver {
         }
         let throttled = self.throttle.as_ref();
         let throttled = throttled.and_then(|throttle| throttle.blocked_until(now));
-        let next = [
-            stalled,
-            throttled,
-            Some(self.ends).filter(|ends| *ends != NEVER),
-            self.shown_again_by(),
-            self.connection.poll_timeout(),
-        ]
-        .into_iter()
-        .flatten()
-        .min();
-        if let Some(next) = next {
+        let next = self
+            .ends
+            .min(stalled.unwrap_or(NEVER))
+            .min(throttled.unwrap_or(NEVER))
+            .min(self.shown_again_by().unwrap_or(NEVER))
+            .min(self.connection.poll_timeout().unwrap_or(NEVER));
+        if next != NEVER {
             self.arm(cx, next, now);
         }
         Poll::Pending

@@ -46,6 +46,12 @@ impl Waits {
         self.some.as_ref().map_or(0, |some| some.bytes)
     }
 
+    /// Whether nothing waits for the store, or is to be submitted to it.
+    pub(crate) fn is_idle(&self) -> bool {
+        let some = self.some.as_ref();
+        some.is_none_or(|some| some.waiting.is_empty() && some.answers.is_empty())
+    }
+
     /// What an earlier connection of the session left.
     pub(crate) fn resume(unfinished: Option<(Ticket, ChangeNumber)>) -> Self {
         let mut waits = Self::default();

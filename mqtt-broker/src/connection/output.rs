@@ -147,11 +147,10 @@ impl Driver {
     }
 
     /// Takes what others left in the outbox and turns what the session has into bytes.
-    pub(crate) fn collect(&mut self, cx: &mut Context<'_>, now: Time) -> Option<Kick> {
+    pub(crate) fn collect(&mut self, cx: &Context<'_>, now: Time) -> Option<Kick> {
         let roomy = self.output.deliveries.len() < DELIVERY_BYTES;
         let mut taken = Vec::new();
         let mut from_disk = Taken::default();
-        let mut frames = Frames::default();
         let mut outbox_left = false;
         {
             let mut outbox = self.client.outbox();
@@ -160,12 +159,13 @@ impl Driver {
                 return outbox.kick;
             }
             if roomy && !outbox.frames.is_empty() {
-                frames = outbox.frames.take_front(DELIVERY_BYTES);
+                let mut frames = outbox.frames.take_front(DELIVERY_BYTES);
                 let expired = outbox.expiring.take(&mut frames, now);
                 self.hub
                     .count_drop(Some(&self.client), DropReason::Expired, expired);
                 outbox_left = !outbox.frames.is_empty();
                 self.client.set_backlog(&outbox);
+                self.output.deliveries.append(&mut frames);
             }
             if !outbox.deliveries.is_empty() {
                 taken = core::mem::take(&mut outbox.deliveries);
@@ -174,6 +174,35 @@ impl Driver {
                 from_disk = window.take(cost);
             }
         }
+        self.output.more = !roomy || outbox_left;
+        if !taken.is_empty() || !from_disk.is_nothing() || !self.is_settled() {
+            self.collect_from_session(cx, now, taken, from_disk, roomy);
+        }
+        None
+    }
+
+    /// Whether the session has nothing to send, to store or to count, and nothing waits for the store or for messages.
+    fn is_settled(&self) -> bool {
+        let owes_nothing = self
+            .state
+            .as_ref()
+            .is_none_or(|state| state.pulls.is_empty() && state.withdrawn.is_empty());
+        owes_nothing
+            && self.waits.is_idle()
+            && !self.connection.has_output()
+            && self.held == Amount::held(self.connection.session())
+    }
+
+    /// Gives the session what was taken from the outbox and from the disk, and turns what may leave into bytes, where
+    /// these are not too many already.
+    fn collect_from_session(
+        &mut self,
+        cx: &Context<'_>,
+        now: Time,
+        taken: Vec<Delivery>,
+        from_disk: Taken,
+        roomy: bool,
+    ) {
         self.release_durable();
         let mut waiting = self.held;
         let mut ops = Vec::new();
@@ -190,14 +219,13 @@ impl Driver {
         }
         self.drop_denied(&mut ops);
         // In the order in which they came, a portion of each kind: no kind waits for all of another.
-        self.output.deliveries.append(&mut frames);
-        let more = !roomy || {
+        if roomy {
             let answers_left = self.collect_answers(now);
-            self.collect_messages(now, is_on_disk, &mut ops) || answers_left
-        };
+            let messages_left = self.collect_messages(now, is_on_disk, &mut ops);
+            self.output.more |= answers_left || messages_left;
+        }
         self.store_changes(ops);
-        let store_is_ready = !self.await_durable(cx);
-        self.output.more = more || outbox_left || store_is_ready;
+        self.output.more |= !self.await_durable(cx);
         self.count_drops();
         let session = self.connection.session();
         self.held = Amount::held(session);
@@ -207,7 +235,6 @@ impl Driver {
         if is_on_disk {
             self.read_on();
         }
-        None
     }
 
     /// Gives a message to the session; `waiting` is what was counted until now.

@@ -131,12 +131,14 @@ impl End {
     /// All that it writes now, a line a packet.
     pub(crate) fn written(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
+        let had_output = self.connection.has_output();
         let mut more = true;
         while more {
             let mut out = Vec::new();
             more = self.connection.poll_transmit(self.now, &mut out, 20);
             lines.extend(describe(&out, self.version));
         }
+        assert!(had_output || lines.is_empty(), "{lines:?}");
         lines
     }
 

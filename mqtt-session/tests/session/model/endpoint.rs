@@ -195,9 +195,13 @@ impl Endpoint {
 
     fn transmit(&mut self, setup: &Setup) -> Result<Output, String> {
         let mut out = Vec::new();
+        let had_output = self.online().has_output();
         let _ = self.online().poll_transmit(NOW, &mut out, 1);
         if out.is_empty() {
             return Ok(None);
+        }
+        if !had_output {
+            return Err(format!("{out:?} written without output"));
         }
         let packet = decode(setup, &out);
         let window = usize::from(self.window.get());
