@@ -37,10 +37,9 @@ pub(super) fn cut_damaged_tail(directory: &Path) -> io::Result<Option<Cut>> {
     let Some((_, journal)) = newest(directory)? else {
         return Ok(None);
     };
-    let mut file = File::open(&journal)?;
+    let file = File::open(&journal)?;
     let kept = whole_batches(&file)?;
-    file.seek(SeekFrom::Start(kept))?;
-    let lost = last_of_content(&file)?;
+    let lost = last_of_content(&file, kept)?;
     if lost == 0 {
         return Ok(None);
     }
@@ -161,26 +160,40 @@ fn batches(file: &File, mut wanted: impl FnMut(u64) -> bool) -> io::Result<u64> 
     Ok(whole)
 }
 
-/// How far it is from where the file is to behind its last byte that is not zero.
-fn last_of_content(file: &File) -> io::Result<u64> {
+/// How far it is from `from` to behind the last byte that is not zero.
+fn last_of_content(mut file: &File, from: u64) -> io::Result<u64> {
     const ZEROS: [u8; 4096] = [0; 4096];
-    let mut reader = BufReader::new(file);
-    let mut block = Vec::with_capacity(ZEROS.len());
-    let (mut read, mut content) = (0, 0);
-    while reader
-        .by_ref()
-        .take(ZEROS.len() as u64)
-        .read_to_end(&mut block)?
-        > 0
-    {
-        if !ZEROS.starts_with(&block) {
-            let last = block.iter().rposition(|byte| *byte != 0).unwrap_or(0);
-            content = read + last as u64 + 1;
+    let mut block = vec![0; 16 * ZEROS.len()];
+    let (mut at, mut end) = (from, from);
+    while let Some(next) = next_data(file, at)? {
+        at = file.seek(SeekFrom::Start(next))?;
+        let count = file.read(&mut block)?;
+        let read = block.get(..count).unwrap_or_default();
+        if read.is_empty() {
+            break;
         }
-        read += block.len() as u64;
-        block.clear();
+        let is_zero = read.chunks(ZEROS.len()).all(|it| ZEROS.starts_with(it));
+        if !is_zero && let Some(last) = read.iter().rposition(|byte| *byte != 0) {
+            end = at + last as u64 + 1;
+        }
+        at += count as u64;
     }
-    Ok(content)
+    Ok(end - from)
+}
+
+/// Where the file goes on at or behind `from` with what may be more than zeros; `None`: nowhere. A journal is made as
+/// long as it may become, and nearly all of a young one is a hole.
+fn next_data(file: &File, from: u64) -> io::Result<Option<u64>> {
+    #[cfg(target_os = "linux")]
+    match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(from)) {
+        Ok(next) => return Ok(Some(next)),
+        Err(rustix::io::Errno::NXIO) => return Ok(None),
+        // A file system that does not tell: all of it may be data.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::OPNOTSUPP) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let length = file.metadata()?.len();
+    Ok((from < length).then_some(from))
 }
 
 /// Reads batches. Where a function returns `false` or `None`, what is there is no part of a whole batch.
@@ -290,6 +303,24 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    /// Most of a journal is a hole, and zeros that were written are no content either.
+    #[test]
+    fn content_is_found_behind_holes_and_zeros() {
+        const LENGTH: u64 = 64 << 20;
+        let mut file = tempfile::tempfile().unwrap();
+        file.set_len(LENGTH).unwrap();
+        assert_eq!(last_of_content(&file, 0).unwrap(), 0);
+        for at in [0, 4_095, 65_536, 40 << 20, LENGTH - 5] {
+            file.seek(SeekFrom::Start(at)).unwrap();
+            file.write_all(&[0, 7, 0, 0]).unwrap();
+            for from in [0, at / 2, at, at + 1] {
+                assert_eq!(last_of_content(&file, from).unwrap(), at + 2 - from);
+            }
+            assert_eq!(last_of_content(&file, at + 2).unwrap(), 0);
+        }
+        assert_eq!(last_of_content(&file, LENGTH).unwrap(), 0);
     }
 
     /// The part is written in its place with what is there, each byte of it and no other; the rest is left alone.
