@@ -88,14 +88,23 @@ pub(crate) fn with(tool: &str, command: &mut Command) -> Result<(), NotInstalled
 
 /// Sees to it that the cargo subcommand `name` is there, at `version` if it must be built.
 pub(crate) fn cargo_tool(name: &str, version: &str) -> Result<(), NotInstalled> {
+    cargo_install(name, version, &["--locked"])
+}
+
+/// The same for a program whose own lock file names a library that does not build any more.
+pub(crate) fn cargo_tool_unlocked(name: &str, version: &str) -> Result<(), NotInstalled> {
+    cargo_install(name, version, &[])
+}
+
+fn cargo_install(name: &str, version: &str, how: &[&str]) -> Result<(), NotInstalled> {
     if find(name).is_some() || cargo_home_bin(name).is_some_and(|path| is_executable(&path)) {
         return Ok(());
     }
     println!("installing {name} {version} with cargo");
     retry(name, || {
         let mut command = workspace::cargo();
-        command.args(["install", name, "--locked", "--version", version]);
-        attempt(&mut command)
+        command.args(["install", name, "--version", version]);
+        attempt(command.args(how))
     })
 }
 

@@ -228,7 +228,7 @@ pub(super) fn install_mosquitto() -> Result<(), NotInstalled> {
 /// Whether rumqttd is there, or could be installed if that is asked for.
 pub(super) fn find_rumqttd(install: bool) -> Result<bool, NotInstalled> {
     if rumqttd().is_none() && install {
-        install::cargo_tool("rumqttd", RUMQTTD)?;
+        install::cargo_tool_unlocked("rumqttd", RUMQTTD)?;
     }
     Ok(rumqttd().is_some())
 }
