@@ -447,7 +447,9 @@ fn edge(parent: u32, level: u32) -> u64 {
 mod tests {
     use alloc::collections::BTreeSet;
 
-    use super::{HASH, NONE, Node, PLUS, edge};
+    use mqtt_codec::{SubscriptionOptions, TopicFilter};
+
+    use super::{BuildHasher, HASH, NONE, Node, PLUS, ROOT, Subscription, SubscriptionTree, edge};
 
     #[test]
     fn a_node_is_small() {
@@ -460,5 +462,25 @@ mod tests {
         let pairs = numbers.map(|parent| numbers.map(|level| edge(parent, level)));
         let keys: BTreeSet<u64> = pairs.into_iter().flatten().collect();
         assert_eq!(keys.len(), numbers.len() * numbers.len());
+    }
+
+    /// A child whose hash is that of another one is not taken for it, whether they have the parent or the level in common.
+    #[test]
+    fn a_false_hit_is_passed_over() {
+        let plain = Subscription::new(SubscriptionOptions::default());
+        let mut tree = SubscriptionTree::new();
+        for filter in ["a", "x/b"] {
+            tree.insert(TopicFilter::new(filter).unwrap(), 1, plain);
+        }
+        let text = tree.levels.find("b").unwrap();
+        let hash = tree.hasher.hash_one(edge(ROOT, text));
+        for filter in ["a", "x/b"] {
+            let other = tree.find(filter).unwrap();
+            tree.children
+                .insert(hash, other, |_| unreachable!("it has room"));
+            assert_eq!(tree.find("b"), None);
+        }
+        tree.insert(TopicFilter::new("b").unwrap(), 2, plain);
+        assert_eq!((tree.get("b", 2), tree.get("b", 1)), (Some(plain), None));
     }
 }

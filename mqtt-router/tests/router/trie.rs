@@ -135,23 +135,6 @@ fn a_filter_with_very_many_subscribers() {
 
 /// Filters of 17 levels, each a `+` or an `a`, all match one topic: as many nodes at a depth as
 /// filters pass through it, and no more.
-/// The table keeps a part of each hash only: among so many children of one node several have that part in common.
-#[test]
-fn children_are_told_apart() {
-    const CHILDREN: u32 = 60_000;
-    let mut tree = SubscriptionTree::new();
-    for key in 0..CHILDREN {
-        let filter = format!("parent/{key}");
-        let replaced = tree.insert(TopicFilter::new(&filter).unwrap(), key, plain());
-        assert_eq!(replaced, None);
-    }
-    for key in 0..CHILDREN {
-        let topic = format!("parent/{key}");
-        assert_eq!(found(&tree, &topic), [(key, plain())]);
-        assert_eq!(found(&tree, &format!("other/{key}")), []);
-    }
-}
-
 #[test]
 fn a_wide_frontier() {
     let mut tree = SubscriptionTree::new();
