@@ -256,17 +256,25 @@ async fn a_reload_names_what_it_does_not_change() {
     running.logged("the new configuration holds");
     assert_eq!(mode(), 0o660);
 
-    // Nothing below an error is logged now, and then everything again.
-    fs::write(&file, text("[log]\nlevel = \"error\"", "mode = \"0660\"")).unwrap();
+    // Nothing below an error is logged once this holds, which the permissions tell, and then everything again.
+    fs::write(&file, text("[log]\nlevel = \"error\"", "mode = \"0600\"")).unwrap();
     running.signal("-HUP");
+    let applied = async {
+        while mode() != 0o600 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, applied).await.unwrap();
     fs::write(&file, "nothing").unwrap();
     running.signal("-HUP");
-    let next = running.logged("");
-    assert!(
-        next.contains("SIGHUP") || next.contains("old one stays"),
-        "{next}"
-    );
-    running.logged("old one stays");
+    running.logged("SIGHUP");
+    loop {
+        let line = running.logged("");
+        assert!(!line.contains("SIGHUP"), "{line}");
+        if line.contains("old one stays") {
+            break;
+        }
+    }
     fs::write(&file, text("", "")).unwrap();
     running.signal("-HUP");
     let line = running.logged("next start");
