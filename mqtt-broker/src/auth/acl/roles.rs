@@ -226,6 +226,8 @@ impl AsRef<Self> for Topic {
 
 /// What a claim of a token says that a client may do: a role, as JSON. None: it is none.
 pub(crate) fn claimed_rules(claim: &serde_json::Value, source: &Arc<str>) -> Option<RuleSet> {
+    // A list of lists in the order of the fields would be taken as well.
+    let claim = claim.is_object().then_some(claim)?;
     let role = Role::<Topic>::deserialize(claim).ok()?;
     let origin = Origin {
         source: Arc::clone(source),

@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hyper::StatusCode;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -129,6 +130,14 @@ struct TopicBody {
     result: Outcome,
 }
 
+/// Reads the object that a body is. Lists of the same values in the same order are not taken for it.
+fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(Failure::Garbage);
+    }
+    serde_json::from_slice(body).map_err(|_| Failure::Garbage)
+}
+
 /// What the status alone says; none: the body says it.
 fn by_status(reply: &Reply) -> Result<Option<bool>, Failure> {
     match reply.status {
@@ -146,7 +155,7 @@ pub(crate) fn login_answer(reply: &Reply, source: &Arc<str>) -> Result<LoginAnsw
         Some(false) => return Ok(LoginAnswer::Deny),
         None => {}
     }
-    let body: LoginBody = serde_json::from_slice(&reply.body).map_err(|_| Failure::Garbage)?;
+    let body: LoginBody = object(&reply.body)?;
     match body.result {
         Outcome::Deny => return Ok(LoginAnswer::Deny),
         Outcome::Next => return Ok(LoginAnswer::Next),
@@ -177,12 +186,25 @@ pub(crate) fn topic_answer(reply: &Reply) -> Result<Option<bool>, Failure> {
     if let Some(said) = by_status(reply)? {
         return Ok(Some(said));
     }
-    let body: TopicBody = serde_json::from_slice(&reply.body).map_err(|_| Failure::Garbage)?;
+    let body: TopicBody = object(&reply.body)?;
     Ok(match body.result {
         Outcome::Allow => Some(true),
         Outcome::Deny => Some(false),
         Outcome::Next => None,
     })
+}
+
+/// What an answer says of a client and of a topic; none: nothing that can be understood.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_answer(status: u16, body: &[u8]) -> (Option<bool>, Option<bool>) {
+    let Ok(status) = StatusCode::from_u16(status) else {
+        return (None, None);
+    };
+    let body = Bytes::copy_from_slice(body);
+    let reply = Reply { status, body };
+    let login = login_answer(&reply, &"service".into());
+    let login = login.map(|answer| matches!(answer, LoginAnswer::Allow(_)));
+    (login.ok(), topic_answer(&reply).ok().flatten())
 }
 
 #[cfg(test)]
@@ -232,6 +254,8 @@ mod tests {
             "",
             "{",
             "[]",
+            r#"["allow"]"#,
+            r#"["allow", null, true, null, null]"#,
             "null",
             "\"allow\"",
             "{}",
@@ -243,6 +267,7 @@ mod tests {
             r#"{"result": "allow", "expires": -1}"#,
             r#"{"result": "allow", "expires": "1"}"#,
             r#"{"result": "allow", "permissions": "all"}"#,
+            r##"{"result": "allow", "permissions": [["#"]]}"##,
             r#"{"result": "allow", "permissions": {"publish": ["a/#/b"]}}"#,
             r#"{"result": "allow"} {"result": "deny"}"#,
         ];
@@ -250,7 +275,12 @@ mod tests {
             let answer = login_answer(&reply(200, body), &source);
             assert_eq!(answer.unwrap_err(), Failure::Garbage, "{body}");
         }
-        for body in ["", "{}", r#"{"result": "allow", "user": "a"}"#] {
+        for body in [
+            "",
+            "{}",
+            r#"["allow"]"#,
+            r#"{"result": "allow", "user": "a"}"#,
+        ] {
             assert_eq!(
                 topic_answer(&reply(200, body)),
                 Err(Failure::Garbage),
