@@ -1,5 +1,6 @@
 //! What the fuzz targets need of what is private. No part of the interface: it may change at any time.
 
+use core::net::SocketAddr;
 use std::sync::OnceLock;
 
 use base64::Engine;
@@ -7,7 +8,9 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD as BASE64};
 use sha2::{Digest, Sha256};
 
 use crate::auth::hash::{PasswordHash, ScramKeys, hmac_sha256};
-use crate::auth::{Passwords, ScramExchange, Tokens};
+use crate::auth::{Passwords, ScramExchange, Tokens, fuzz_answer};
+use crate::settings::{Imported, import_text};
+use crate::transport::read_proxy_header;
 
 const SECRET: &[u8] = b"of thirty-two bytes, or of more!";
 const ITERATIONS: u32 = 1_000;
@@ -68,4 +71,26 @@ pub fn signed(header: &[u8], claims: &[u8]) -> String {
 /// It is none.
 pub fn key_set(text: &[u8], token: &[u8]) -> Result<bool, &'static str> {
     Ok(Tokens::of_set(text)?.check(token).is_some())
+}
+
+/// What becomes of the text of a mosquitto.conf. Files that it names are not opened.
+#[must_use]
+pub fn mosquitto(text: &str) -> Imported {
+    import_text(text)
+}
+
+/// Whether a service that answers so lets a client in, and whether it allows it a topic; none: it has not answered.
+#[must_use]
+pub fn http_answer(status: u16, body: &[u8]) -> (Option<bool>, Option<bool>) {
+    fuzz_answer(status, body)
+}
+
+/// Reads a PROXY header; returns the client that it names, if it is one, and how many bytes were left behind it.
+///
+/// # Errors
+/// It is none: why.
+pub async fn proxy(mut bytes: &[u8]) -> Result<(Option<SocketAddr>, usize), String> {
+    let header = read_proxy_header(&mut bytes).await;
+    let address = header.map_err(|error| error.to_string())?;
+    Ok((address, bytes.len()))
 }

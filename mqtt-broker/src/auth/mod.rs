@@ -44,4 +44,4 @@ pub(crate) use crate::auth::password::file::Passwords;
 pub(crate) use crate::auth::scram::{Proven, SERVER_FINAL, ScramExchange};
 pub(crate) use crate::auth::secret::Secret;
 #[cfg(feature = "fuzzing")]
-pub(crate) use crate::auth::{password::hash, token::Tokens};
+pub(crate) use crate::auth::{http::fuzz_answer, password::hash, token::Tokens};

@@ -25,6 +25,8 @@ pub(crate) use crate::settings::describe::section;
 pub use crate::settings::bans::BanSettings;
 pub use crate::settings::example::example;
 pub use crate::settings::limits::LimitSettings;
+#[cfg(feature = "fuzzing")]
+pub(crate) use crate::settings::mosquitto::import_text;
 pub use crate::settings::mosquitto::{Imported, import_mosquitto};
 pub use crate::settings::prepare::Prepared;
 pub use crate::settings::problem::Problem;

@@ -27,6 +27,8 @@ pub use crate::transport::tls::{Tls, TlsError, TlsOptions, TlsVersion};
 pub use crate::transport::websocket::WebSocketOptions;
 
 pub(crate) use crate::transport::listener::{Socket, accept_tcp};
+#[cfg(feature = "fuzzing")]
+pub(crate) use crate::transport::proxy::read_header as read_proxy_header;
 pub(crate) use crate::transport::shown::Shown;
 pub(crate) use crate::transport::unix::peer as unix_peer;
 

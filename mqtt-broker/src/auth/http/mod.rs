@@ -12,6 +12,8 @@ use std::path::Path;
 
 pub(crate) use crate::auth::http::asked::{Asked, Question};
 pub(crate) use crate::auth::http::message::LoginRequest;
+#[cfg(feature = "fuzzing")]
+pub(crate) use crate::auth::http::message::fuzz_answer;
 pub(crate) use crate::auth::http::service::{Answered, Service, Unanswered};
 pub(crate) use crate::auth::http::told::Told;
 pub(crate) use crate::auth::http::topics::{Reply, Topics};
