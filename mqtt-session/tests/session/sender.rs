@@ -4,6 +4,7 @@ use mqtt_codec::{ConnAck, PacketType, QoS, ReasonCode};
 use mqtt_session::{Blame, ClientConfig, Completed, Error, Persistence, Session};
 
 use crate::end::{End, V3, V5, client, every_end, id, server};
+use crate::message::Message;
 
 /// [MQTT-4.3.1-1] [MQTT-3.3.1-2] [MQTT-2.2.1-2]
 #[test]
@@ -44,6 +45,55 @@ fn qos_2_goes_through_its_four_packets() {
         assert_eq!(end.completes(PacketType::PubComp, 1), Some(1));
         assert_eq!(end.connection.session().in_flight_len(), 0);
     }
+}
+
+/// Who asks only when there may be something asks for everything, and not once more.
+#[test]
+fn there_is_output_until_all_is_written_and_taken() {
+    for mut end in every_end(Persistence::Durable) {
+        let has_output = |end: &End| end.connection.has_output();
+        let written = |end: &mut End| {
+            assert!(has_output(end));
+            end.sync();
+            assert_eq!(end.written().len(), 1);
+            end.sync();
+            while end.connection.poll_event().is_some() {}
+            assert!(!has_output(end));
+        };
+        assert!(!has_output(&end));
+        end.push(1, QoS::AtMostOnce);
+        written(&mut end);
+        end.push(2, QoS::AtLeastOnce);
+        written(&mut end);
+        end.push(3, QoS::ExactlyOnce);
+        // It leaves when its identifier is stored.
+        assert!(end.written().is_empty());
+        written(&mut end);
+        end.ack(PacketType::PubRec, 2).unwrap();
+        written(&mut end);
+        end.ack(PacketType::PubComp, 2).unwrap();
+        assert!(has_output(&end), "a change");
+        end.sync();
+        assert!(!has_output(&end));
+        end.take(1, QoS::AtLeastOnce);
+        written(&mut end);
+    }
+}
+
+/// What happened to a message is output as well.
+#[test]
+fn there_is_output_until_events_are_taken() {
+    let mut end = server(V5, Persistence::Ephemeral);
+    end.push(1, QoS::AtMostOnce);
+    let expired = Message {
+        expires_at: Some(end.now),
+        ..Message::new(2, QoS::AtLeastOnce)
+    };
+    end.connection.push(expired);
+    assert_eq!(end.written().len(), 1);
+    assert!(end.connection.has_output());
+    assert!(end.connection.poll_event().is_some());
+    assert!(!end.connection.has_output());
 }
 
 /// [MQTT-4.3.3-6] [MQTT-4.4.0-1]
