@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::{DecodeError, DecodeErrorKind, Packet, PacketType, ProtocolVersion, varint};
+use crate::{DecodeError, DecodeErrorKind, Packet, PacketType, ProtocolVersion, Publish, varint};
 
 /// The first bytes of a packet: type, flags and remaining length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,7 +143,12 @@ pub fn decode<'a>(
     let Some(body) = input.get(usize::from(header.header_len)..len) else {
         return Ok(None);
     };
-    Ok(Some((Packet::decode(header, body, version)?, len)))
+    if header.packet_type == PacketType::Publish
+        && let Some(publish) = Publish::decode_frequent(header.flags, body, version)
+    {
+        return Ok(Some((Packet::Publish(publish), len)));
+    }
+    Ok(Some((Packet::decode_any(header, body, version)?, len)))
 }
 
 /// One whole packet that owns its bytes, for callers that keep packets beyond the read buffer.

@@ -163,14 +163,16 @@ impl<'a> Packet<'a> {
         body: &'a [u8],
         version: ProtocolVersion,
     ) -> Result<Self, DecodeError> {
-        // The most frequent one first.
-        if header.packet_type == PacketType::Publish {
-            return Ok(Self::Publish(Publish::decode(header.flags, body, version)?));
+        if header.packet_type == PacketType::Publish
+            && let Some(publish) = Publish::decode_frequent(header.flags, body, version)
+        {
+            return Ok(Self::Publish(publish));
         }
-        Self::decode_other(header, body, version)
+        Self::decode_any(header, body, version)
     }
 
-    fn decode_other(
+    #[inline(never)]
+    pub(crate) fn decode_any(
         header: FixedHeader,
         body: &'a [u8],
         version: ProtocolVersion,
