@@ -85,6 +85,8 @@ pub(crate) enum Kick {
     ShuttingDown,
     /// A new configuration does not let it in.
     NoLongerAdmitted,
+    /// What it was let in by has come to its end.
+    Expired,
     /// A new configuration bans it.
     Banned,
     /// Memory is short, and it holds much of it.

@@ -293,7 +293,7 @@ impl Driver {
         let now = self.hub.now();
         for _ in 0..ROUNDS {
             if self.ends <= now {
-                return Poll::Ready(End::Kicked(Kick::NoLongerAdmitted));
+                return Poll::Ready(End::Kicked(Kick::Expired));
             }
             if self
                 .shown_again_by()

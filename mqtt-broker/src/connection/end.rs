@@ -67,7 +67,9 @@ impl End {
             Self::KeepAlive => Some(ReasonCode::KEEP_ALIVE_TIMEOUT),
             Self::Kicked(Kick::TakenOver) => Some(ReasonCode::SESSION_TAKEN_OVER),
             Self::Kicked(Kick::ShuttingDown) => Some(ReasonCode::SERVER_SHUTTING_DOWN),
-            Self::Kicked(Kick::NoLongerAdmitted) => Some(ReasonCode::NOT_AUTHORIZED),
+            Self::Kicked(Kick::NoLongerAdmitted | Kick::Expired) => {
+                Some(ReasonCode::NOT_AUTHORIZED)
+            }
             Self::Kicked(Kick::OutOfMemory) => Some(ReasonCode::QUOTA_EXCEEDED),
             // 0x8A stands in CONNACK only (section 2.4).
             Self::Kicked(Kick::Banned) => Some(ReasonCode::ADMINISTRATIVE_ACTION),
@@ -87,7 +89,9 @@ impl End {
             // Counted when it was chosen.
             Self::Kicked(Kick::OutOfMemory) => None,
             Self::Kicked(Kick::TakenOver) => Some(EndReason::TakenOver),
-            Self::Kicked(Kick::NoLongerAdmitted) => Some(EndReason::NoLongerAdmitted),
+            Self::Kicked(Kick::NoLongerAdmitted | Kick::Expired) => {
+                Some(EndReason::NoLongerAdmitted)
+            }
             Self::Kicked(Kick::Banned) => Some(EndReason::Banned),
         }
     }
@@ -272,6 +276,7 @@ impl fmt::Display for End {
             Self::Kicked(Kick::NoLongerAdmitted) => {
                 f.write_str("the configuration does not let it in any more")
             }
+            Self::Kicked(Kick::Expired) => f.write_str("what it was let in by has expired"),
             Self::Kicked(Kick::Banned) => f.write_str("banned"),
             Self::Kicked(Kick::OutOfMemory) => f.write_str("memory is short, and it holds much"),
         }

@@ -214,19 +214,23 @@ fn client_verifier(
     for certificate in read_certificates(file)? {
         roots.add(certificate).in_file(file, Problem::Certificate)?;
     }
+    let roots = Arc::new(roots);
+    let builder =
+        || WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(provider));
     let mut lists = Vec::new();
     for file in &options.revocation_lists {
-        let before = lists.len();
-        for list in CertificateRevocationListDer::pem_file_iter(file).in_file(file, Problem::Pem)? {
-            lists.push(list.in_file(file, Problem::Pem)?);
-        }
-        if lists.len() == before {
+        let found: Vec<_> = CertificateRevocationListDer::pem_file_iter(file)
+            .and_then(Iterator::collect)
+            .in_file(file, Problem::Pem)?;
+        if found.is_empty() {
             return Err(()).in_file(file, |()| Problem::NoList);
         }
+        // Each by itself, as the error of all together does not tell which of them it is.
+        let alone = builder().with_crls(found.clone()).build();
+        alone.in_file(file, Problem::Verifier)?;
+        lists.extend(found);
     }
-    let mut builder =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-            .with_crls(lists);
+    let mut builder = builder().with_crls(lists);
     if !options.require_client_certificate {
         builder = builder.allow_unauthenticated();
     }

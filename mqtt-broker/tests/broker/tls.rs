@@ -353,6 +353,15 @@ fn files_that_cannot_be_used_are_named() {
         },
         "empty",
     );
+    let list = "-----BEGIN X509 CRL-----\nMAA=\n-----END X509 CRL-----\n";
+    fs::write(authority.file("broken.pem"), list).unwrap();
+    check(
+        &|options| {
+            roots(options, "ca.pem");
+            options.revocation_lists = vec![authority.revoke(3), authority.file("broken.pem")];
+        },
+        "broken.pem",
+    );
 }
 
 /// Bytes that are no TLS end the connection and are counted; so does a handshake that does not go on.
