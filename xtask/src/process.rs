@@ -152,7 +152,8 @@ impl Running {
         Ok(())
     }
 
-    fn end(&mut self, deadline: Instant) -> Result<ExitStatus> {
+    /// Waits for its end, and tells how it ended.
+    pub(crate) fn end(&mut self, deadline: Instant) -> Result<ExitStatus> {
         loop {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status);

@@ -106,6 +106,11 @@ impl Library {
         }
     }
 
+    /// Where it is installed.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// MQTT.js as one file for a page.
     pub(super) fn script(&self) -> PathBuf {
         self.folder.join("node_modules/mqtt/dist/mqtt.min.js")

@@ -12,6 +12,7 @@ pub(crate) mod broker;
 mod cases;
 mod client;
 mod driver;
+mod identities;
 mod library;
 mod message;
 mod peer;
@@ -93,15 +94,21 @@ pub(crate) fn run(args: &Args) -> Result<Verdict> {
         Some(_) => Vec::new(),
         None => transports::select(&args.case, &args.peer, args.browser),
     };
+    let identities = match &args.address {
+        Some(_) => Vec::new(),
+        None => identities::select(&args.case, &args.peer),
+    };
+    let has_checks = !transports.is_empty() || !identities.is_empty();
     if args.list {
         let cases = select(args, peers(Path::new(""), Path::new("")));
-        if transports.is_empty() {
+        if !has_checks {
             ensure!(cases.is_ok(), "no case is left by --case and --peer");
         }
         for case in cases.unwrap_or_default() {
             println!("{}", case.name());
         }
         transports::list(&transports);
+        identities::list(&identities);
         return Ok(Verdict::Passed);
     }
     let profile = args.profile.as_deref().unwrap_or("release");
@@ -116,10 +123,11 @@ pub(crate) fn run(args: &Args) -> Result<Verdict> {
     }
     let users = check_users(args, &programs);
     let program = args.broker.as_ref().unwrap_or(&programs.broker);
-    let tally = transports::run(&transports, program, &programs.tools, peers);
+    let tally = transports::run(&transports, program, &programs.tools, peers)
+        + identities::run(&identities, program, &programs.tools, peers);
     let cases = match select(args, peers) {
         // What was selected is what was checked above.
-        Err(_) if users.is_some() || !transports.is_empty() => Vec::new(),
+        Err(_) if users.is_some() || has_checks => Vec::new(),
         cases => cases?,
     };
     if cases.is_empty() {

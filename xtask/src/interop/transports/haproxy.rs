@@ -137,7 +137,7 @@ pub(super) fn check(stage: &mut Stage) -> Result<()> {
     ensure_refused(&stranger, "311", "from an address that is not trusted")?;
     stage.refused("not from a proxy that is trusted")?;
     ensure_refused(
-        &tls(stage, Door::ProxyTls, None)?,
+        &tls(&stage.certificates, stage.address(Door::ProxyTls)?, None),
         "311",
         "without a header",
     )?;

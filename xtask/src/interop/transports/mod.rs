@@ -7,12 +7,12 @@ mod beside;
 mod browser;
 mod haproxy;
 mod libraries;
-mod mosquitto;
+pub(super) mod mosquitto;
 mod ours;
 pub(crate) mod stage;
 mod systemd;
 
-use std::path::Path;
+use std::{ops::Add, path::Path};
 
 use anyhow::{Context, Result, bail};
 
@@ -168,13 +168,26 @@ const CHECKS: [(&str, Tool, Check); 25] = [
 ];
 
 /// How many checks ended how.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Tally {
     pub(super) passed: usize,
     pub(super) failed: usize,
     pub(super) left_out: usize,
     /// Some are left out for a tool that is no client library.
     pub(super) lacks_tools: bool,
+}
+
+impl Add for Tally {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            passed: self.passed + other.passed,
+            failed: self.failed + other.failed,
+            left_out: self.left_out + other.left_out,
+            lacks_tools: self.lacks_tools || other.lacks_tools,
+        }
+    }
 }
 
 /// The full name of a check, that `--case` selects by.

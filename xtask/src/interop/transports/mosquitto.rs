@@ -8,19 +8,22 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use super::stage::{Door, PATIENCE, Stage};
+use super::{
+    certificates::Certificates,
+    stage::{Door, PATIENCE, Stage},
+};
 use crate::{
     interop::{peer::Address, program::has_subscribed},
     process::Running,
 };
 
-const VERSIONS: [&str; 3] = ["31", "311", "5"];
+pub(in crate::interop) const VERSIONS: [&str; 3] = ["31", "311", "5"];
 
 /// What a client of mosquitto is told about the way to the broker.
-pub(super) type Way = Vec<String>;
+pub(in crate::interop) type Way = Vec<String>;
 
 /// The way to a port.
-pub(super) fn port(address: &Address) -> Way {
+pub(in crate::interop) fn port(address: &Address) -> Way {
     vec![
         "-h".into(),
         address.host.clone(),
@@ -30,15 +33,19 @@ pub(super) fn port(address: &Address) -> Way {
 }
 
 /// The way through TLS, with a certificate of the client if one is named.
-pub(super) fn tls(stage: &Stage, door: Door, identity: Option<&str>) -> Result<Way> {
-    let mut way = port(stage.address(door)?);
-    let file = |name: &str| stage.certificates.file(name).display().to_string();
+pub(in crate::interop) fn tls(
+    certificates: &Certificates,
+    address: &Address,
+    identity: Option<&str>,
+) -> Way {
+    let mut way = port(address);
+    let file = |name: &str| certificates.file(name).display().to_string();
     way.extend(["--cafile".into(), file("ca.pem")]);
     if let Some(name) = identity {
         way.extend(["--cert".into(), file(&format!("{name}.pem"))]);
         way.extend(["--key".into(), file(&format!("{name}.key"))]);
     }
-    Ok(way)
+    way
 }
 
 /// The way through a socket in the file system.
@@ -47,7 +54,7 @@ pub(super) fn unix(path: &Path) -> Way {
 }
 
 /// One of mosquitto's programs, which is ended after a while.
-pub(super) fn client(program: &str, way: &[String], version: &str) -> Command {
+pub(in crate::interop) fn client(program: &str, way: &[String], version: &str) -> Command {
     let mut command = Command::new("timeout");
     // What a subscriber says until the first message would stay in a buffer, but for stdbuf.
     command.args([&PATIENCE.as_secs().to_string(), "stdbuf", "-oL", program]);
@@ -62,13 +69,18 @@ pub(super) fn client(program: &str, way: &[String], version: &str) -> Command {
 }
 
 /// A subscriber that has subscribed.
-pub(super) struct Subscriber {
+pub(in crate::interop) struct Subscriber {
     process: Running,
 }
 
 impl Subscriber {
     /// Subscribes and waits for the answer. It ends after so many messages.
-    pub(super) fn new(way: &[String], version: &str, filter: &str, count: usize) -> Result<Self> {
+    pub(in crate::interop) fn new(
+        way: &[String],
+        version: &str,
+        filter: &str,
+        count: usize,
+    ) -> Result<Self> {
         let mut command = client("mosquitto_sub", way, version);
         command.args(["-d", "-v", "-q", "2", "-t", filter]);
         command.args(["-C", &count.to_string()]);
@@ -81,20 +93,20 @@ impl Subscriber {
     }
 
     /// The next message must be this.
-    pub(super) fn expect(&mut self, topic: &str, payload: &str) -> Result<()> {
+    pub(in crate::interop) fn expect(&mut self, topic: &str, payload: &str) -> Result<()> {
         let expected = format!("{topic} {payload}");
         let deadline = Instant::now() + PATIENCE;
         self.process
             .wait_for(deadline, "message", |line| (line == expected).then_some(()))
     }
 
-    pub(super) fn end(mut self) -> Result<()> {
+    pub(in crate::interop) fn end(mut self) -> Result<()> {
         self.process.succeed(Instant::now() + PATIENCE)
     }
 }
 
 /// Publishes one message, with more arguments if need be.
-pub(super) fn publish(
+pub(in crate::interop) fn publish(
     way: &[String],
     version: &str,
     topic: &str,
@@ -109,7 +121,7 @@ pub(super) fn publish(
 }
 
 /// A publisher must not get in.
-pub(super) fn ensure_refused(way: &[String], version: &str, why: &str) -> Result<()> {
+pub(in crate::interop) fn ensure_refused(way: &[String], version: &str, why: &str) -> Result<()> {
     let mut command = client("mosquitto_pub", way, version);
     command.args(["-t", "refused", "-m", "refused"]);
     let output = command.output().context("mosquitto_pub")?;
@@ -134,7 +146,8 @@ fn there_and_back(way: &[String], name: &str) -> Result<()> {
 }
 
 pub(super) fn over_tls(stage: &mut Stage) -> Result<()> {
-    let way = tls(stage, Door::Tls, None)?;
+    let address = stage.address(Door::Tls)?;
+    let way = tls(&stage.certificates, address, None);
     there_and_back(&way, "tls")?;
     for version in ["tlsv1.2", "tlsv1.3"] {
         publish(
@@ -155,7 +168,8 @@ pub(super) fn over_tls(stage: &mut Stage) -> Result<()> {
 }
 
 pub(super) fn with_certificate(stage: &mut Stage) -> Result<()> {
-    let way = tls(stage, Door::MutualTls, Some("client"))?;
+    let address = stage.address(Door::MutualTls)?.clone();
+    let way = tls(&stage.certificates, &address, Some("client"));
     there_and_back(&way, "mutual")?;
     publish(&way, "5", "mutual/user", "x", &["-i", "mutual-client"])?;
     let line = stage.connected("mutual-client")?;
@@ -163,7 +177,7 @@ pub(super) fn with_certificate(stage: &mut Stage) -> Result<()> {
         line.contains("user=\"client\""),
         "its certificate does not say who it is: {line}"
     );
-    let without = tls(stage, Door::MutualTls, None)?;
+    let without = tls(&stage.certificates, &address, None);
     ensure_refused(&without, "311", "without a certificate")?;
     stage.refused("TLS handshake")
 }

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How long the broker may take to start, to end, and to log what a client did.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(in crate::interop) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The origin of pages that the listener with the allow-list lets in.
 pub(super) const ORIGIN: &str = "https://pages.example";
@@ -108,16 +108,11 @@ impl Stage {
         let mut command = Command::new(program);
         command.arg("--in-memory").arg("--config").arg(&file);
         let mut broker = Running::start(&mut command, None)?;
-        let deadline = Instant::now() + PATIENCE;
         let mut doors = Vec::new();
         for (door, _) in DOORS {
-            let address = broker.wait_for(deadline, "line of a listener", |line| {
-                let (_, address) = line.strip_prefix("listening on ")?.split_once("://")?;
-                let host = address.split_once('/').map_or(address, |(host, _)| host);
-                Some(parse_address(host))
-            })?;
-            doors.push((door, address?));
+            doors.push((door, listening(&mut broker)?));
         }
+        let deadline = Instant::now() + PATIENCE;
         broker.wait_for(deadline, "line of the unix socket", |line| {
             line.starts_with("listening on unix://").then_some(())
         })?;
@@ -192,6 +187,16 @@ impl Stage {
         );
         Ok(())
     }
+}
+
+/// Where the next listener of a broker that was started is, as it says.
+pub(in crate::interop) fn listening(broker: &mut Running) -> Result<Address> {
+    let deadline = Instant::now() + PATIENCE;
+    broker.wait_for(deadline, "line of a listener", |line| {
+        let (_, address) = line.strip_prefix("listening on ")?.split_once("://")?;
+        let host = address.split_once('/').map_or(address, |(host, _)| host);
+        Some(parse_address(host))
+    })?
 }
 
 /// Writes the file of the user, of whom there is one.
