@@ -16,6 +16,7 @@ use crate::delivery::Delivery;
 use crate::doorbell::Doorbell;
 use crate::expiring::Expiring;
 use crate::frames::Frames;
+use crate::hub::Bounds;
 use crate::hub::cost;
 use crate::message::Layout;
 use crate::mount;
@@ -445,13 +446,13 @@ impl Client {
     }
 
     /// QoS 1 and 2 messages that the session can still take.
-    pub(crate) fn room(&self, config: &Config) -> Amount {
+    pub(crate) fn room(&self, bounds: &Bounds) -> Amount {
         let bytes = if self.stored().is_some() {
-            config.stored_queue_bytes
+            bounds.stored_queue_bytes()
         } else {
-            config.queue_bytes
+            bounds.queue_bytes()
         };
-        let messages = config.queue_messages;
+        let messages = bounds.queue_messages();
         Amount { messages, bytes }.saturating_sub(self.queued())
     }
 

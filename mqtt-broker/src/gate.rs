@@ -82,6 +82,8 @@ pub(crate) struct Asks {
     /// Only those may be connected who have shown who they are.
     pub(crate) who: bool,
     pub(crate) certificate: AsksCertificate,
+    /// Only connections over TLS.
+    pub(crate) encryption: bool,
     /// Which configuration of authentication holds.
     pub(crate) realm: Option<Arc<str>>,
 }

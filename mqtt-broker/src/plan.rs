@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow, bail};
-use mqtt_broker::auth::AuthPlan;
 use mqtt_broker::settings::{
     ListenerSettings, Loaded, LogForm, LogLevel, Prepared, Problem, Settings, Size,
 };
@@ -20,7 +19,6 @@ const CONSISTENT: usize = 3;
 pub(crate) struct Plan {
     pub(crate) settings: Settings,
     pub(crate) config: Config,
-    pub(crate) auth: AuthPlan,
     pub(crate) listeners: Vec<Prepared>,
     /// Where state is kept; `None` in memory.
     pub(crate) directory: Option<PathBuf>,
@@ -135,7 +133,7 @@ impl Plan {
         let listeners = loaded
             .prepare(&mut warnings)
             .map_err(|problem| anyhow!("{problem}"))?;
-        let (auth, authority) = loaded.authority().map_err(|problem| anyhow!("{problem}"))?;
+        let (_, authority) = loaded.authority().map_err(|problem| anyhow!("{problem}"))?;
         let settings = loaded.settings.clone();
         let mut config = settings.limits.config();
         config.bans = settings.bans.rules();
@@ -144,7 +142,6 @@ impl Plan {
         let directory = loaded.resolve(&settings.store.directory);
         Ok(Self {
             config,
-            auth,
             listeners,
             directory: (!settings.store.in_memory).then_some(directory),
             log_level: level(settings.log.level),

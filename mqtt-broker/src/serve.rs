@@ -175,18 +175,13 @@ impl Running<'_> {
                 return;
             }
         };
-        // The same files were read a moment ago: this fails only if they have changed since.
-        if let Err(error) = self.broker.reload_auth_plan(&plan.auth) {
-            tracing::error!("the configuration is not used, the old one stays: {error}");
-            return;
-        }
         self.log.set_level(plan.log_level);
         for warning in &plan.warnings {
             tracing::warn!("{warning}");
         }
-        self.broker.reconfigure(plan.config);
         let mut held_back = plan.settings.held_back(&self.started);
         let mut listeners = Vec::new();
+        // First what listeners ask, so that whoever is looked at for the new users and permissions is asked as they are.
         for one in known {
             let mut found = self.listeners.iter();
             if let Some(found) = found.position(|it| it.address == one.address) {
@@ -198,6 +193,8 @@ impl Running<'_> {
                 listeners.push(it);
             }
         }
+        self.broker.replace_auth(&plan.config.auth);
+        self.broker.reconfigure(plan.config);
         self.broker.look_again();
         for it in self.listeners.drain(..) {
             tracing::info!(address = %it.address, "no longer listening");

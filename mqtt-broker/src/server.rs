@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use crate::auth::{AuthError, AuthPlan, AuthSettings};
+use crate::auth::{AuthError, AuthPlan, AuthSettings, Authority};
 use crate::config::Config;
 use crate::connection::{self, Arrival};
 use crate::counters::{Counters, DropReason, RefusalReason};
@@ -19,7 +19,7 @@ use crate::gate::{Asks, AsksCertificate, Doorway};
 use crate::hub::Hub;
 use crate::policy::{ListenerOptions, Peer};
 use crate::store::{
-    Contents, Engine, EngineError, FjallEngine, Limits, MemoryStore, Open, Space, Store,
+    Contents, Engine, EngineError, FjallEngine, MemoryStore, Open, Room, Space, Store,
     StoredSession, Synced, WallTime,
 };
 use crate::transport::{Listener, Opened, Tls, Transport};
@@ -70,11 +70,7 @@ impl Broker {
         let open = move || -> Result<Box<dyn Engine>, EngineError> {
             Ok(Box::new(FjallEngine::open_again(&place, &synced)?))
         };
-        let limits = Limits {
-            directory: config.data_directory_bytes,
-            reserve: config.disk_reserve_bytes,
-        };
-        let space = Space::new(directory, limits);
+        let space = Space::new(directory, Room::of(&config));
         let opened = Self::open_engine(config, Box::new(open), space, WallTime::now());
         let (broker, found) = opened.map_err(|source| OpenError {
             place: directory.display().to_string(),
@@ -173,6 +169,11 @@ impl Broker {
         self.hub.reload_auth(plan)
     }
 
+    /// The same with what was read already, which does not fail.
+    pub fn replace_auth(&self, authority: &Authority) {
+        self.hub.replace_auth(authority);
+    }
+
     /// What this broker counts.
     #[must_use]
     pub fn counters(&self) -> Arc<Counters> {
@@ -198,8 +199,10 @@ impl Broker {
     }
 
     /// Limits that hold for connections from now on; those that are there keep what they were granted, but for those
-    /// whom new [`Config::bans`] name, which end. Retained messages that are there stay, whatever their bounds are. What
-    /// the broker keeps of messages for all of them (outboxes, queues, the data directory) is bounded as when it started.
+    /// whom new [`Config::bans`] name, which end. What is kept of messages for all of them (outboxes, queues, retained
+    /// messages, the data directory) is bounded by them for what comes from now on; what is there stays.
+    /// [`Config::stored_window_bytes`] and [`Config::durability`] are as when the broker started, and permissions are
+    /// those of [`Broker::reload_auth`].
     pub fn reconfigure(&self, config: Config) {
         self.hub.reconfigure(config);
         self.hub.pressure.changed.notify_one();
@@ -406,6 +409,7 @@ fn own_doorway(options: &ListenerOptions, certificate: AsksCertificate) -> Arc<D
     Arc::new(Doorway::new(Asks {
         who: !options.allow_anonymous,
         certificate,
+        encryption: false,
         realm: options.realm.clone(),
     }))
 }

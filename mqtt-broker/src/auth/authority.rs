@@ -13,6 +13,7 @@ use crate::auth::login::{Login, LoginError};
 use crate::auth::password::file::PasswordFileError;
 use crate::auth::password::pool::HashPool;
 use crate::auth::policy::Policy;
+use crate::auth::rule::RuleSet;
 use crate::auth::scram::{self, Proven, ScramExchange};
 use crate::auth::settings::{AuthSettings, DeniedPublish};
 use crate::auth::token::TokenKeyError;
@@ -130,15 +131,37 @@ impl Policies {
         if self.is_open {
             return None;
         }
-        let policy = self.of(old.and_then(|old| old.realm.as_ref()));
-        Some(match old {
-            Some(old) => policy.access(Access {
-                owner: owner.clone(),
-                client_id: Arc::clone(client_id),
-                ..old.clone()
-            }),
-            None => policy.access(Access::new(owner.clone(), Arc::clone(client_id))),
-        })
+        let Some(old) = old else {
+            return Some(self.somewhere(owner, client_id));
+        };
+        let policy = self.of(old.realm.as_ref());
+        Some(policy.access(Access {
+            owner: owner.clone(),
+            client_id: Arc::clone(client_id),
+            ..old.clone()
+        }))
+    }
+
+    /// The access of a session of which nobody knows through which listener its client comes: it was read from the
+    /// store, or its client came when nobody was asked and has not been looked at since. Until that is done nothing
+    /// reaches it, and then what it may not have is taken from it: what any listener allows is kept for it. A will is
+    /// published where none denies it.
+    fn somewhere(&self, owner: &Owner, client_id: &Arc<str>) -> Access {
+        let access = Access::new(owner.clone(), Arc::clone(client_id));
+        if self.realms.is_empty() {
+            return self.main.access(access);
+        }
+        let mut all = RuleSet::default();
+        for policy in self.realms.values().chain([&self.main]) {
+            match policy.rules(owner) {
+                Some(rules) => all.add_allowing(rules),
+                None => return access,
+            }
+        }
+        Access {
+            rules: Some(Arc::new(all)),
+            ..access
+        }
     }
 
     /// Whether what clients do is looked at.
@@ -191,6 +214,11 @@ impl Authority {
         let policies = Policies::load(plan).map_err(|(_, error)| error)?;
         self.policies.store(Arc::new(policies));
         Ok(())
+    }
+
+    /// The same with what another has read.
+    pub(crate) fn replace(&self, other: &Self) {
+        self.policies.store(other.policies());
     }
 
     pub(crate) fn policies(&self) -> Arc<Policies> {

@@ -218,6 +218,11 @@ impl Policy {
         }
     }
 
+    /// What the file of permissions says of somebody; none: there is none, and everything is allowed.
+    pub(crate) fn rules(&self, owner: &Owner) -> Option<&Arc<RuleSet>> {
+        Some(self.acl.as_ref()?.of(owner))
+    }
+
     /// Whether what clients do is looked at.
     pub(crate) fn restricts(&self) -> bool {
         self.acl.is_some() || self.topics.is_some()

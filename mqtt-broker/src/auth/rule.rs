@@ -190,6 +190,19 @@ impl RuleSet {
         self.allowing.extend_from_slice(&other.allowing);
     }
 
+    /// Allows what the other allows as well, and denies to publish what it denies.
+    pub(crate) fn add_allowing(&mut self, other: &Self) {
+        let publish = Action::Publish.bit();
+        let denied = other.denying.iter().filter(|it| it.actions & publish != 0);
+        self.denying.extend(denied.map(|rule| {
+            Arc::new(Rule {
+                actions: publish,
+                ..Rule::clone(rule)
+            })
+        }));
+        self.allowing.extend_from_slice(&other.allowing);
+    }
+
     pub(crate) fn verdict(&self, action: Action, target: Target<'_>, names: Names<'_>) -> Verdict {
         let speaks = |rule: &&Arc<Rule>| rule.speaks_of(action, target, names);
         if self.denying.iter().any(|rule| speaks(&rule)) {

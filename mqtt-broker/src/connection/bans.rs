@@ -43,6 +43,9 @@ impl Driver {
         if certificate.is_none() && asks.certificate == AsksCertificate::Must {
             return false;
         }
+        if asks.encryption && !self.peer().is_encrypted {
+            return false;
+        }
         let access = self.client.access.load_full();
         let access = access.as_deref();
         if asks.who && !handshake::has_shown_itself(certificate, access) {
@@ -56,7 +59,7 @@ impl Driver {
         }
         // Who came when nobody was asked was given the permissions of no listener in particular.
         if let Some(access) = access.filter(|access| access.realm.is_none())
-            && asks.realm.is_some()
+            && (asks.realm.is_some() || access.owner == Owner::Anybody)
         {
             let owner = Owner::clone(&access.owner);
             let access = Access {

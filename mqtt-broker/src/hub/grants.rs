@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mqtt_codec::TopicFilter;
 
 use crate::amount::Amount;
-use crate::auth::{Access, AuthError, AuthPlan, Denial, Owner, Proven};
+use crate::auth::{Access, AuthError, AuthPlan, Authority, Denial, Owner, Proven};
 use crate::client::Client;
 use crate::counters::DropReason;
 use crate::delivery::Delivery;
@@ -54,6 +54,17 @@ impl Hub {
     /// Reads the configuration of authentication and permissions anew, and applies it to everybody.
     pub(crate) fn reload_auth(&self, plan: &AuthPlan) -> Result<(), AuthError> {
         self.config.auth.reload(plan)?;
+        self.auth_has_changed();
+        Ok(())
+    }
+
+    /// Lets a configuration of authentication and permissions hold that was read already, and applies it to everybody.
+    pub(crate) fn replace_auth(&self, authority: &Authority) {
+        self.config.auth.replace(authority);
+        self.auth_has_changed();
+    }
+
+    fn auth_has_changed(&self) {
         let policy = self.config.auth.policies();
         for client in self.routes.clients() {
             client.access.rcu(|old| {
@@ -67,7 +78,6 @@ impl Hub {
             self.routes.permissions_changed();
         }
         self.look_again();
-        Ok(())
     }
 
     /// A client has shown again who it is; false: it is somebody else, and nothing changes.

@@ -8,8 +8,8 @@ use mqtt_codec::{PacketId, ProtocolVersion, QoS, TopicName};
 use mqtt_router::{Readiness, SharedGroup, Subscription};
 
 use crate::client::{Client, ClientKey, Link};
-use crate::config::Config;
 use crate::delivery::Delivery;
+use crate::hub::Bounds;
 use crate::hub::routes::{Grant, RouteKey};
 use crate::hub::runs::decode_again;
 use crate::message::{Envelope, Layout, Message, Parts};
@@ -59,7 +59,7 @@ impl Candidate<'_> {
         &self,
         client: &Client,
         subscription: &Subscription,
-        config: &Config,
+        bounds: &Bounds,
     ) -> Readiness {
         if self.but_not == Some(client.key) || self.highest_qos(client).is_none() {
             return Readiness::Unavailable;
@@ -67,9 +67,9 @@ impl Candidate<'_> {
         let qos = self.qos.min(subscription.options.qos);
         let at_most_once = qos == QoS::AtMostOnce;
         let has_room = if at_most_once {
-            client.backlog() < config.outbox_bytes
+            client.backlog() < bounds.outbox_bytes()
         } else {
-            let room = client.room(config);
+            let room = client.room(bounds);
             match &self.content {
                 Content::Parts(parts) => {
                     Delivery::cost(Message::size_of(parts)) <= room.bytes && room.messages > 0
@@ -167,7 +167,7 @@ impl Group {
     pub(crate) fn choose(
         &self,
         candidate: &Candidate<'_>,
-        config: &Config,
+        bounds: &Bounds,
     ) -> (Option<(Arc<Client>, Grant)>, usize) {
         let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
         let Members { turn, clients } = &*members;
@@ -175,7 +175,7 @@ impl Group {
         let chosen = turn.choose(|key, subscription| {
             asked += 1;
             clients.get(key).map_or(Readiness::Unavailable, |client| {
-                candidate.readiness(client, subscription, config)
+                candidate.readiness(client, subscription, bounds)
             })
         });
         let chosen = chosen.and_then(|(key, subscription)| {

@@ -60,7 +60,7 @@ impl Batch {
                 restricted: hub.permissions() != 0,
                 may_wait,
             };
-            let (chosen, asked) = group.choose(&candidate, &hub.config);
+            let (chosen, asked) = group.choose(&candidate, &hub.bounds);
             self.work(asked);
             let Some((client, grant)) = chosen else {
                 return false;

@@ -1,6 +1,7 @@
 //! What all connections share: routes, sessions without connection, retained messages, counters.
 
 mod backlog;
+mod bounds;
 mod cache;
 mod deadlines;
 mod endings;
@@ -50,10 +51,11 @@ use crate::hub::retained::Retained;
 use crate::hub::routes::Routes;
 use crate::policy::Peer;
 use crate::shown::Shown;
-use crate::store::{Op, SessionRecord, Store, Ticket, WallTime};
+use crate::store::{Op, Room, SessionRecord, Store, Ticket, WallTime};
 use crate::will::StoredWill;
 
 pub(crate) use crate::hub::backlog::cost;
+pub(crate) use crate::hub::bounds::Bounds;
 pub(crate) use crate::hub::group::Group;
 pub use crate::hub::memory::MemoryGauge;
 pub(crate) use crate::hub::publish::{Answer, Batch, Inbound, Outcome, Publisher, packet_limit};
@@ -73,6 +75,8 @@ pub(crate) struct Hub {
     pub(crate) config: Config,
     /// What holds for connections that come now.
     pub(crate) limits: ArcSwap<Config>,
+    /// How much may wait for each session now.
+    pub(crate) bounds: Bounds,
     pub(crate) counters: Arc<Counters>,
     pub(crate) retained: Retained,
     /// What outlives the process; none in memory.
@@ -120,6 +124,7 @@ impl Hub {
         Self {
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
             limits: ArcSwap::from_pointee(config.clone()),
+            bounds: Bounds::new(&config),
             config,
             counters,
             retained: Retained::default(),
@@ -455,6 +460,10 @@ impl Hub {
     /// Lets other limits hold for those who come, and other bans for everybody.
     pub(crate) fn reconfigure(&self, config: Config) {
         let bans_changed = self.limits.load().bans != config.bans;
+        self.bounds.set(&config);
+        if let Some(store) = &self.store {
+            store.set_room(Room::of(&config));
+        }
         self.limits.store(Arc::new(config));
         self.reconfigured.notify_one();
         if bans_changed {

@@ -498,8 +498,8 @@ impl Batch {
     ) -> Fate {
         let qos = passage.qos.min(grant.qos);
         let retain = passage.retain && grant.retain_as_published;
-        let config = &hub.config;
-        let link = self.staging.slot(client, config).link();
+        let bounds = &hub.bounds;
+        let link = self.staging.slot(client, bounds).link();
         if link == Link::Ended {
             return Fate::Dropped(DropReason::SessionEnded);
         }
@@ -520,7 +520,7 @@ impl Batch {
             {
                 return Fate::Dropped(full.drop_reason());
             }
-            let Some(room) = self.staging.reserve(client, config, &delivery) else {
+            let Some(room) = self.staging.reserve(client, bounds, &delivery) else {
                 return Fate::Dropped(DropReason::QueueFull);
             };
             if let (Some(store), Some(number)) = (&hub.store, client.stored()) {
@@ -555,7 +555,7 @@ impl Batch {
             let expires_at = passage.expires_at;
             return self
                 .staging
-                .send(client, config, len, 1, expires_at, |frames| {
+                .send(client, bounds, len, 1, expires_at, |frames| {
                     frames.extend_with(|out| parts.encode(&envelope, out));
                 });
         }
@@ -564,7 +564,7 @@ impl Batch {
         let scratch = &mut self.scratch;
         let expires_at = passage.expires_at;
         self.staging
-            .send(client, config, copied, 1, expires_at, |frames| {
+            .send(client, bounds, copied, 1, expires_at, |frames| {
                 // The same bytes for all who read the same, except where identifiers make them differ.
                 let kind = identifiers
                     .is_empty()

@@ -189,7 +189,7 @@ impl Batch {
                 room = Amount::MAX;
                 continue;
             }
-            match self.staging.bundle_room(&target.client, &hub.config) {
+            match self.staging.bundle_room(&target.client, &hub.bounds) {
                 BundleRoom::Has(one) if one.bytes > room.bytes => room = one,
                 BundleRoom::Has(_) => {}
                 BundleRoom::WantsMessages => return None,
@@ -234,7 +234,7 @@ impl Batch {
         for target in &run.route.targets {
             let client = &target.client;
             let qos = run.qos.min(target.grant.qos);
-            let (layout, limit) = match self.staging.slot(client, &hub.config).link() {
+            let (layout, limit) = match self.staging.slot(client, &hub.bounds).link() {
                 Link::Online {
                     layout,
                     max_packet_size,
@@ -286,17 +286,17 @@ impl Batch {
         topic_len: u16,
         form: &mut Form<'_>,
     ) {
-        let config = &hub.config;
+        let bounds = &hub.bounds;
         if qos == QoS::AtMostOnce {
             let fate = self
                 .staging
-                .extend_frames(client, config, &form.bytes, form.count);
+                .extend_frames(client, bounds, &form.bytes, form.count);
             if let Fate::Dropped(reason) = fate {
                 hub.count_drop(Some(client), reason, form.count);
             }
         } else {
             let bundle = Bundle::new(form.shared(), form.count, topic_len, form.layout);
-            let dropped = self.staging.push_bundle(client, config, bundle, qos);
+            let dropped = self.staging.push_bundle(client, bounds, bundle, qos);
             hub.count_drop(Some(client), DropReason::QueueFull, dropped);
         }
     }
@@ -320,12 +320,12 @@ impl Batch {
                 restricted: false,
                 may_wait: false,
             };
-            let (chosen, asked) = group.choose(&candidate, &hub.config);
+            let (chosen, asked) = group.choose(&candidate, &hub.bounds);
             self.work(asked);
             let Some((client, grant)) = chosen else {
                 return false;
             };
-            let fate = match self.staging.slot(&client, &hub.config).link() {
+            let fate = match self.staging.slot(&client, &hub.bounds).link() {
                 Link::Online {
                     layout,
                     max_packet_size,
@@ -335,7 +335,7 @@ impl Batch {
                     && client.mount_len() == 0 =>
                 {
                     if frame.len() <= max_packet_size as usize {
-                        self.staging.extend_frames(&client, &hub.config, frame, 1)
+                        self.staging.extend_frames(&client, &hub.bounds, frame, 1)
                     } else {
                         Fate::Dropped(DropReason::TooLarge)
                     }

@@ -8,11 +8,11 @@ use mqtt_session::{Outgoing, Time};
 use crate::amount::Amount;
 use crate::bundle::Bundle;
 use crate::client::{Client, Link, Outbox};
-use crate::config::Config;
 use crate::counters::DropReason;
 use crate::delivery::Delivery;
 use crate::expiring::Expiring;
 use crate::frames::Frames;
+use crate::hub::Bounds;
 use crate::hub::Hub;
 use crate::hub::memory::SLOW_BYTES;
 use crate::hub::publish::Fate;
@@ -35,7 +35,7 @@ struct Packets {
 impl Packets {
     /// Moves them to the outbox, whose lock the caller holds.
     fn hand_over(&mut self, hub: &Hub, client: &Client, outbox: &mut Outbox) {
-        let config = &hub.config;
+        let bounds = &hub.bounds;
         let link = client.link();
         let is_slow = hub.pressure.drops() && outbox.frames.len() >= SLOW_BYTES;
         let loss = match link {
@@ -44,9 +44,9 @@ impl Packets {
             Link::Online { .. } if link != self.link => Some(DropReason::Offline),
             Link::Online { .. } if is_slow => Some(DropReason::MemoryFull),
             Link::Online { .. }
-                if outbox.frames.len() + self.frames.len() > config.outbox_bytes =>
+                if outbox.frames.len() + self.frames.len() > bounds.outbox_bytes() =>
             {
-                let room = config.outbox_bytes.saturating_sub(outbox.frames.len());
+                let room = bounds.outbox_bytes().saturating_sub(outbox.frames.len());
                 let dropped = self.frames.truncate_frames(room);
                 hub.count_drop(Some(client), DropReason::OutboxFull, dropped);
                 None
@@ -232,7 +232,7 @@ const SPARE_LEN: usize = 1_024;
 
 impl Staging {
     /// The slot of `client` in this batch, opened on first use.
-    pub(crate) fn slot(&mut self, client: &Arc<Client>, config: &Config) -> &mut Slot {
+    pub(crate) fn slot(&mut self, client: &Arc<Client>, bounds: &Bounds) -> &mut Slot {
         let key = client.key.0 as usize;
         if key >= self.numbers.len() {
             self.numbers.resize((key + 1).next_power_of_two(), 0);
@@ -248,7 +248,7 @@ impl Staging {
                 let backlog = client.backlog();
                 let bound = match self.drops_for_slow && backlog >= SLOW_BYTES {
                     true => 0,
-                    false => config.outbox_bytes,
+                    false => bounds.outbox_bytes(),
                 };
                 self.slots.push(Slot {
                     client: Arc::clone(client),
@@ -262,7 +262,7 @@ impl Staging {
                     deliveries: self.spare.pop().unwrap_or_default(),
                     gathered: Amount::default(),
                     announced: Amount::default(),
-                    room: client.room(config),
+                    room: client.room(bounds),
                 });
                 self.numbers[key] = self.slots.len() as u32;
                 self.slots.len()
@@ -275,12 +275,12 @@ impl Staging {
     pub(crate) fn extend_frames(
         &mut self,
         client: &Arc<Client>,
-        config: &Config,
+        bounds: &Bounds,
         frames: &[u8],
         count: u64,
     ) -> Fate {
         let write = |slot: &mut Frames| slot.extend(frames);
-        self.send(client, config, frames.len(), count, None, write)
+        self.send(client, bounds, frames.len(), count, None, write)
     }
 
     /// Lets `write` append `count` QoS 0 frames for `client`, which is connected, unless its outbox is full.
@@ -288,14 +288,14 @@ impl Staging {
     pub(crate) fn send(
         &mut self,
         client: &Arc<Client>,
-        config: &Config,
+        bounds: &Bounds,
         copied: usize,
         count: u64,
         expires_at: Option<Time>,
         write: impl FnOnce(&mut Frames),
     ) -> Fate {
         let drops_for_slow = self.drops_for_slow;
-        let slot = self.slot(client, config);
+        let slot = self.slot(client, bounds);
         if !slot.has_frame_room() {
             let is_slow = drops_for_slow && slot.frame_bound == 0;
             return Fate::Dropped(match is_slow {
@@ -314,8 +314,8 @@ impl Staging {
     }
 
     /// The QoS 1 and 2 messages that `client` can still take; none, unless it takes bundles.
-    pub(crate) fn bundle_room(&mut self, client: &Arc<Client>, config: &Config) -> BundleRoom {
-        let slot = self.slot(client, config);
+    pub(crate) fn bundle_room(&mut self, client: &Arc<Client>, bounds: &Bounds) -> BundleRoom {
+        let slot = self.slot(client, bounds);
         match slot.link() {
             Link::Online { bundles: true, .. } => BundleRoom::Has(slot.room),
             Link::Online { bundles: false, .. } | Link::Offline => BundleRoom::WantsMessages,
@@ -328,12 +328,12 @@ impl Staging {
     pub(crate) fn push_bundle(
         &mut self,
         client: &Arc<Client>,
-        config: &Config,
+        bounds: &Bounds,
         mut bundle: Bundle,
         qos: QoS,
     ) -> u64 {
         self.bytes += DELIVERY_BYTES;
-        let slot = self.slot(client, config);
+        let slot = self.slot(client, bounds);
         let room = slot.room;
         let bytes = room.bytes.saturating_sub(Delivery::cost(0));
         let dropped = bundle.truncate(room.messages, bytes);
@@ -351,12 +351,12 @@ impl Staging {
     pub(crate) fn reserve(
         &mut self,
         client: &Arc<Client>,
-        config: &Config,
+        bounds: &Bounds,
         delivery: &Delivery,
     ) -> Option<Room<'_>> {
         self.bytes += DELIVERY_BYTES;
         let size = delivery.size();
-        self.slot(client, config).reserve(size)
+        self.slot(client, bounds).reserve(size)
     }
 
     /// Has the sessions count the QoS 1 and 2 messages that are gathered for them.

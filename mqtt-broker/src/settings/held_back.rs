@@ -4,7 +4,7 @@ use crate::settings::describe::Described;
 use crate::settings::sections::Settings;
 
 impl Settings {
-    /// The keys that are other than a broker was started with and do not change while it runs, as `limits.queue_bytes`.
+    /// The keys that are other than a broker was started with and do not change while it runs, as `limits.stored_window_bytes`.
     #[must_use]
     pub fn held_back(&self, started: &Self) -> Vec<String> {
         // A section that is added has to be named here.
@@ -46,18 +46,12 @@ mod tests {
         ReloadSettings, StoreSettings, TlsSettings, WebSocketSettings,
     };
 
-    const NEXT_START: [&str; 11] = [
+    const NEXT_START: [&str; 5] = [
         "store.directory",
         "store.in_memory",
         "store.durability",
         "log.format",
-        "limits.outbox_bytes",
-        "limits.queue_bytes",
-        "limits.stored_queue_bytes",
-        "limits.queue_messages",
         "limits.stored_window_bytes",
-        "limits.data_directory_bytes",
-        "limits.disk_reserve_bytes",
     ];
 
     fn parse(text: &str) -> Settings {
@@ -132,10 +126,11 @@ mod tests {
 
     #[test]
     fn several_are_named_together() {
-        let changed =
-            parse("[limits]\nqueue_bytes = 1\nmax_entering = 1\n[store]\nin_memory = true\n");
+        let changed = parse(
+            "[limits]\nstored_window_bytes = 1\nmax_entering = 1\n[store]\nin_memory = true\n",
+        );
         let held = changed.held_back(&parse(""));
-        assert_eq!(held, ["store.in_memory", "limits.queue_bytes"]);
+        assert_eq!(held, ["store.in_memory", "limits.stored_window_bytes"]);
         assert_eq!(changed.held_back(&changed), [] as [&str; 0]);
     }
 }

@@ -33,21 +33,21 @@ section! {
         /// Highest topic alias that a client may use.
         topic_alias_maximum: u16 = 16, "16";
         /// Unsent bytes of one connection beyond which QoS 0 messages to it are dropped.
-        outbox_bytes: Size = Size(1 << 20), "\"1 MiB\"" at_start;
+        outbox_bytes: Size = Size(1 << 20), "\"1 MiB\"";
         /// Bytes of QoS 1 and 2 messages that one session in memory may hold.
-        queue_bytes: Size = Size(16 << 20), "\"16 MiB\"" at_start;
+        queue_bytes: Size = Size(16 << 20), "\"16 MiB\"";
         /// The same of a session that is stored on disk.
-        stored_queue_bytes: Size = Size(1 << 30), "\"1 GiB\"" at_start;
+        stored_queue_bytes: Size = Size(1 << 30), "\"1 GiB\"";
         /// Messages of QoS 1 and 2 that one session may hold. Without it: as many as fit.
-        queue_messages: Option<usize> = None, "1000" at_start;
+        queue_messages: Option<usize> = None, "1000";
         /// Bytes of messages that wait in memory for a stored session while it is connected; those behind
         /// them are read from the disk when it is their turn.
         stored_window_bytes: Size = Size(1 << 20), "\"1 MiB\"" at_start;
         /// Bytes of the data directory beyond which no new message is stored. Without it: as many as fit.
-        data_directory_bytes: Option<Size> = None, "\"10 GiB\"" at_start;
+        data_directory_bytes: Option<Size> = None, "\"10 GiB\"";
         /// Bytes of a file in the data directory that is removed when the disk is full, so that
         /// acknowledgements and deletions still fit. 0: there is none.
-        disk_reserve_bytes: Size = Size(32 << 20), "\"32 MiB\"" at_start;
+        disk_reserve_bytes: Size = Size(32 << 20), "\"32 MiB\"";
         /// Bytes that the subscriptions of one session may take, by a rough count.
         subscription_bytes: Size = Size(96 << 20), "\"96 MiB\"";
         /// Subscriptions that one session may have; one beyond it is refused with 0x97. Without it: as many as fit.

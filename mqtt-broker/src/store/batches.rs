@@ -215,6 +215,13 @@ impl<T> Batches<T> {
         self.pending.fetch_sub(taken.bytes, Ordering::Relaxed);
     }
 
+    /// Has whoever waits for changes look at its patience again.
+    pub(crate) fn nudge(&self) {
+        // Not between its look and its wait.
+        drop(self.gathering());
+        self.changed.notify_one();
+    }
+
     /// Ends the waiting once nothing gathers any more.
     pub(crate) fn close(&self) {
         self.gathering().closing = true;

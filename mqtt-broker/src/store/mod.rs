@@ -55,7 +55,7 @@ pub(crate) use crate::store::record::{
     StoredSession, WallTime, WillRecord,
 };
 use crate::store::space::Full;
-pub(crate) use crate::store::space::{Limits, Space, size as size_on_disk};
+pub(crate) use crate::store::space::{Room, Space, size as size_on_disk};
 #[cfg(test)]
 pub(crate) use crate::store::stepper::{Step, Stepper};
 
@@ -80,10 +80,18 @@ struct Shared {
     batches: Batches<Op>,
     /// Why new messages are refused, as [`Shared::refuse`] puts it.
     refused: AtomicU8,
+    /// Other bounds of the space, which the thread that commits has not seen yet.
+    next_room: Mutex<Option<Room>>,
     reading: Reading,
 }
 
 impl Shared {
+    fn next_room(&self) -> MutexGuard<'_, Option<Room>> {
+        self.next_room
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn refuse(&self, full: Option<Full>) {
         let number = match full {
             None => 0,
@@ -146,6 +154,7 @@ impl Store {
         let shared = Arc::new(Shared {
             batches: Batches::new(),
             refused: AtomicU8::new(0),
+            next_room: Mutex::default(),
             reading: Reading::default(),
         });
         shared.reading.set_reader(Some(engine.reader()));
@@ -249,6 +258,12 @@ impl Store {
         }
     }
 
+    /// Other bounds of the space hold from now on.
+    pub(crate) fn set_room(&self, room: Room) {
+        *self.shared.next_room() = Some(room);
+        self.shared.batches.nudge();
+    }
+
     /// Commits what was submitted and ends the threads. Blocks.
     pub(crate) fn close(&self) {
         self.shared.batches.close();
@@ -323,7 +338,7 @@ impl Committer {
         }
         let shared = &self.shared;
         shared.batches.announce(taken, || shared.reading.look());
-        self.shared.refuse(self.space.look(taken.bytes));
+        self.look(taken.bytes);
         true
     }
 
@@ -340,17 +355,30 @@ impl Committer {
 
     fn wait(&self, ops: &mut Vec<Op>) -> Waited {
         self.shared.batches.wait(ops, || {
+            if self.shared.next_room().is_some() {
+                return Some(Duration::ZERO);
+            }
             // Room may come without a change of ours.
             let is_full = self.shared.refused.load(Ordering::Relaxed) != 0;
             is_full.then(|| space::LOOK.max(IDLE))
         })
     }
 
+    /// Sees whether there is room, by the bounds that hold now, after so many bytes of changes.
+    fn look(&mut self, written: usize) -> Option<Full> {
+        let next = self.shared.next_room().take();
+        if let Some(room) = next {
+            self.space.set(room);
+        }
+        let full = self.space.look(written);
+        self.shared.refuse(full);
+        full
+    }
+
     /// While new messages are refused and there is nothing to commit: sees whether there is room again, and has the
     /// engine give back what it can.
     fn make_room(&mut self) {
-        let full = self.space.look(0);
-        self.shared.refuse(full);
+        let full = self.look(0);
         let again = self.tidied.is_none_or(|at| at.elapsed() >= TIDY);
         if full.is_some()
             && again

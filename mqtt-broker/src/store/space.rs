@@ -13,6 +13,7 @@ use std::time::Instant;
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use tracing::{info, warn};
 
+use crate::config::Config;
 use crate::counters::DropReason;
 use crate::store::journal::sync_directory;
 
@@ -26,12 +27,27 @@ pub(super) const LOOK: Duration = if cfg!(test) {
 const STEP: usize = 4 << 20;
 
 /// Bounds of the space that a store takes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Room {
     /// Bytes of the directory beyond which no message is taken.
     pub(crate) directory: u64,
     /// Bytes of the reserve; 0: there is none.
     pub(crate) reserve: u64,
+}
+
+impl Room {
+    /// As a store that is in no directory has it.
+    pub(crate) const UNLIMITED: Self = Self {
+        directory: u64::MAX,
+        reserve: 0,
+    };
+
+    pub(crate) fn of(config: &Config) -> Self {
+        Self {
+            directory: config.data_directory_bytes,
+            reserve: config.disk_reserve_bytes,
+        }
+    }
 }
 
 /// Why no new message is taken.
@@ -58,7 +74,9 @@ type Free = Box<dyn FnMut(&Path) -> io::Result<u64> + Send>;
 /// Knows how much room there is. Used by one thread, which has the directory locked.
 pub(crate) struct Space {
     directory: PathBuf,
-    limits: Limits,
+    /// Whether there is a directory that bounds may be set for.
+    is_bounded: bool,
+    room: Room,
     free: Free,
     /// Whether the reserve is there.
     held: bool,
@@ -69,28 +87,52 @@ pub(crate) struct Space {
 }
 
 impl Space {
-    pub(crate) fn new(directory: &Path, limits: Limits) -> Self {
-        Self::with_free(directory, limits, Box::new(free))
+    pub(crate) fn new(directory: &Path, room: Room) -> Self {
+        Self::with_free(directory, room, Box::new(free))
     }
 
     /// One that always has room, of a store that is in no directory.
     pub(crate) fn unlimited() -> Self {
-        let limits = Limits {
-            directory: u64::MAX,
-            reserve: 0,
-        };
-        Self::new(Path::new("nowhere"), limits)
+        Self {
+            is_bounded: false,
+            ..Self::new(Path::new("nowhere"), Room::UNLIMITED)
+        }
     }
 
-    pub(super) fn with_free(directory: &Path, limits: Limits, free: Free) -> Self {
+    pub(super) fn with_free(directory: &Path, room: Room, free: Free) -> Self {
         Self {
             directory: directory.to_owned(),
-            limits,
+            is_bounded: true,
+            room,
             free,
             held: false,
             full: None,
             looked: None,
             written: 0,
+        }
+    }
+
+    /// Other bounds hold; it is looked at once whether there is room by them. A reserve of another size is let go before
+    /// the new one is taken.
+    pub(super) fn set(&mut self, room: Room) {
+        if !self.is_bounded || room == self.room {
+            return;
+        }
+        if room.reserve != self.room.reserve {
+            if let Err(error) = self.let_go() {
+                warn!(%error, "cannot remove the reserve of the store");
+            }
+            self.held = false;
+        }
+        self.room = room;
+        self.looked = None;
+    }
+
+    fn let_go(&self) -> io::Result<bool> {
+        match fs::remove_file(self.directory.join(RESERVE)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
@@ -112,11 +154,11 @@ impl Space {
     /// The store has failed: if that is for lack of space, the reserve is let go. What may have been a part of a
     /// failed write counts as free then.
     pub(super) fn failed(&mut self) -> Option<Full> {
-        let (reserve, directory) = (self.limits.reserve, &self.directory);
+        let (reserve, directory) = (self.room.reserve, &self.directory);
         if reserve > 0 && (self.free)(directory).is_ok_and(|free| free < reserve / 2) {
-            match fs::remove_file(directory.join(RESERVE)) {
-                Ok(()) => warn!("the disk is full: the store goes on with its reserve"),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            match self.let_go() {
+                Ok(true) => warn!("the disk is full: the store goes on with its reserve"),
+                Ok(false) => {}
                 Err(error) => warn!(%error, "cannot remove the reserve of the store"),
             }
             self.held = false;
@@ -136,7 +178,7 @@ impl Space {
                 warn!(%directory, "the disk is full: no new messages are stored");
             }
             Some(Full::Directory) => {
-                let bound = self.limits.directory;
+                let bound = self.room.directory;
                 warn!(%directory, bound, "the directory has reached its bound: no new messages are stored");
             }
             None => info!(%directory, "there is room: new messages are stored again"),
@@ -144,7 +186,7 @@ impl Space {
     }
 
     fn measure(&mut self) -> io::Result<Option<Full>> {
-        let Limits { directory, reserve } = self.limits;
+        let Room { directory, reserve } = self.room;
         if reserve > 0 {
             let free = (self.free)(&self.directory)?;
             self.held = self.held || self.is_there()?;
@@ -165,7 +207,7 @@ impl Space {
     fn is_there(&self) -> io::Result<bool> {
         let path = self.directory.join(RESERVE);
         match fs::metadata(&path) {
-            Ok(found) if found.len() == self.limits.reserve => Ok(true),
+            Ok(found) if found.len() == self.room.reserve => Ok(true),
             Ok(_) => {
                 fs::remove_file(&path)?;
                 Ok(false)
@@ -184,7 +226,7 @@ impl Space {
             .truncate(true)
             .write(true)
             .open(&path)?;
-        match fallocate(&file, FallocateFlags::empty(), 0, self.limits.reserve) {
+        match fallocate(&file, FallocateFlags::empty(), 0, self.room.reserve) {
             Ok(()) => {
                 file.sync_all()?;
                 sync_directory(&self.directory)?;
@@ -246,18 +288,18 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits = Limits {
+    const ROOM: Room = Room {
         directory: u64::MAX,
         reserve: 8_192,
     };
 
     /// A space whose disk has as many free bytes as is said.
-    fn space(limits: Limits) -> (TempDir, Space, Arc<AtomicU64>) {
+    fn space(room: Room) -> (TempDir, Space, Arc<AtomicU64>) {
         let directory = TempDir::new().unwrap();
         let bytes = Arc::new(AtomicU64::new(1 << 20));
         let free = Arc::clone(&bytes);
         let free = Box::new(move |_: &Path| Ok(free.load(Ordering::Relaxed)));
-        let space = Space::with_free(directory.path(), limits, free);
+        let space = Space::with_free(directory.path(), room, free);
         (directory, space, bytes)
     }
 
@@ -268,7 +310,7 @@ mod tests {
 
     #[test]
     fn the_reserve_is_let_go_and_comes_back() {
-        let (directory, mut space, free) = space(LIMITS);
+        let (directory, mut space, free) = space(ROOM);
         assert_eq!(space.look(0), None);
         assert_eq!(reserve(&directory), Some(8_192));
         // A failure for another reason.
@@ -290,15 +332,15 @@ mod tests {
 
     #[test]
     fn a_reserve_is_found_again() {
-        let (directory, mut space, free) = space(LIMITS);
+        let (directory, mut space, free) = space(ROOM);
         assert_eq!(space.look(0), None);
         free.store(5_000, Ordering::Relaxed);
-        let mut next = Space::with_free(directory.path(), LIMITS, Box::new(|_: &Path| Ok(5_000)));
+        let mut next = Space::with_free(directory.path(), ROOM, Box::new(|_: &Path| Ok(5_000)));
         assert_eq!(next.look(0), None);
         // One of another size is not.
-        let larger = Limits {
+        let larger = Room {
             reserve: 10_000,
-            ..LIMITS
+            ..ROOM
         };
         let mut next = Space::with_free(directory.path(), larger, Box::new(|_: &Path| Ok(5_000)));
         assert_eq!(next.look(0), Some(Full::Disk));
@@ -306,8 +348,36 @@ mod tests {
     }
 
     #[test]
+    fn other_bounds_take_the_place_of_those_before() {
+        let (directory, mut space, free) = space(ROOM);
+        assert_eq!(space.look(0), None);
+        let with = |reserve| Room { reserve, ..ROOM };
+        space.set(with(20_000));
+        assert_eq!(reserve(&directory), None);
+        assert_eq!(space.look(0), None);
+        assert_eq!(reserve(&directory), Some(20_000));
+        // There is no room for so much.
+        space.set(with(1 << 20));
+        assert_eq!(space.look(0), Some(Full::Disk));
+        space.set(with(0));
+        free.store(0, Ordering::Relaxed);
+        assert_eq!(space.look(0), None);
+        assert_eq!(reserve(&directory), None);
+        space.set(Room {
+            directory: 0,
+            reserve: 0,
+        });
+        fs::write(directory.path().join("file"), [1; 60_000]).unwrap();
+        assert_eq!(space.look(0), Some(Full::Directory));
+
+        let mut unlimited = Space::unlimited();
+        unlimited.set(with(1 << 40));
+        assert_eq!(unlimited.look(0), None);
+    }
+
+    #[test]
     fn a_directory_has_its_bound() {
-        let (directory, mut space, _) = space(Limits {
+        let (directory, mut space, _) = space(Room {
             directory: 50_000,
             reserve: 0,
         });

@@ -209,7 +209,8 @@ impl ListenerControl {
 
     /// From now on this holds. Connections that are there keep what held when they came, but for those whose
     /// certificates would not be accepted now, which end, and for those who have not shown who they are, or no
-    /// certificate, where that is asked now, which end with [`Broker::look_again`](crate::Broker::look_again).
+    /// certificate, or came without TLS, where that is asked now, which end with
+    /// [`Broker::look_again`](crate::Broker::look_again).
     pub fn replace(&self, options: ListenerOptions, mut transport: Transport) {
         if let (Some(tls), Some(old)) = (&mut transport.tls, &self.setup.load().transport.tls) {
             tls.replace(old);
@@ -218,6 +219,7 @@ impl ListenerControl {
         self.doorway.set_asks(Asks {
             who: !options.allow_anonymous,
             certificate: tls.map_or(AsksCertificate::No, Tls::asks_certificate),
+            encryption: tls.is_some(),
             realm: options.realm.clone(),
         });
         self.setup.store(Arc::new(Setup {

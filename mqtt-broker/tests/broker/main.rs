@@ -37,6 +37,7 @@ mod publish;
 mod pulls;
 mod qos;
 mod realms;
+mod reconfigured;
 mod reload;
 mod retained;
 mod room;

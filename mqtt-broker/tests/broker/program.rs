@@ -244,13 +244,12 @@ async fn a_reload_names_what_it_does_not_change() {
     let mode = || fs::metadata(&socket).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(), 0o600);
 
-    let limits =
-        "[limits]\nmax_entering = 3\nqueue_bytes = 7\n[log]\nformat = \"json\"\nlevel = \"debug\"";
+    let limits = "[limits]\nmax_entering = 3\nstored_window_bytes = 7\n[log]\nformat = \"json\"\nlevel = \"debug\"";
     fs::write(&file, text(limits, "mode = \"0660\"")).unwrap();
     running.signal("-HUP");
     let line = running.logged("next start");
     assert!(
-        line.contains("from the next start: log.format, limits.queue_bytes"),
+        line.contains("from the next start: log.format, limits.stored_window_bytes"),
         "{line}"
     );
     running.logged("the new configuration holds");

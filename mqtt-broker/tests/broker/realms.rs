@@ -4,11 +4,12 @@ use std::fs;
 use std::sync::Arc;
 
 use mqtt_broker::auth::{AuthPlan, AuthSettings, Authority};
-use mqtt_broker::{Broker, Config, ListenerOptions};
+use mqtt_broker::{Broker, Config, ListenerOptions, MemoryStore};
 use mqtt_codec::{Connect, PacketType, QoS, ReasonCode};
+use tokio::sync::oneshot;
 
 use crate::guarded::{Files, user, with_user};
-use crate::harness::{Peer, V5, broker_with, filter, hello, lasting, message};
+use crate::harness::{Peer, V5, broker_with, filter, hello, lasting, message, settle};
 
 fn at(realm: &str) -> Arc<ListenerOptions> {
     let mut options = ListenerOptions::default();
@@ -154,4 +155,74 @@ async fn nobody_stays_unasked() {
     passing
         .publish(&message("yard/a", "x", QoS::AtLeastOnce))
         .await;
+}
+
+/// Where a client comes from whose session waits is not known after a start, nor of one that came when nobody was asked:
+/// what may be for it at any listener is kept, and looked at when it comes.
+#[tokio::test(start_paused = true)]
+async fn what_waits_is_judged_by_the_listener_that_the_client_comes_through() {
+    let files = Files::new("user ben\ntopic write #\n");
+    let mut staff = files.settings.clone();
+    staff.allow_anonymous = Some(true);
+    staff.acl_file = Some(files.write("staff", "topic read own/#\nuser anna\ntopic read own/#\n"));
+    let mut plan = AuthPlan::new(files.settings.clone());
+    plan.realms.insert("staff".into(), staff);
+    let store = MemoryStore::new();
+    let start = |plan: &AuthPlan| {
+        let mut config = Config::default();
+        config.auth = Authority::load_plan(plan).unwrap();
+        let broker = Broker::open_in_memory(config, &store).unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let run = broker
+            .clone()
+            .run(Vec::new(), async { drop(stopped.await) });
+        (broker, stop, tokio::spawn(run))
+    };
+    let anna = with_user(lasting(V5, "anna"), "anna");
+    let nobody = lasting(V5, "nobody");
+    let ben = user(V5, "ben", "ben");
+    let one = QoS::AtLeastOnce;
+
+    // Nobody is asked.
+    let (broker, stop, running) = start(&AuthPlan::default());
+    let mut early = accepted(&broker, "staff", &nobody).await;
+    early.subscribe("own/a", one).await;
+    early.subscribe("other", one).await;
+    early.abort().await;
+    broker.reload_auth_plan(&plan).unwrap();
+    let mut peer = accepted(&broker, "staff", &anna).await;
+    peer.subscribe("own/a", one).await;
+    peer.abort().await;
+    let mut writer = accepted(&broker, "hall", &ben).await;
+    writer.publish(&message("own/a", "1", one)).await;
+    drop(writer);
+    settle().await;
+    stop.send(()).unwrap();
+    drop(broker);
+    running.await.unwrap();
+
+    let (broker, stop, running) = start(&plan);
+    let mut writer = accepted(&broker, "hall", &ben).await;
+    writer.publish(&message("own/a", "2", one)).await;
+    let id = writer.send_publish(&message("other", "x", one)).await;
+    let unwanted = ReasonCode::NO_MATCHING_SUBSCRIBERS;
+    writer
+        .expect_ack(PacketType::PubAck, id.unwrap(), unwanted)
+        .await;
+    for connect in [&nobody, &anna] {
+        let mut peer = accepted(&broker, "staff", connect).await;
+        for text in ["1", "2"] {
+            peer.expect_message("own/a", text, one).await;
+        }
+        peer.expect_nothing().await;
+    }
+    // Who comes through another listener has what that allows: nothing.
+    writer.publish(&message("own/a", "3", one)).await;
+    let mut peer = accepted(&broker, "hall", &anna).await;
+    peer.expect_nothing().await;
+    drop((peer, writer));
+    settle().await;
+    stop.send(()).unwrap();
+    drop(broker);
+    running.await.unwrap();
 }

@@ -266,6 +266,40 @@ async fn a_new_list_ends_connections() {
     left[0].expect_nothing().await;
 }
 
+/// Who came without TLS does not stay when its listener comes to speak it; who came with it stays when it does not any
+/// more, or with another certificate.
+#[tokio::test]
+async fn a_listener_that_comes_to_speak_tls_ends_plain_connections() {
+    let authority = Authority::new();
+    authority.sign("server", 1);
+    let broker = broker();
+    let listener = Listener::tcp(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let (address, control) = (listener.local_addr().unwrap(), listener.control());
+    broker.listen(listener);
+    let mut plain = Peer::over(TcpStream::connect(address).await.unwrap(), V5);
+    plain.introduce("plain").await;
+    control.replace(ListenerOptions::default(), Transport::default());
+    broker.look_again();
+    plain.expect_nothing().await;
+    let encrypted = through(&authority.options());
+    control.replace(ListenerOptions::default(), encrypted);
+    broker.look_again();
+    plain.expect_disconnect(ReasonCode::NOT_AUTHORIZED).await;
+
+    let connector = TlsConnector::from(Arc::new(authority.client(None)));
+    let stream = TcpStream::connect(address).await.unwrap();
+    let server = ServerName::try_from("localhost").unwrap();
+    let stream = connector.connect(server, stream).await.unwrap();
+    let mut secret = Peer::over(stream, V5);
+    secret.introduce("secret").await;
+    authority.sign("server", 2);
+    for transport in [through(&authority.options()), Transport::default()] {
+        control.replace(ListenerOptions::default(), transport);
+        broker.look_again();
+        secret.expect_nothing().await;
+    }
+}
+
 /// Who came while a listener asked for no certificate, or for one only if there is one, does not stay when it comes to
 /// ask for it; nor is a certificate worth anything that is not asked for any more.
 #[tokio::test]

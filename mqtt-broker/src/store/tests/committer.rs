@@ -13,7 +13,7 @@ use crate::store::engine::{Engine, EngineError, Reader};
 use crate::store::record::{
     Clock, Contents, Entry, Key, Op, Portion, SessionNumber, Span, WallTime,
 };
-use crate::store::{Full, Limits, Open, Space, Store};
+use crate::store::{Full, Open, Room, Space, Store};
 
 /// What the disk is asked, and what it answers.
 #[derive(Debug, Default)]
@@ -211,13 +211,13 @@ async fn a_full_store_still_commits() {
     let directory = tempfile::tempdir().unwrap();
     let free = Arc::new(AtomicU64::new(0));
     let now = Arc::clone(&free);
-    let limits = Limits {
+    let room = Room {
         directory: u64::MAX,
         reserve: 8_192,
     };
     let space = Space::with_free(
         directory.path(),
-        limits,
+        room,
         Box::new(move |_| Ok(now.load(Ordering::Relaxed))),
     );
     let (store, _) = Store::open(
