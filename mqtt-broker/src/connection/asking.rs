@@ -14,7 +14,7 @@ use mqtt_session::{Time, Token};
 use crate::auth::{Access, Asked, Denial, Question, Reply, Topics};
 use crate::connection::driver::Driver;
 use crate::connection::end::End;
-use crate::hub::with_worker;
+use crate::hub::{Batch, with_worker};
 use crate::mount;
 use crate::shown::Shown;
 
@@ -293,13 +293,21 @@ impl Driver {
         frame: &[u8],
         is_allowed: bool,
     ) -> Result<(), End> {
+        self.in_batch(|it, batch| it.pass_publish(now, token, topic, frame, is_allowed, batch))
+    }
+
+    /// Handles a packet that has waited, in a batch of its own.
+    fn in_batch(
+        &mut self,
+        handle: impl FnOnce(&mut Self, &mut Batch) -> Result<(), End>,
+    ) -> Result<(), End> {
         with_worker(|_, batch| {
             batch.begin(&self.hub);
-            let passed = self.pass_publish(now, token, topic, frame, is_allowed, batch);
+            let handled = handle(self, batch);
             self.drain_changes(&mut batch.ops);
             let ticket = batch.end(&self.hub, &[]);
             self.submitted(ticket);
-            passed
+            handled
         })
     }
 
@@ -318,14 +326,7 @@ impl Driver {
         if !is_known && self.asks_about_subscribe(now, &subscribe, 0..frame.len(), frame) {
             return Ok(());
         }
-        let handled = with_worker(|_, batch| {
-            batch.begin(&self.hub);
-            let handled = self.handle_subscribe(&subscribe, batch);
-            self.drain_changes(&mut batch.ops);
-            let ticket = batch.end(&self.hub, &[]);
-            self.submitted(ticket);
-            handled
-        });
+        let handled = self.in_batch(|it, batch| it.handle_subscribe(&subscribe, batch));
         self.forget_answers();
         handled
     }

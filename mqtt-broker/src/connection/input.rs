@@ -265,34 +265,51 @@ impl Driver {
             publish,
         ) {
             Permit::Given => {}
-            Permit::Denied => {
+            permit => {
                 let shown = Shown(topic.as_str()).to_string();
-                return self.deny_publish(now, token, publish.qos, &shown);
-            }
-            Permit::Unknown(doubt) => {
-                let topic = inbound.topic.as_str().into();
+                let named = inbound.topic.as_str().into();
                 let frame = bytes.get(place).unwrap_or_default();
-                self.ask_about_publish(*doubt, token, topic, frame);
-                batch.rest();
-                return Ok(());
+                let held = self.hold_back(now, token, permit, &shown, named, frame);
+                if self.is_asking() {
+                    batch.rest();
+                }
+                return held;
             }
         }
         // A receiver can get the bytes as they came unless an alias stands for the topic, or a part of it is not
         // there.
         let is_whole = publish.properties.topic_alias.is_none() && mounted.is_none();
         let frame = is_whole.then_some(place);
-        let publisher = Publisher {
-            client: Some(&self.client),
-            version: self.version,
-        };
         let inbound = Inbound {
             publish,
             topic,
             frame,
         };
+        let publisher = Publisher::of(&self.client, self.version);
         let answer = batch.publish(&self.hub, now, publisher, &inbound, bytes);
         self.conclude_publish(token, publish.qos, answer, batch);
         Ok(())
+    }
+
+    /// Does not pass on a message: it is denied, or waits until somebody was asked. `shown` is its topic for the log,
+    /// `named` as the client named it.
+    #[cold]
+    fn hold_back(
+        &mut self,
+        now: Time,
+        token: Token,
+        permit: Permit,
+        shown: &str,
+        named: Box<str>,
+        frame: &[u8],
+    ) -> Result<(), End> {
+        match permit {
+            Permit::Given | Permit::Denied => self.deny_publish(now, token, token.qos(), shown),
+            Permit::Unknown(doubt) => {
+                self.ask_about_publish(*doubt, token, named, frame);
+                Ok(())
+            }
+        }
     }
 
     /// Says what became of a message.
@@ -349,25 +366,18 @@ impl Driver {
                 publish,
             ) {
                 Permit::Given => {}
-                Permit::Denied => {
+                permit => {
                     let shown = Shown(topic.as_str()).to_string();
-                    return self.deny_publish(now, token, publish.qos, &shown);
-                }
-                Permit::Unknown(doubt) => {
-                    self.ask_about_publish(*doubt, token, text.into(), frame);
-                    return Ok(());
+                    return self.hold_back(now, token, permit, &shown, text.into(), frame);
                 }
             }
         }
-        let publisher = Publisher {
-            client: Some(&self.client),
-            version: self.version,
-        };
         let inbound = Inbound {
             publish,
             topic,
             frame: None,
         };
+        let publisher = Publisher::of(&self.client, self.version);
         let answer = batch.publish(&self.hub, now, publisher, &inbound, &[]);
         self.conclude_publish(token, publish.qos, answer, batch);
         Ok(())

@@ -39,7 +39,13 @@ pub(crate) struct Publisher<'c> {
     pub(crate) version: ProtocolVersion,
 }
 
-impl Publisher<'_> {
+impl<'c> Publisher<'c> {
+    /// One that is connected.
+    pub(crate) fn of(client: &'c Client, version: ProtocolVersion) -> Self {
+        let client = Some(client);
+        Self { client, version }
+    }
+
     fn key(self) -> Option<ClientKey> {
         self.client.map(|client| client.key)
     }
