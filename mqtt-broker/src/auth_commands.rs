@@ -8,7 +8,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use mqtt_broker::Address;
 use mqtt_broker::auth::{
-    Action, HashKind, Permissions, hash_passwords, new_password_file, remove_user, set_password,
+    Action, HashKind, Permissions, hash_passwords, new_password_file, password_line, remove_user,
+    set_password,
 };
 use mqtt_broker::settings::Loaded;
 use mqtt_codec::QoS;
@@ -19,7 +20,7 @@ const DENIED: u8 = 1;
 
 #[derive(Debug, Args)]
 pub(crate) struct PasswordCommand {
-    /// Password file; made if it does not exist.
+    /// Password file; made if it does not exist. With --create also `-`, standard output.
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
@@ -75,6 +76,12 @@ impl From<Hash> for HashKind {
 
 impl PasswordCommand {
     pub(crate) fn run(&self) -> Result<ExitCode> {
+        let is_stdout = self.file.as_os_str() == "-";
+        if is_stdout && !self.create {
+            bail!(
+                "`-` is standard output, where a file can only be begun: add --create, or say ./-"
+            );
+        }
         let Some(user) = &self.user else {
             let count = hash_passwords(&self.file, self.hash.into())?;
             println!("{}: {count} passwords hashed", self.file.display());
@@ -89,6 +96,13 @@ impl PasswordCommand {
             Some(password) => Zeroizing::new(password.clone()),
             None => read_password()?,
         };
+        if is_stdout {
+            println!(
+                "{}",
+                password_line(user, password.as_bytes(), self.hash.into())?
+            );
+            return Ok(ExitCode::SUCCESS);
+        }
         let set = match self.create {
             true => new_password_file,
             false => set_password,

@@ -24,7 +24,8 @@ pub use crate::auth::certificate::CertificateIdentity;
 pub use crate::auth::denials::Denial;
 pub use crate::auth::http::HttpError;
 pub use crate::auth::password::file::{
-    PasswordFileError, count_users, hash_passwords, new_password_file, remove_user, set_password,
+    PasswordFileError, count_users, hash_passwords, new_password_file, password_line, remove_user,
+    set_password,
 };
 pub use crate::auth::password::hash::HashKind;
 pub use crate::auth::permissions::{Explanation, Permissions};

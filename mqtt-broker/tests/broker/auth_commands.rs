@@ -62,6 +62,35 @@ async fn a_user_who_was_added_is_let_in() {
     assert_eq!(empty.status.code(), Some(2));
 }
 
+/// `-` is the standard output, as mosquitto_passwd has it: for a new file only.
+#[test]
+fn a_new_file_may_be_the_standard_output() {
+    let directory = TempDir::new().unwrap();
+    for (arguments, input) in [
+        (&["-c", "-b", "-", "anna", "secret"][..], ""),
+        (&["-c", "-H", "sha512-pbkdf2", "-", "anna"], "secret\n"),
+    ] {
+        let output = run(directory.path(), &[&["passwd"], arguments].concat(), input);
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            text.starts_with("anna:$") && text.lines().count() == 1,
+            "{text}"
+        );
+    }
+    for arguments in [
+        &["-b", "-", "anna", "secret"][..],
+        &["-D", "-", "anna"],
+        &["-U", "-"],
+    ] {
+        let output = run(directory.path(), &[&["passwd"], arguments].concat(), "");
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("--create"), "{said}");
+    }
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
 /// What users of mosquitto_passwd type.
 #[test]
 fn the_options_of_mosquitto_passwd_are_taken() {

@@ -311,17 +311,13 @@ pub fn set_password(
     password: &[u8],
     kind: HashKind,
 ) -> Result<(), PasswordFileError> {
-    if !is_user_name(user) {
-        return Err(PasswordFileError::UserName);
-    }
-    let hash = PasswordHash::new(kind, password).map_err(PasswordFileError::Hash)?;
+    let new = password_line(user, password, kind)?;
     let text = match read_text(file) {
         Err(PasswordFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             String::new()
         }
         text => text?,
     };
-    let new = format!("{user}:{hash}");
     let mut found = false;
     let mut lines: Vec<&str> = Vec::new();
     for line in text.lines() {
@@ -350,11 +346,23 @@ pub fn new_password_file(
     password: &[u8],
     kind: HashKind,
 ) -> Result<(), PasswordFileError> {
+    replace(file, &[&password_line(user, password, kind)?])
+}
+
+/// The line of a user as it stands in a file, without its end.
+///
+/// # Errors
+/// No user can have this name, or the hash cannot be made.
+pub fn password_line(
+    user: &str,
+    password: &[u8],
+    kind: HashKind,
+) -> Result<String, PasswordFileError> {
     if !is_user_name(user) {
         return Err(PasswordFileError::UserName);
     }
     let hash = PasswordHash::new(kind, password).map_err(PasswordFileError::Hash)?;
-    replace(file, &[&format!("{user}:{hash}")])
+    Ok(format!("{user}:{hash}"))
 }
 
 /// Hashes the passwords of a file in which they stand as they are, behind the names of the users. Hashes stay; returns
