@@ -323,6 +323,7 @@ pub struct Counters {
     throttled: AtomicU64,
     subscriptions_refused: AtomicU64,
     banned: AtomicU64,
+    sessions_expired: AtomicU64,
     denials: Denials,
     asked: AtomicU64,
     asks_failed: AtomicU64,
@@ -364,6 +365,11 @@ impl Counters {
     /// How many addresses were banned for their failures.
     pub fn banned(&self) -> u64 {
         self.banned.load(Ordering::Relaxed)
+    }
+
+    /// How many sessions ended since their clients were away for too long.
+    pub fn sessions_expired(&self) -> u64 {
+        self.sessions_expired.load(Ordering::Relaxed)
     }
 
     /// How many subscriptions were refused since they were beyond a limit: of their number, their bytes or the
@@ -423,6 +429,7 @@ impl Counters {
                 self.subscriptions_refused(),
             ),
             ("addresses banned".to_owned(), self.banned()),
+            ("sessions expired".to_owned(), self.sessions_expired()),
             ("memory short".to_owned(), self.memory_steps()),
             ("paused, memory short".to_owned(), self.held()),
             ("disconnected, memory short".to_owned(), self.shed()),
@@ -503,6 +510,10 @@ impl Counters {
 
     pub(crate) fn count_ban(&self) {
         self.banned.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_session_expired(&self) {
+        self.sessions_expired.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_throttled(&self) {

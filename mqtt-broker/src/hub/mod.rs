@@ -200,7 +200,12 @@ impl Hub {
                 (state, true)
             }
             old => {
-                let discarded = old.and_then(|old| self.end_session(*old));
+                let discarded = old.and_then(|old| {
+                    if old.is_over(self.now()) {
+                        self.note_expired(&old.client);
+                    }
+                    self.end_session(*old)
+                });
                 let stored = self.store.as_ref().filter(|_| stay.expiry_interval > 0);
                 let stored = stored.and_then(|store| store.new_session(durability));
                 let client = self.routes.add_client(Arc::clone(id), stored);
@@ -320,6 +325,12 @@ impl Hub {
         let change = self.session_change(state, &Stay::offline(state));
         self.publish_will(&will, &state.client, true, Vec::from_iter(change));
         true
+    }
+
+    /// A session has outlived its connection for as long as it may.
+    fn note_expired(&self, client: &Client) {
+        self.counters.count_session_expired();
+        tracing::info!(client_id = %Shown(client.name()), "session expired");
     }
 
     /// Ends a session: its subscriptions go, its will is published, what waited for it is dropped. Returns what
@@ -628,6 +639,7 @@ impl Hub {
                 continue;
             };
             if state.expires_at.is_some_and(|end| end <= deadline) {
+                self.note_expired(&state.client);
                 self.end_session(*state);
                 self.registry.release(&id, None, |_| {});
             } else {
