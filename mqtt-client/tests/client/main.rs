@@ -20,6 +20,8 @@ mod kept;
 #[cfg(all(unix, feature = "outbox"))]
 mod killed;
 mod lifetime;
+#[cfg(all(unix, feature = "cli"))]
+mod loads;
 #[cfg(feature = "outbox")]
 mod outbox;
 mod peer;

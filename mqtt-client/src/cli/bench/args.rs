@@ -83,6 +83,15 @@ pub(crate) struct BenchArgs {
         default_value_t = 1883
     )]
     pub(super) port: u16,
+    /// Speak TLS, and trust the authorities in this file
+    #[arg(long, value_name = "FILE")]
+    pub(super) cafile: Option<PathBuf>,
+    /// Connect over WebSocket
+    #[arg(long)]
+    pub(super) ws: bool,
+    /// Path of the WebSocket [default: /mqtt]; implies --ws
+    #[arg(long, value_name = "PATH")]
+    pub(super) ws_path: Option<String>,
     /// Username
     #[arg(short, long, value_name = "NAME", env = "MQTT_USERNAME")]
     pub(super) username: Option<String>,
@@ -104,6 +113,9 @@ pub(crate) struct BenchArgs {
     /// Keep alive in seconds; no PINGREQ is sent, so let it be longer than the run
     #[arg(short, long, value_name = "SECONDS", default_value_t = 600)]
     pub(super) keepalive: u16,
+    /// Connect to sessions that outlive their connections, for a day; -I names them
+    #[arg(long)]
+    pub(super) lasting: bool,
     /// What client identifiers begin with [default: b and the process id]
     #[arg(short = 'I', long, value_name = "PREFIX")]
     pub(super) id_prefix: Option<String>,

@@ -43,7 +43,7 @@ struct Churn {
 
 /// Runs the load: `rate` subscriptions and `rate` clients a second.
 pub(super) fn run(bench: &Bench, rate: f64) -> Result<Figures, Failed> {
-    let mut engine = Engine::new()?;
+    let mut engine = Engine::new(&bench.transport)?;
     let clock = Clock::start();
     let setup = Setup {
         server: bench.server,

@@ -9,6 +9,8 @@ use mio::{Events, Interest, Poll, Token};
 use mqtt_codec::FixedHeader;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::channel::{Channel, Transport};
+
 /// Bytes that one read takes at most.
 const READ: usize = 256 * 1024;
 /// Events that one poll takes at most.
@@ -39,7 +41,7 @@ pub(super) struct Ready {
 
 /// One connection and what waits to be written to it.
 struct Link {
-    stream: Option<TcpStream>,
+    stream: Option<Channel>,
     /// The beginning of a packet whose rest has not come.
     partial: Vec<u8>,
     out: Vec<u8>,
@@ -51,6 +53,7 @@ struct Link {
 
 /// All connections of a run.
 pub(super) struct Engine {
+    transport: Transport,
     poll: Poll,
     events: Events,
     links: Vec<Link>,
@@ -64,8 +67,9 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(super) fn new(transport: &Transport) -> io::Result<Self> {
         Ok(Self {
+            transport: transport.clone(),
             poll: Poll::new()?,
             events: Events::with_capacity(EVENTS),
             links: Vec::new(),
@@ -84,38 +88,34 @@ impl Engine {
     /// Begins a connection; what is written to it goes out when it is there.
     pub(super) fn dial(&mut self, server: SocketAddr) -> io::Result<usize> {
         let token = self.links.len();
-        let mut stream = dial(server, token)?;
-        self.poll.registry().register(
-            &mut stream,
-            Token(token),
-            Interest::READABLE | Interest::WRITABLE,
-        )?;
-        self.adopt(Some(stream), true);
+        let channel = self.transport.connect(socket(server, token)?, server)?;
+        self.adopt(channel, true)?;
         Ok(token)
     }
 
     /// Takes an accepted connection.
-    pub(super) fn accept(&mut self, mut stream: TcpStream) -> io::Result<usize> {
+    pub(super) fn accept(&mut self, stream: TcpStream) -> io::Result<usize> {
         stream.set_nodelay(true)?;
         let token = self.links.len();
-        self.poll.registry().register(
-            &mut stream,
-            Token(token),
-            Interest::READABLE | Interest::WRITABLE,
-        )?;
-        self.adopt(Some(stream), false);
+        self.adopt(Channel::Plain(stream), false)?;
         Ok(token)
     }
 
-    fn adopt(&mut self, stream: Option<TcpStream>, blocked: bool) {
+    fn adopt(&mut self, mut channel: Channel, blocked: bool) -> io::Result<()> {
+        self.poll.registry().register(
+            channel.socket_mut(),
+            Token(self.links.len()),
+            Interest::READABLE | Interest::WRITABLE,
+        )?;
         self.links.push(Link {
-            stream,
+            stream: Some(channel),
             partial: Vec::new(),
             out: Vec::new(),
             written: 0,
             blocked,
             dirty: false,
         });
+        Ok(())
     }
 
     /// Waits until something happens, and appends it to `ready`. Returns whether the timer fired.
@@ -234,6 +234,11 @@ impl Engine {
         }
         link.out.clear();
         link.written = 0;
+        match stream.flush() {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => link.blocked = true,
+            Err(error) => self.fail(token, &format!("write: {error}")),
+        }
     }
 
     /// Reads what a connection has and writes it to others at once, without a look at it.
@@ -332,6 +337,7 @@ impl Engine {
             let (begin, space) = self.input.split_at_mut(kept);
             begin.copy_from_slice(&link.partial);
             self.calls.reads += 1;
+            let is_plain = stream.is_plain();
             let count = match stream.read(&mut space[..READ]) {
                 Ok(0) => {
                     self.fail(token, "closed by the server");
@@ -361,22 +367,21 @@ impl Engine {
                 self.dirty.push(token);
             }
             // A read that did not fill the buffer has taken all there was; the poll tells of more.
-            if count < READ {
+            if count < READ && is_plain {
                 return true;
             }
         }
     }
 }
 
-/// A socket on its way to being connected. On the loopback network of Linux each has one of many
+/// A socket to be connected. On the loopback network of Linux each has one of many
 /// source addresses, so that no run uses up the ports of one.
-fn dial(server: SocketAddr, number: usize) -> io::Result<TcpStream> {
+fn socket(server: SocketAddr, number: usize) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(server),
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
-    socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     if let IpAddr::V4(host) = server.ip()
         && host.is_loopback()
@@ -393,15 +398,5 @@ fn dial(server: SocketAddr, number: usize) -> io::Result<TcpStream> {
         );
         socket.bind(&SocketAddr::new(IpAddr::V4(source), 0).into())?;
     }
-    match socket.connect(&server.into()) {
-        Ok(()) => {}
-        Err(error)
-            if error.kind() == ErrorKind::WouldBlock
-                || error.raw_os_error() == Some(IN_PROGRESS) => {}
-        Err(error) => return Err(error),
-    }
-    Ok(TcpStream::from_std(socket.into()))
+    Ok(socket)
 }
-
-/// EINPROGRESS, for which the standard library has no stable name.
-const IN_PROGRESS: i32 = if cfg!(target_os = "linux") { 115 } else { 36 };

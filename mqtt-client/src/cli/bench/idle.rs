@@ -52,7 +52,7 @@ fn open(
 
 /// The cost of CONNECT and CONNACK.
 pub(super) fn connect(bench: &Bench, options: Options) -> Result<Figures, Failed> {
-    let mut engine = Engine::new()?;
+    let mut engine = Engine::new(&bench.transport)?;
     let meter = Meter::start(&bench.processes);
     let outcome = open(bench, &mut engine, options, false)?;
     let reading = meter.read();
@@ -76,7 +76,7 @@ pub(super) fn connect(bench: &Bench, options: Options) -> Result<Figures, Failed
 
 /// The memory of connections with one subscription each, and the cost of having them.
 pub(super) fn idle(bench: &Bench, options: Options) -> Result<Figures, Failed> {
-    let mut engine = Engine::new()?;
+    let mut engine = Engine::new(&bench.transport)?;
     let meter = Meter::start(&bench.processes);
     let outcome = open(bench, &mut engine, options, true)?;
     let opening = meter.read();

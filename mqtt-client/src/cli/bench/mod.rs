@@ -4,6 +4,7 @@
 
 mod account;
 mod args;
+mod channel;
 mod churn;
 mod clock;
 mod engine;
@@ -33,6 +34,7 @@ use mqtt_codec::QoS;
 
 pub(crate) use self::args::BenchArgs;
 use self::args::LoadName;
+use self::channel::Transport;
 use self::load::{Load, Shape};
 use self::report::Figures;
 use self::stop::Stop;
@@ -63,6 +65,7 @@ pub(super) struct Bench {
     load: &'static str,
     label: Option<String>,
     server: SocketAddr,
+    transport: Transport,
     identity: Identity,
     prefix: String,
     qos: QoS,
@@ -145,10 +148,19 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
 }
 
 fn measure(args: BenchArgs, server: SocketAddr, stop: &Stop) -> Result<Figures, Failed> {
+    let mut transport = Transport::default();
+    if let Some(cafile) = &args.cafile {
+        transport = transport.with_tls(&args.host, cafile)?;
+    }
+    if args.ws || args.ws_path.is_some() {
+        let path = args.ws_path.as_deref().unwrap_or("/mqtt");
+        transport = transport.with_websocket(server, path, args.version);
+    }
     let bench = Bench {
         load: args.load.name(),
         label: args.label,
         server,
+        transport,
         identity: Identity {
             version: args.version,
             keep_alive: args.keepalive,
@@ -157,7 +169,7 @@ fn measure(args: BenchArgs, server: SocketAddr, stop: &Stop) -> Result<Figures, 
             prefix: args
                 .id_prefix
                 .unwrap_or_else(|| format!("b{}", std::process::id())),
-            lasting: false,
+            lasting: args.lasting,
         },
         prefix: args.prefix,
         qos: match args.load {

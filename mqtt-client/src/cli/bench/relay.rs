@@ -13,6 +13,7 @@ use mio::{Interest, Token};
 use mqtt_codec::{ConnAck, FixedHeader, Packet, PacketType, ProtocolVersion, ReasonCode, SubAck};
 
 use super::Failed;
+use super::channel::Transport;
 use super::engine::{Engine, Ready};
 
 /// The token of the socket that listens.
@@ -77,7 +78,7 @@ pub(super) fn serve(address: SocketAddr, fault: Option<(Fault, u64)>) -> Result<
 
 impl Relay {
     pub(super) fn bind(address: SocketAddr, fault: Option<(Fault, u64)>) -> io::Result<Self> {
-        let engine = Engine::new()?;
+        let engine = Engine::new(&Transport::default())?;
         let mut listener = TcpListener::bind(address)?;
         engine
             .registry()

@@ -42,6 +42,7 @@ impl Figures {
     pub(super) fn new(bench: &Bench) -> Self {
         let mut figures = Self::default();
         figures.text("load", bench.load);
+        figures.text("transport", bench.transport.name());
         if let Some(label) = &bench.label {
             figures.text("label", label);
         }

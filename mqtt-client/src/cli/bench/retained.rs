@@ -50,7 +50,7 @@ struct Delivered {
 
 /// Runs the load.
 pub(super) fn run(bench: &Bench, options: &Options) -> Result<Figures, Failed> {
-    let mut engine = Engine::new()?;
+    let mut engine = Engine::new(&bench.transport)?;
     let clock = Clock::start();
     let setup = Setup {
         server: bench.server,
@@ -125,7 +125,7 @@ pub(super) fn run(bench: &Bench, options: &Options) -> Result<Figures, Failed> {
 
 /// Makes a session that wants all messages, and leaves it.
 fn leave_session(bench: &Bench, clock: Clock) -> Result<(), Failed> {
-    let mut engine = Engine::new()?;
+    let mut engine = Engine::new(&bench.transport)?;
     let identity = Identity {
         lasting: true,
         ..bench.identity.clone()

@@ -21,6 +21,7 @@ fn run(server: SocketAddr, load: Load, count: u64, rate: Option<f64>, open_loop:
         load: "test",
         label: None,
         server,
+        transport: Transport::default(),
         identity: Identity {
             version: mqtt_codec::ProtocolVersion::V5,
             keep_alive: 600,

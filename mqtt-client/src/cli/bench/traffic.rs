@@ -120,7 +120,7 @@ struct Measured {
 pub(super) fn run(bench: &Bench, load: Load, options: &Options) -> Result<Figures, Failed> {
     let qos = bench.qos;
     let (window, burst) = options.window(&load, qos, bench.payload)?;
-    let mut engine = Engine::new()?;
+    let mut engine = Engine::new(&bench.transport)?;
     let clock = Clock::start();
     let setup = Setup {
         server: bench.server,
