@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{
     generator::Programs,
-    peer::{Peer, Server},
+    peer::{Over, Peer, Server},
 };
 use crate::{
     install::{self, NotInstalled},
@@ -153,7 +153,7 @@ fn measure(
     let (_, feeder) = clients.first().context("no clients")?;
     for _ in 0..rounds {
         for ((name, program), figures) in clients.iter().zip(&mut all) {
-            let server = Server::start(Peer::InMemory, programs, &folder.join("data"))?;
+            let server = Server::start(Peer::InMemory, Over::Tcp, programs, &folder.join("data"))?;
             let figure = once(case, program, feeder, server.address.port());
             figures
                 .push(figure.with_context(|| format!("{name}, {} QoS {}", case.mode, case.qos))?);

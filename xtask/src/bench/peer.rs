@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 use super::generator::Programs;
 use crate::{
     install::{self, NotInstalled},
+    interop::transports::certificates::Certificates,
     process::Running,
     step,
 };
@@ -50,21 +51,54 @@ impl Peer {
     }
 }
 
+/// What the connections of a load go over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    Tcp,
+    Tls,
+    WebSocket,
+}
+
 /// A server that serves.
 pub(super) struct Server {
     process: Running,
     pub(super) address: SocketAddr,
     /// From the start of the process until it served.
     pub(super) start: Duration,
+    /// What the generator is told besides, to reach it.
+    pub(super) arguments: Vec<String>,
 }
 
 impl Server {
     /// Starts it with its files in `folder`, which is emptied.
-    pub(super) fn start(peer: Peer, programs: &Programs, folder: &Path) -> Result<Self> {
+    pub(super) fn start(
+        peer: Peer,
+        over: Over,
+        programs: &Programs,
+        folder: &Path,
+    ) -> Result<Self> {
         if folder.exists() {
             fs::remove_dir_all(folder)?;
         }
         fs::create_dir_all(folder)?;
+        let (files, arguments) = match over {
+            Over::Tcp => (None, Vec::new()),
+            Over::WebSocket => (None, vec!["--ws".to_owned()]),
+            Over::Tls => {
+                let certificates = Certificates::new(folder)?;
+                certificates.sign("server")?;
+                let [authority, certificate, key] =
+                    ["ca.pem", "server.pem", "server.key"].map(|name| certificates.file(name));
+                let authority = authority.display().to_string();
+                (
+                    Some((certificate, key)),
+                    vec!["--cafile".to_owned(), authority],
+                )
+            }
+        };
+        let files = files
+            .as_ref()
+            .map(|(certificate, key)| (certificate.as_path(), key.as_path()));
         let began = Instant::now();
         let deadline = began + PATIENCE;
         let mut command = match peer {
@@ -74,19 +108,16 @@ impl Server {
             Peer::Rumqttd => Command::new(rumqttd().context("there is no rumqttd")?),
         };
         let told = match peer {
-            Peer::Ours => {
-                command.args(["--listen", "127.0.0.1:0", "--log-level", "warn"]);
-                command.arg("--data-dir").arg(folder.join("data"));
-                None
-            }
-            Peer::InMemory => {
-                command.args([
-                    "--listen",
-                    "127.0.0.1:0",
-                    "--log-level",
-                    "warn",
-                    "--in-memory",
-                ]);
+            Peer::Ours | Peer::InMemory => {
+                let file = folder.join("mqtt-broker.toml");
+                fs::write(&file, our_file(over, files))?;
+                command.arg("--config").arg(file);
+                command.args(["--log-level", "warn"]);
+                if peer == Peer::InMemory {
+                    command.arg("--in-memory");
+                } else {
+                    command.arg("--data-dir").arg(folder.join("data"));
+                }
                 None
             }
             Peer::Relay => {
@@ -96,7 +127,7 @@ impl Server {
             Peer::Mosquitto => {
                 let address = free_address()?;
                 let file = folder.join("mosquitto.conf");
-                fs::write(&file, mosquitto_file(address))?;
+                fs::write(&file, mosquitto_file(address, over, files)?)?;
                 command.arg("-c").arg(file);
                 Some(address)
             }
@@ -119,14 +150,16 @@ impl Server {
                 }
                 address
             }
-            None => process.wait_for(deadline, "a line `listening on tcp://`", |line| {
-                line.strip_prefix("listening on tcp://")?.parse().ok()
+            None => process.wait_for(deadline, "a line `listening on ...`", |line| {
+                let (_, place) = line.strip_prefix("listening on ")?.split_once("://")?;
+                place.split('/').next()?.parse().ok()
             })?,
         };
         Ok(Self {
             process,
             address,
             start: began.elapsed(),
+            arguments,
         })
     }
 
@@ -154,12 +187,40 @@ impl Server {
     }
 }
 
-fn mosquitto_file(address: SocketAddr) -> String {
-    format!(
-        "listener {} {}\nallow_anonymous true\nlog_type error\n",
-        address.port(),
-        address.ip()
-    )
+/// One listener; `files` are certificate and key.
+fn our_file(over: Over, files: Option<(&Path, &Path)>) -> String {
+    let mut text = "[[listener]]\naddress = \"127.0.0.1:0\"\n".to_owned();
+    if let Some((certificate, key)) = files {
+        text += &format!("[listener.tls]\ncertificate = {certificate:?}\nkey = {key:?}\n");
+    }
+    if over == Over::WebSocket {
+        text += "[listener.websocket]\n";
+    }
+    text
+}
+
+fn mosquitto_file(
+    address: SocketAddr,
+    over: Over,
+    files: Option<(&Path, &Path)>,
+) -> Result<String> {
+    let mut text = "allow_anonymous true\nlog_type error\n".to_owned();
+    if over == Over::WebSocket {
+        // It ends if it has WebSocket alone. The domain keeps it off other interfaces.
+        let other = free_address()?;
+        text += &format!("listener {} {}\n", other.port(), other.ip());
+    }
+    text += &format!("listener {} {}\n", address.port(), address.ip());
+    if let Some((certificate, key)) = files {
+        let (certificate, key) = (certificate.display(), key.display());
+        text += &format!("certfile {certificate}\nkeyfile {key}\n");
+        // As the user that it changes to it could not read the key.
+        text += "user root\n";
+    }
+    if over == Over::WebSocket {
+        text += "protocol websockets\nsocket_domain ipv4\n";
+    }
+    Ok(text)
 }
 
 /// As its own example is, with room for the connections of the loads.

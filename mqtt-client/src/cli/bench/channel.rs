@@ -135,7 +135,7 @@ pub(super) enum Channel {
 }
 
 /// A stream over a socket.
-pub(super) trait Layered: Read + Write {
+pub(super) trait Layered: Read + Write + Send {
     fn socket(&self) -> &TcpStream;
     fn socket_mut(&mut self) -> &mut TcpStream;
 }

@@ -1,6 +1,6 @@
 //! The loads that brokers are compared with, and what this one shall take of each.
 
-use super::super::peer::Peer;
+use super::super::peer::{Over, Peer};
 
 /// What is compared between the servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,7 @@ pub(super) struct Load {
     pub(super) metrics: &'static [(Metric, Target)],
     /// The first of them is this broker, the one that is judged.
     pub(super) peers: &'static [Peer],
+    pub(super) over: Over,
     /// It says how many messages a second there are when nothing else limits them.
     pub(super) flood: bool,
 }
@@ -84,7 +85,22 @@ const fn flood(
         arguments,
         metrics,
         peers: BROKERS,
+        over: Over::Tcp,
         flood: true,
+    }
+}
+
+/// A flood that rumqttd has no part in.
+const fn over(
+    over: Over,
+    name: &'static str,
+    arguments: &'static str,
+    metrics: &'static [(Metric, Target)],
+) -> Load {
+    Load {
+        over,
+        peers: WITHOUT_RUMQTTD,
+        ..flood(name, arguments, metrics)
     }
 }
 
@@ -169,6 +185,65 @@ pub(super) const LOADS: &[Load] = &[
             &[(MEMORY, Target::Ratio(1.4))],
         )
     },
+    over(
+        Over::Tls,
+        "TLS: p2p, QoS 0",
+        "p2p",
+        &[(CPU, Target::Ratio(1.0))],
+    ),
+    over(
+        Over::Tls,
+        "TLS: p2p, QoS 1",
+        "p2p -q 1",
+        &[(CPU, Target::Ratio(1.0))],
+    ),
+    Load {
+        flood: false,
+        ..over(
+            Over::Tls,
+            "TLS: connects",
+            "connect --connections 1000",
+            &[(CONNECT, Target::Ratio(1.0))],
+        )
+    },
+    Load {
+        flood: false,
+        ..over(
+            Over::Tls,
+            "TLS: idle connections",
+            "idle --seconds 1 --connections 2000",
+            &[(MEMORY, Target::Ratio(1.0))],
+        )
+    },
+    over(
+        Over::WebSocket,
+        "WebSocket: p2p, QoS 0",
+        "p2p",
+        &[(CPU, Target::Ratio(1.0))],
+    ),
+    over(
+        Over::WebSocket,
+        "WebSocket: p2p, QoS 1",
+        "p2p -q 1",
+        &[(CPU, Target::Ratio(1.0))],
+    ),
+    Load {
+        flood: false,
+        // Mosquitto takes a tenth of a second for each handshake.
+        peers: &[Peer::Ours],
+        ..over(
+            Over::WebSocket,
+            "WebSocket: idle connections",
+            "idle --seconds 1 --connections 2000",
+            &[(MEMORY, Target::Absolute(4.0))],
+        )
+    },
+    over(
+        Over::Tcp,
+        "durable: p2p, QoS 1",
+        "p2p -q 1 --lasting",
+        &[(CPU, Target::Ratio(1.0))],
+    ),
     Load {
         name: "start, in memory",
         arguments: "",
@@ -177,6 +252,7 @@ pub(super) const LOADS: &[Load] = &[
             (IDLE_MEMORY, Target::Ratio(1.0)),
         ],
         peers: &[Peer::InMemory, Peer::Mosquitto],
+        over: Over::Tcp,
         flood: false,
     },
     Load {
@@ -187,6 +263,7 @@ pub(super) const LOADS: &[Load] = &[
             (IDLE_MEMORY, Target::Absolute(16.0 * 1024.0)),
         ],
         peers: &[Peer::Ours],
+        over: Over::Tcp,
         flood: false,
     },
 ];

@@ -112,9 +112,12 @@ fn measure(
     programs: &Programs,
     folder: &std::path::Path,
 ) -> Result<Figures> {
-    let server = Server::start(peer, programs, folder)?;
+    let server = Server::start(peer, load.over, programs, folder)?;
     let figures = match load.arguments(args.seconds, args.warmup) {
-        Some(arguments) => programs.load(&arguments, server.address, Some(server.id())),
+        Some(mut arguments) => {
+            arguments.extend_from_slice(&server.arguments);
+            programs.load(&arguments, server.address, Some(server.id()))
+        }
         None => server.memory().map(|memory| {
             let mut figures = Figures::default();
             figures.set(START.figure, server.start.as_secs_f64() * 1e3);

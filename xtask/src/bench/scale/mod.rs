@@ -16,7 +16,7 @@ use serde_json::json;
 use self::plot::{Chart, Point};
 use super::{
     generator::{Figures, Programs, median},
-    peer::{Peer, Server},
+    peer::{Over, Peer, Server},
 };
 use crate::{crash, step::Verdict};
 
@@ -210,7 +210,7 @@ fn measure(
     let (mut costs, mut memories) = (Vec::new(), Vec::new());
     let mut faults = None;
     for _ in 0..args.rounds {
-        let server = Server::start(direction.peer, programs, folder)?;
+        let server = Server::start(direction.peer, Over::Tcp, programs, folder)?;
         let (address, process) = (server.address, server.id());
         let run = move |line: &str, seconds: Option<f64>| -> Result<Figures> {
             let mut arguments: Vec<String> = line.split(' ').map(ToOwned::to_owned).collect();
