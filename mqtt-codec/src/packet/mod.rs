@@ -61,15 +61,27 @@ fn encode(
     version: ProtocolVersion,
     out: &mut impl BufMut,
 ) -> Result<(), EncodeError> {
+    begin(body, version, 0, out)?;
+    body.write_body(version, out);
+    Ok(())
+}
+
+/// Writes the fixed header, if there is room for the packet but for this many bytes at its end.
+#[inline]
+fn begin(
+    body: &impl Body,
+    version: ProtocolVersion,
+    left_out: usize,
+    out: &mut impl BufMut,
+) -> Result<(), EncodeError> {
     let length = remaining_length(body, version)?;
-    let needed = 1 + varint::size(length) + length as usize;
+    let needed = 1 + varint::size(length) + length as usize - left_out;
     let available = out.remaining_mut();
     if available < needed {
         return Err(EncodeError::BufferTooSmall { needed, available });
     }
     out.put_u8(body.first_byte());
     varint::write(length, out);
-    body.write_body(version, out);
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use core::num::NonZeroU16;
 
 use bytes::BufMut;
 
-use crate::packet::{Body, encoder};
+use crate::packet::{self, Body, encoder};
 use crate::parse::{self, Step};
 use crate::property::{self, Owner, property_set};
 use crate::write;
@@ -176,6 +176,36 @@ impl<'a> Publish<'a> {
         Some(Self::decode_rest(flags, Some(known), rest, version))
     }
 
+    /// Writes the packet but for its payload, which is to follow at once: for a caller that writes a large one
+    /// from where it lies.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](Self::encode); the buffer needs no room for the payload.
+    #[inline]
+    pub fn encode_head(
+        &self,
+        version: ProtocolVersion,
+        out: &mut impl BufMut,
+    ) -> Result<(), EncodeError> {
+        packet::begin(self, version, self.payload.len(), out)?;
+        self.write_head(version, out);
+        Ok(())
+    }
+
+    /// Writes what stands between the fixed header and the payload.
+    #[inline]
+    fn write_head(&self, version: ProtocolVersion, out: &mut impl BufMut) {
+        let topic = self.topic.map_or("", TopicName::as_str);
+        write::binary(topic.as_bytes(), out);
+        if let Some(id) = self.packet_id {
+            out.put_u16(id.get());
+        }
+        if version.has_properties() {
+            property::write_section(&self.properties, out);
+        }
+    }
+
     #[inline]
     fn decode_rest(
         flags: u8,
@@ -338,14 +368,7 @@ impl Body for Publish<'_> {
 
     #[inline]
     fn write_body(&self, version: ProtocolVersion, out: &mut impl BufMut) {
-        let topic = self.topic.map_or("", TopicName::as_str);
-        write::binary(topic.as_bytes(), out);
-        if let Some(id) = self.packet_id {
-            out.put_u16(id.get());
-        }
-        if version.has_properties() {
-            property::write_section(&self.properties, out);
-        }
+        self.write_head(version, out);
         out.put_slice(self.payload);
     }
 }

@@ -95,7 +95,13 @@ proptest! {
         let (decoded, len) = decode(&bytes, version, limit).unwrap().unwrap();
         prop_assert_eq!(&decoded, &carried(version, &packet));
         prop_assert_eq!(len, bytes.len());
-        prop_assert_eq!(decoded.to_vec(version).unwrap(), bytes);
+        prop_assert_eq!(&decoded.to_vec(version).unwrap(), &bytes);
+        if let Packet::Publish(publish) = &packet {
+            let mut parts = Vec::new();
+            publish.encode_head(version, &mut parts).unwrap();
+            parts.extend_from_slice(publish.payload);
+            prop_assert_eq!(parts, bytes);
+        }
     }
 
     /// A PUBLISH for a topic that is known is the same packet as for one that is not.

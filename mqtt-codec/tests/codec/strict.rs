@@ -689,6 +689,17 @@ fn encoder_refuses_a_buffer_that_is_too_small() {
     let mut exact = [0; 6];
     assert_eq!(packet.encode(V3_1_1, &mut &mut exact[..]), Ok(()));
     assert_eq!(exact, [0x30, 4, 0, 1, b't', b'x']);
+    let publish = Publish::new(TopicName::new("t").unwrap(), b"x");
+    let mut head = [0; 5];
+    assert_eq!(publish.encode_head(V3_1_1, &mut &mut head[..]), Ok(()));
+    assert_eq!(head, [0x30, 4, 0, 1, b't']);
+    assert_eq!(
+        publish.encode_head(V3_1_1, &mut &mut head[..4]),
+        Err(EncodeError::BufferTooSmall {
+            needed: 5,
+            available: 4
+        })
+    );
 }
 
 #[test]
