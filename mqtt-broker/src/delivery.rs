@@ -89,6 +89,8 @@ impl Delivery {
 }
 
 impl Outgoing for Delivery {
+    type Buffer = Vec<u8>;
+
     fn qos(&self) -> QoS {
         self.qos
     }

@@ -226,6 +226,8 @@ pub(crate) fn check(message: &Message, version: ProtocolVersion) -> Result<(), E
 }
 
 impl Outgoing for Outbound {
+    type Buffer = Vec<u8>;
+
     fn qos(&self) -> QoS {
         self.message.quality()
     }

@@ -29,6 +29,8 @@ impl Message {
 }
 
 impl Outgoing for Message {
+    type Buffer = Vec<u8>;
+
     fn qos(&self) -> QoS {
         self.0
     }

@@ -5,7 +5,7 @@ use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 use mqtt_codec::{Ack, PacketId, PacketType, PlainAck, ProtocolVersion, QoS, ReasonCode};
 
 use crate::{
-    Change, ChangeNumber, Durability, Error, Persistence, Role, Token,
+    Buffer, Change, ChangeNumber, Durability, Error, Persistence, Role, Token,
     change::Journal,
     inbound::{Fate, Inbound, Received},
 };
@@ -360,7 +360,7 @@ impl Acks {
         &mut self,
         inbound: &mut Inbound,
         writer: AckWriter<'_>,
-        out: &mut Vec<u8>,
+        out: &mut impl Buffer,
     ) -> bool {
         let AckWriter {
             version,
@@ -378,10 +378,10 @@ impl Acks {
             if !journal.is_durable(after) {
                 break;
             }
-            if out.len() >= limit {
+            if out.size() >= limit {
                 return true;
             }
-            write_ack(PacketType::PubAck, packet_id, reason, version, out);
+            write_ack(PacketType::PubAck, packet_id, reason, version, out.bytes());
             pubacks.pop_front();
             self.first = self.first.wrapping_add(1);
             self.unacknowledged -= 1;
@@ -405,10 +405,10 @@ impl Acks {
             if fate == Fate::Open || !journal.is_durable(after) {
                 break;
             }
-            if out.len() >= limit {
+            if out.size() >= limit {
                 return true;
             }
-            write_ack(PacketType::PubRec, packet_id, reason, version, out);
+            write_ack(PacketType::PubRec, packet_id, reason, version, out.bytes());
             acks.pubrecs.pop_front();
             if fate == Fate::Rejected {
                 inbound.remove(packet_id);
@@ -425,10 +425,10 @@ impl Acks {
             if !journal.is_durable(after) {
                 break;
             }
-            if out.len() >= limit {
+            if out.size() >= limit {
                 return true;
             }
-            write_ack(packet_type, packet_id, reason, version, out);
+            write_ack(packet_type, packet_id, reason, version, out.bytes());
             acks.replies.pop_front();
             if packet_type == PacketType::PubComp {
                 self.unacknowledged = (self.unacknowledged - 1).max(-maximum);

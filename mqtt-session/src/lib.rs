@@ -8,6 +8,7 @@ extern crate alloc;
 
 mod acks;
 mod alias;
+mod buffer;
 mod change;
 mod config;
 mod connection;
@@ -29,6 +30,7 @@ mod timer;
 mod transmission;
 mod transmit;
 
+pub use buffer::Buffer;
 pub use change::{Change, ChangeNumber, Durability, Persistence};
 pub use config::{ClientConfig, ServerLimits};
 pub use connection::Connection;

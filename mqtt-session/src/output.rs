@@ -1,9 +1,7 @@
 //! The polls of a connection: bytes, changes, events and the next deadline.
 
-use alloc::vec::Vec;
-
 use crate::{
-    Change, ChangeNumber, Connection, Event, Outgoing, Session, Time, acks::AckWriter,
+    Buffer, Change, ChangeNumber, Connection, Event, Outgoing, Session, Time, acks::AckWriter,
     transmit::Fill,
 };
 
@@ -13,36 +11,36 @@ impl<H: Outgoing> Connection<H> {
     ///
     /// Acknowledgements go first, then PINGREQ and PINGRESP, PUBRELs, messages that are sent again, new ones.
     #[must_use]
-    pub fn poll_transmit(&mut self, now: Time, out: &mut Vec<u8>, limit: usize) -> bool {
+    pub fn poll_transmit(&mut self, now: Time, out: &mut H::Buffer, limit: usize) -> bool {
         self.poll(now, out, limit, Self::transmit)
     }
 
     /// The same without the messages: for a caller that keeps a buffer for short packets, which go past
     /// messages that wait to be written. What is left comes with the next [`poll_transmit`](Self::poll_transmit).
     #[must_use]
-    pub fn poll_answers(&mut self, now: Time, out: &mut Vec<u8>, limit: usize) -> bool {
+    pub fn poll_answers(&mut self, now: Time, out: &mut H::Buffer, limit: usize) -> bool {
         self.poll(now, out, limit, Self::transmit_answers)
     }
 
     fn poll(
         &mut self,
         now: Time,
-        out: &mut Vec<u8>,
+        out: &mut H::Buffer,
         limit: usize,
-        transmit: impl FnOnce(&mut Self, Fill, &mut Vec<u8>) -> bool,
+        transmit: impl FnOnce(&mut Self, Fill, &mut H::Buffer) -> bool,
     ) -> bool {
         if self.connecting.is_some() {
             return false;
         }
-        let before = out.len();
+        let before = out.size();
         let more = transmit(self, Fill { now, limit }, out);
-        if out.len() > before {
+        if out.size() > before {
             self.keep_alive.sent(now);
         }
         more
     }
 
-    fn transmit_answers(&mut self, fill: Fill, out: &mut Vec<u8>) -> bool {
+    fn transmit_answers(&mut self, fill: Fill, out: &mut H::Buffer) -> bool {
         let version = self.negotiated.version;
         let Session {
             inbound,
@@ -65,20 +63,20 @@ impl<H: Outgoing> Connection<H> {
                 return true;
             }
             // The packet has no fields: nothing can fail.
-            let _ = mqtt_codec::Packet::PingResp.encode(version, out);
+            let _ = mqtt_codec::Packet::PingResp.encode(version, out.bytes());
             self.pings -= 1;
         }
         if self.keep_alive.is_ping_due() {
             if fill.is_full(out) {
                 return true;
             }
-            let _ = mqtt_codec::Packet::PingReq.encode(version, out);
+            let _ = mqtt_codec::Packet::PingReq.encode(version, out.bytes());
             self.keep_alive.pinged(fill.now);
         }
         self.link.transmit_releases(outbound, journal, fill, out)
     }
 
-    fn transmit(&mut self, fill: Fill, out: &mut Vec<u8>) -> bool {
+    fn transmit(&mut self, fill: Fill, out: &mut H::Buffer) -> bool {
         if self.transmit_answers(fill, out) {
             return true;
         }

@@ -6,13 +6,16 @@ use core::num::NonZeroU16;
 
 use mqtt_codec::{EncodeError, PacketId, ProtocolVersion, Publish, QoS};
 
-use crate::Time;
+use crate::{Buffer, Time};
 
 /// The handle of a message: an `Arc`, an index, or the message itself. The caller implements it.
 ///
 /// A handle may stand for several messages that follow each other, so that much that is the same for all of
 /// them is done once: see [`count`](Self::count).
 pub trait Outgoing {
+    /// What it is written to: `Vec<u8>`, unless the caller writes from more than one place.
+    type Buffer: Buffer;
+
     /// The quality of service to send it with.
     fn qos(&self) -> QoS;
 
@@ -24,7 +27,7 @@ pub trait Outgoing {
     fn encoded_len(&self, how: &Transmission) -> usize;
 
     /// Appends the whole PUBLISH, sent like this. A handle that cannot be encoded appends nothing.
-    fn encode(&self, how: &Transmission, out: &mut Vec<u8>);
+    fn encode(&self, how: &Transmission, out: &mut Self::Buffer);
 
     /// When it is not worth sending any more.
     fn expires_at(&self) -> Option<Time> {
@@ -67,7 +70,7 @@ pub trait Outgoing {
     /// no longer: its count is one less. Asked only where that was above 1 when the session began with the
     /// handle, and where the session keeps nothing of what it sends. False: it cannot be encoded, and
     /// nothing has changed.
-    fn encode_first(&mut self, how: &Transmission, out: &mut Vec<u8>) -> bool {
+    fn encode_first(&mut self, how: &Transmission, out: &mut Self::Buffer) -> bool {
         let _ = (how, out);
         false
     }

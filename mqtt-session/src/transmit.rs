@@ -1,12 +1,12 @@
 //! Writing of messages: which may leave, in which order, and how.
 
-use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
+use alloc::{boxed::Box, collections::VecDeque};
 use core::num::NonZeroU32;
 
 use mqtt_codec::{PacketId, PacketType, ProtocolVersion, QoS, ReasonCode};
 
 use crate::{
-    Alias, DropReason, Event, Negotiated, Outgoing, Persistence, Role, Time, Transmission,
+    Alias, Buffer, DropReason, Event, Negotiated, Outgoing, Persistence, Role, Time, Transmission,
     acks::write_ack, alias::OutboundAliases, change::Journal, outbound::Outbound, queue::Queue,
 };
 
@@ -40,8 +40,8 @@ pub(crate) struct Fill {
 }
 
 impl Fill {
-    pub(crate) fn is_full(self, out: &[u8]) -> bool {
-        out.len() >= self.limit
+    pub(crate) fn is_full(self, out: &impl Buffer) -> bool {
+        out.size() >= self.limit
     }
 }
 
@@ -152,12 +152,12 @@ impl<H: Outgoing> Link<H> {
         packet_id: Option<PacketId>,
         dup: bool,
         now: Time,
-        out: &mut Vec<u8>,
+        out: &mut H::Buffer,
     ) -> Result<(), DropReason> {
         let how = self.prepare(handle, packet_id, dup, now)?;
-        let before = out.len();
+        let before = out.size();
         handle.encode(&how, out);
-        if out.len() == before {
+        if out.size() == before {
             return Err(DropReason::NotEncoded);
         }
         if matches!(how.alias, Alias::Set(_)) {
@@ -179,7 +179,7 @@ impl<H: Outgoing> Link<H> {
         outbound: &mut Outbound<H>,
         journal: &mut Journal,
         fill: Fill,
-        out: &mut Vec<u8>,
+        out: &mut H::Buffer,
     ) -> bool {
         loop {
             // Twice: a message that cannot be sent again is released.
@@ -203,7 +203,7 @@ impl<H: Outgoing> Link<H> {
         outbound: &mut Outbound<H>,
         journal: &Journal,
         fill: Fill,
-        out: &mut Vec<u8>,
+        out: &mut H::Buffer,
     ) -> bool {
         self.send_releases(outbound, journal, fill, out) == Stop::Full
     }
@@ -214,7 +214,7 @@ impl<H: Outgoing> Link<H> {
         outbound: &mut Outbound<H>,
         journal: &Journal,
         fill: Fill,
-        out: &mut Vec<u8>,
+        out: &mut H::Buffer,
     ) -> Stop {
         while outbound.next_release != outbound.released.end() {
             if let Some(message) = outbound.released.get(outbound.next_release) {
@@ -229,7 +229,7 @@ impl<H: Outgoing> Link<H> {
                     message.packet_id,
                     ReasonCode::SUCCESS,
                     self.version,
-                    out,
+                    out.bytes(),
                 );
             }
             outbound.next_release = outbound.next_release.wrapping_add(1);
@@ -243,7 +243,7 @@ impl<H: Outgoing> Link<H> {
         outbound: &mut Outbound<H>,
         journal: &mut Journal,
         fill: Fill,
-        out: &mut Vec<u8>,
+        out: &mut H::Buffer,
     ) -> Stop {
         while outbound.next_publish != outbound.published.end() {
             let number = outbound.next_publish;
@@ -296,7 +296,7 @@ impl<H: Outgoing> Link<H> {
         outbound: &mut Outbound<H>,
         journal: &mut Journal,
         fill: Fill,
-        out: &mut Vec<u8>,
+        out: &mut H::Buffer,
     ) -> Result<(), Stop> {
         let handle = outbound.queue.front().ok_or(Stop::Waiting)?;
         let qos = handle.qos();
@@ -358,7 +358,7 @@ impl<H: Outgoing> Link<H> {
         outbound: &mut Outbound<H>,
         handle: H,
         fill: Fill,
-        out: &mut Vec<u8>,
+        out: &mut H::Buffer,
     ) {
         let id = outbound.next_id(self.send_maximum);
         match self.write(&handle, id, false, fill.now, out) {
@@ -377,7 +377,7 @@ impl<H: Outgoing> Link<H> {
         outbound: &mut Outbound<H>,
         qos: QoS,
         fill: Fill,
-        out: &mut Vec<u8>,
+        out: &mut H::Buffer,
     ) -> Result<(), Stop> {
         let mut how = Transmission::new(self.version);
         let mut end = Ok(());

@@ -26,6 +26,8 @@ impl Echo {
 }
 
 impl Outgoing for Echo {
+    type Buffer = Vec<u8>;
+
     fn qos(&self) -> QoS {
         self.qos
     }

@@ -11,6 +11,8 @@ use crate::{Persistence, Time, Transmission};
 struct Blank(QoS);
 
 impl Outgoing for Blank {
+    type Buffer = Vec<u8>;
+
     fn qos(&self) -> QoS {
         self.0
     }

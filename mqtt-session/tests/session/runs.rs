@@ -20,6 +20,8 @@ impl Run {
 }
 
 impl Outgoing for Run {
+    type Buffer = Vec<u8>;
+
     fn qos(&self) -> QoS {
         self.first().qos()
     }
