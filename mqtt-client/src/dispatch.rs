@@ -3,7 +3,7 @@
 
 use bytes::{Buf, BytesMut};
 use mqtt_codec::{Ack, Packet, PacketId, PacketType, QoS, ReasonCode, decode};
-use mqtt_session::{DropReason, Event, InFlightState, Time, Verdict};
+use mqtt_session::{Buffer, DropReason, Event, InFlightState, Time, Verdict};
 use tokio::sync::broadcast;
 
 use crate::link::{Link, Request};
@@ -90,7 +90,7 @@ impl Dispatch<'_> {
                 }
                 let packet = exchange.packet(ReasonCode::CONTINUE_AUTHENTICATION);
                 trace::sending(&link.server.client_id, &packet);
-                packet.encode(link.version, link.output.buffer())?;
+                packet.encode(link.version, link.output.bytes())?;
                 Ok(())
             }
             Packet::Disconnect(disconnect) if link.version.has_server_disconnect() => {

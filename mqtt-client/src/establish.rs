@@ -94,9 +94,9 @@ async fn establish(
     };
     match answer {
         Ok(server) => Ok(Link {
+            output: Output::new(welcome.stream.is_write_vectored()),
             stream: welcome.stream,
             input: welcome.input,
-            output: Output::default(),
             connection: welcome.connection,
             requests: Vec::new(),
             server: Arc::new(server),

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 use mqtt_codec::{Packet, PacketId, ProtocolVersion};
-use mqtt_session::{Connection, Session, Time};
+use mqtt_session::{Buffer, Connection, Session, Time};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use crate::authentication::Exchange;
@@ -110,12 +110,13 @@ impl Link {
 
     /// Lets the session write behind what is not written yet.
     pub(crate) fn fill_up_to(&mut self, now: Time, size: usize) {
-        let buffer = self.output.buffer();
-        let before = buffer.len();
+        let before = self.output.size();
         // What is left leaves when this is written.
-        let _ = self.connection.poll_transmit(now, buffer, size);
-        let added = buffer.get(before..).unwrap_or_default();
-        trace::sending_bytes(&self.server.client_id, added, self.version);
+        let _ = self.connection.poll_transmit(now, &mut self.output, size);
+        if trace::is_on() {
+            let added = self.output.copy_behind(before);
+            trace::sending_bytes(&self.server.client_id, &added, self.version);
+        }
     }
 
     /// Appends a packet of this client's own; nothing is appended on error.
@@ -128,7 +129,7 @@ impl Link {
         {
             return Err(Error::TooLarge);
         }
-        packet.encode(self.version, self.output.buffer())?;
+        packet.encode(self.version, self.output.bytes())?;
         trace::sending(&self.server.client_id, packet);
         self.connection.sent(now);
         Ok(())
@@ -149,12 +150,11 @@ impl Link {
     fn poll_progress(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Progress>> {
         let mut has_written = false;
         while !self.output.is_empty() {
-            match Pin::new(&mut self.stream).poll_write(context, self.output.pending())? {
-                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(count) => {
-                    self.output.advance(count);
-                    has_written = true;
-                }
+            match self
+                .output
+                .poll_write(Pin::new(&mut self.stream), context)?
+            {
+                Poll::Ready(()) => has_written = true,
                 Poll::Pending => break,
             }
         }

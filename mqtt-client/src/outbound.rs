@@ -9,9 +9,10 @@ use std::time::Duration;
 use mqtt_codec::{
     PacketId, ProtocolVersion, Publish, PublishProperties, QoS, ReasonCode, TopicName,
 };
-use mqtt_session::{Outgoing, Time, Transmission};
+use mqtt_session::{Buffer, Outgoing, Time, Transmission};
 use tokio::sync::oneshot;
 
+use crate::output::Output;
 use crate::{Error, Message, message};
 
 /// Tells what becomes of a published message; wait for it with `.await`.
@@ -226,7 +227,7 @@ pub(crate) fn check(message: &Message, version: ProtocolVersion) -> Result<(), E
 }
 
 impl Outgoing for Outbound {
-    type Buffer = Vec<u8>;
+    type Buffer = Output;
 
     fn qos(&self) -> QoS {
         self.message.quality()
@@ -240,9 +241,18 @@ impl Outgoing for Outbound {
         how.publish_len(view(&self.message)).unwrap_or(usize::MAX)
     }
 
-    fn encode(&self, how: &Transmission, out: &mut Vec<u8>) {
+    fn encode(&self, how: &Transmission, out: &mut Output) {
+        let view = view(&self.message);
+        let payload = self.message.payload();
+        let written = if out.lends(payload) {
+            how.apply(view).encode_head(how.version, out.bytes())
+        } else {
+            how.write_publish(view, out.bytes())
+        };
         // Checked when it was handed over: nothing can fail, and a failure writes nothing.
-        let _ = how.write_publish(view(&self.message), out);
+        if written.is_ok() {
+            out.end_publish(self.qos(), payload);
+        }
     }
 
     fn expires_at(&self) -> Option<Time> {

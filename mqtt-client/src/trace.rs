@@ -8,7 +8,7 @@ use tracing::Level;
 const TARGET: &str = "mqtt_client::packets";
 
 /// Whether anybody reads it.
-fn is_on() -> bool {
+pub(crate) fn is_on() -> bool {
     tracing::enabled!(target: TARGET, Level::DEBUG)
 }
 
