@@ -284,6 +284,8 @@ impl EventLoop {
         if let Err(error) = self.dispatch(link).packets() {
             return Exit::Lost(error);
         }
+        let mut arrived = self.outputs.registry.arrived();
+        let mut has_much = false;
         loop {
             self.acknowledge(link);
             self.take_publishes(link);
@@ -297,12 +299,20 @@ impl EventLoop {
             if let Some(options) = self.is_done(link) {
                 return Exit::Left(options);
             }
+            let has_messages = self.outputs.registry.arrived() != arrived;
+            arrived = self.outputs.registry.arrived();
+            if has_messages && (has_much || !link.output.is_empty()) {
+                // Who reads the messages goes first: what they are answered with leaves in one write with what is
+                // there, and their memory is used again before more come, which is cheaper than to have more of it.
+                yield_now().await;
+                continue;
+            }
+            has_much = false;
             let alarm = link.connection.poll_timeout();
             let alarm = alarm.map(|time| self.origin + Duration::from_micros(time.as_micros()));
             let room = link.connection.session().wanted();
             let deadline = self.leaving.as_ref().map(|leaving| leaving.deadline);
             let retry = self.keeper.retry_at();
-            let mut has_much = false;
             let step = tokio::select! {
                 biased;
                 progress = link.progress() => {
@@ -343,11 +353,6 @@ impl EventLoop {
             };
             if let Err(error) = step {
                 return Exit::Lost(error);
-            }
-            if has_much {
-                // Who reads the messages takes them before more come: their memory is used again, which is
-                // cheaper than to have more of it.
-                yield_now().await;
             }
         }
     }

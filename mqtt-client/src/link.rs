@@ -101,9 +101,9 @@ pub(crate) struct Remains {
 }
 
 impl Link {
-    /// Lets the session write, if everything before is written.
+    /// Lets the session write, unless what it wrote before is written in part.
     pub(crate) fn fill(&mut self, now: Time) {
-        if self.output.is_empty() {
+        if !self.output.is_begun() {
             self.fill_up_to(now, WRITE_SIZE);
         }
     }

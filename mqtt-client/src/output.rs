@@ -34,6 +34,8 @@ pub(crate) struct Output {
     is_vectored: bool,
     /// How many bytes were written before what waits.
     place: u64,
+    /// Whether what was there before the last write was written in part.
+    begun: bool,
     unflushed: bool,
     /// Where the messages of QoS 0 end in the stream.
     ends: VecDeque<u64>,
@@ -133,7 +135,8 @@ impl Output {
         self.place += count as u64;
         self.unflushed = true;
         self.resolve();
-        if self.is_empty() {
+        self.begun = !self.is_empty();
+        if !self.begun {
             self.written = 0;
             self.bytes.clear();
             // A large message does not keep its memory.
@@ -149,6 +152,12 @@ impl Output {
                 message.resolve(Ok(ReasonCode::SUCCESS));
             }
         }
+    }
+
+    /// Whether what waits is the rest of something: more is to be appended when that is written, or the memory grows
+    /// as long as something is left.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.begun
     }
 
     /// A copy of what waits, but for so many bytes of it.

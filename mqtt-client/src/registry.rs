@@ -324,6 +324,11 @@ impl Registry {
         self.hand_over(message, publish.dup);
     }
 
+    /// How many messages have come.
+    pub(crate) fn arrived(&self) -> u64 {
+        self.last_number
+    }
+
     /// The server is told that a message has been taken over.
     pub(crate) fn acknowledged(&mut self, token: Token) {
         self.ledger.forget(token);

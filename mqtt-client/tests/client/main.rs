@@ -42,3 +42,4 @@ mod subscriptions;
 mod transports;
 #[cfg(feature = "outbox")]
 mod wall;
+mod writes;
