@@ -149,6 +149,33 @@ impl Loaded {
         }
     }
 
+    /// Looks for users that certificates are to name which nobody is asked for; `warnings` gets what there is to say.
+    pub(crate) fn look_at_identities(&self, warnings: &mut Vec<Problem>) {
+        let listeners = &self.settings.listener;
+        let asks = |listener: &ListenerSettings| {
+            let tls = listener.tls.as_ref();
+            tls.is_some_and(|tls| tls.client_authorities.is_some())
+        };
+        let mut idle = Vec::new();
+        for (number, listener) in listeners.iter().enumerate() {
+            if let Some(auth) = &listener.auth
+                && auth.certificate_identity.is_some()
+                && !asks(listener)
+            {
+                idle.push(Some(number));
+            }
+        }
+        let mut usual = listeners.iter().filter(|one| one.auth.is_none());
+        if self.settings.auth.certificate_identity.is_some() && !usual.any(asks) {
+            idle.push(None);
+        }
+        for number in idle {
+            let text = "no client is asked for a certificate: name their roots in `client_authorities` of [listener.tls]";
+            let place = path(number, &["certificate_identity"]);
+            warnings.push(self.warning(&place, text));
+        }
+    }
+
     /// The name of the realm of a listener: its address, and its number where several have the same.
     pub(crate) fn realm(&self, number: usize) -> Option<Arc<str>> {
         let listeners = &self.settings.listener;

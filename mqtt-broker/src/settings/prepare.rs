@@ -69,6 +69,7 @@ impl Loaded {
             }
             prepared.push(listener);
         }
+        self.look_at_identities(warnings);
         Ok(prepared)
     }
 
@@ -136,6 +137,16 @@ impl Loaded {
         let is_exposed =
             !address.is_local() && !shows_certificates && self.auth_of(settings).admits_anybody();
         match settings.allow_anonymous {
+            Some(true) if !self.auth_of(settings).admits_anybody() => {
+                let section = match settings.auth {
+                    Some(_) => "[listener.auth]",
+                    None => "[auth]",
+                };
+                let text = format!(
+                    "clients without a user name are not let in: {section} does not allow it"
+                );
+                warnings.push(self.warning(&place.key(&["allow_anonymous"]), &text));
+            }
             Some(true) if is_exposed => {
                 warnings.push(self.warning(
                     &place.key(&["allow_anonymous"]),
@@ -195,6 +206,12 @@ impl Loaded {
             Some(path) => Ok(self.resolve(path)),
             None => Err(self.error(&place.key(&["tls"]), &format!("TLS needs a `{key}`"))),
         };
+        if tls.client_authorities.is_none() && !tls.revocation_lists.is_empty() {
+            return Err(self.error(
+                &place.key(&["tls", "revocation_lists"]),
+                "clients are not asked for certificates: name their roots in `client_authorities`",
+            ));
+        }
         let mut options = TlsOptions::new(
             needed(&tls.certificate, "certificate")?,
             needed(&tls.key, "key")?,

@@ -361,6 +361,47 @@ fn what_is_said_arrives() {
     assert!(warnings[0].contains("anybody"), "{}", warnings[0]);
 }
 
+/// What is said and does nothing is told, where it would let in fewer than is thought; what would let in more is an error.
+#[test]
+fn what_does_nothing_is_told() {
+    for (text, place, expected) in [
+        (
+            "[auth]\nallow_anonymous = false\n[[listener]]\naddress = \"127.0.0.1:0\"\nallow_anonymous = true",
+            "broker.toml:5:",
+            "[auth] does not allow it",
+        ),
+        (
+            "[[listener]]\naddress = \"127.0.0.1:0\"\nallow_anonymous = true\n\
+             [listener.auth]\npassword_file = \"passwords\"",
+            "broker.toml:3:",
+            "[listener.auth] does not allow it",
+        ),
+        (
+            "[auth]\ncertificate_identity = \"cn\"\n[[listener]]\naddress = \"127.0.0.1:0\"",
+            "broker.toml:2:",
+            "no client is asked for a certificate",
+        ),
+        (
+            "[[listener]]\naddress = \"127.0.0.1:0\"\n[listener.auth]\ncertificate_identity = \"san\"",
+            "broker.toml:4:",
+            "no client is asked for a certificate",
+        ),
+    ] {
+        let (_, warnings) = prepare(text).unwrap();
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].contains(place), "{}", warnings[0]);
+        assert!(warnings[0].contains(expected), "{}", warnings[0]);
+    }
+    let open = "[auth]\nallow_anonymous = true\npassword_file = \"passwords\"\n\
+                [[listener]]\naddress = \"127.0.0.1:0\"\nallow_anonymous = true";
+    assert!(prepare(open).unwrap().1.is_empty());
+    let lists = "[[listener]]\naddress = \"127.0.0.1:0\"\n[listener.tls]\n\
+                 certificate = \"cert\"\nkey = \"key\"\nrevocation_lists = [\"revoked.pem\"]";
+    let error = prepare(lists).unwrap_err().to_string();
+    assert!(error.contains("broker.toml:6:"), "{error}");
+    assert!(error.contains("`client_authorities`"), "{error}");
+}
+
 #[test]
 fn odd_files_are_worth_a_warning() {
     let directory = tempfile::tempdir().unwrap();
