@@ -1,7 +1,7 @@
 //! What goes over a connection, packet by packet, for who traces it: in the words of mosquitto's programs, which people
 //! and scripts know.
 
-use mqtt_codec::{Ack, Packet, ProtocolVersion, Publish, ReasonCode, decode};
+use mqtt_codec::{Ack, Packet, ProtocolVersion, Publish, decode};
 use tracing::Level;
 
 /// The target of these events, each a line at the level of debugging.
@@ -18,7 +18,9 @@ pub(crate) fn received(client_id: &str, packet: &Packet<'_>, version: ProtocolVe
         return;
     }
     let line = match packet {
-        Packet::ConnAck(connack) => format!("CONNACK ({})", code(connack.reason_code, version)),
+        Packet::ConnAck(connack) => {
+            format!("CONNACK ({})", connack.reason_code.connect_code(version))
+        }
         Packet::Publish(publish) => message(publish),
         Packet::PubAck(ack) => with_reason("PUBACK", ack),
         Packet::PubRec(ack) => format!("PUBREC (Mid: {})", ack.packet_id),
@@ -93,19 +95,6 @@ fn shown(client_id: &str) -> &str {
     match client_id {
         "" => "(null)",
         id => id,
-    }
-}
-
-/// The return code of versions without reason codes.
-fn code(reason: ReasonCode, version: ProtocolVersion) -> u8 {
-    match reason {
-        _ if version.has_reason_codes() => reason.0,
-        ReasonCode::UNSUPPORTED_PROTOCOL_VERSION => 1,
-        ReasonCode::CLIENT_IDENTIFIER_NOT_VALID => 2,
-        ReasonCode::SERVER_UNAVAILABLE => 3,
-        ReasonCode::BAD_USER_NAME_OR_PASSWORD => 4,
-        ReasonCode::NOT_AUTHORIZED => 5,
-        ReasonCode(code) => code,
     }
 }
 

@@ -66,7 +66,7 @@ impl Failure {
     fn status(&self) -> u8 {
         match self {
             Self::Connection(Error::Refused { reason, .. }, version) => {
-                connect_status(*reason, *version)
+                reason.connect_code(*version)
             }
             Self::Usage(_) | Self::Message(_) | Self::Connection(..) => 1,
             Self::TimedOut => TIMED_OUT,
@@ -111,21 +111,6 @@ impl Failure {
             Self::Interrupted(_) => "Interrupted".to_owned(),
             Self::Told(_) => String::new(),
         }
-    }
-}
-
-/// The reason code as it stood in CONNACK: MQTT 3 has return codes 1 to 5.
-fn connect_status(reason: ReasonCode, version: ProtocolVersion) -> u8 {
-    if version.has_reason_codes() {
-        return reason.0;
-    }
-    match reason {
-        ReasonCode::UNSUPPORTED_PROTOCOL_VERSION => 1,
-        ReasonCode::CLIENT_IDENTIFIER_NOT_VALID => 2,
-        ReasonCode::SERVER_UNAVAILABLE => 3,
-        ReasonCode::BAD_USER_NAME_OR_PASSWORD => 4,
-        ReasonCode::NOT_AUTHORIZED => 5,
-        ReasonCode(code) => code,
     }
 }
 

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mqtt_broker::MemoryStore;
-use mqtt_client::{Client, Filter, Message, ProtocolVersion, QoS};
+use mqtt_client::{Client, Filter, ProtocolVersion, QoS};
 
-use crate::restarts::{Ledger, Process, Random, folder, follow, start_paused_for_each_seed};
+use crate::restarts::{Ledger, Process, Random, folder, start_paused_for_each_seed};
 use crate::simulation::{Fuse, opener, options};
 use crate::wall::{Pace, Server, WallClock};
 
@@ -65,15 +65,8 @@ async fn run(seed: u64) {
     for _ in 0..40 {
         match random.below(20) {
             0..9 => {
-                let qos = [QoS::AtLeastOnce, QoS::ExactlyOnce][random.below(2) as usize];
-                let name = format!("{qos:?} {number}");
+                process.publish(&ledger, &mut random, number).await;
                 number += 1;
-                let message = Message::new("t/x", name.clone()).unwrap().qos(qos);
-                let receipt = process.client.publish(message).await.unwrap();
-                let mut told = ledger.lock().unwrap();
-                told.entry(name.clone()).or_default().is_stored = true;
-                drop(told);
-                follow(&ledger, &process.is_alive, name, receipt);
             }
             9..11 => process.fuse.burn(random.below(120) as usize + 1),
             11..13 => reader.fuse.burn(random.below(120) as usize + 1),

@@ -56,7 +56,7 @@ pub(crate) struct Process {
     clock: WallClock,
 }
 
-pub(crate) fn follow(ledger: &Ledger, is_alive: &Arc<AtomicBool>, name: String, receipt: Receipt) {
+fn follow(ledger: &Ledger, is_alive: &Arc<AtomicBool>, name: String, receipt: Receipt) {
     let (ledger, is_alive) = (Arc::clone(ledger), Arc::clone(is_alive));
     tokio::spawn(async move {
         let outcome = receipt.await;
@@ -117,6 +117,18 @@ impl Process {
         }
     }
 
+    /// Publishes a message of QoS 1 or 2 that the ledger knows by this number.
+    pub(crate) async fn publish(&self, ledger: &Ledger, random: &mut Random, number: u32) {
+        let qos = [QoS::AtLeastOnce, QoS::ExactlyOnce][random.below(2) as usize];
+        let name = format!("{qos:?} {number}");
+        let message = Message::new("t/x", name.clone()).unwrap().qos(qos);
+        let receipt = self.client.publish(message).await.unwrap();
+        let mut told = ledger.lock().unwrap();
+        told.entry(name.clone()).or_default().is_stored = true;
+        drop(told);
+        follow(ledger, &self.is_alive, name, receipt);
+    }
+
     /// Dies here and now. What comes back has what was in the files, and nothing else.
     pub(crate) fn die(self, place: &Arc<Mutex<Broker>>, ledger: &Ledger) -> Self {
         let folder = folder();
@@ -158,18 +170,8 @@ async fn run(seed: u64) {
     for _ in 0..40 {
         match random.below(17) {
             0..8 => {
-                let qos = [QoS::AtLeastOnce, QoS::ExactlyOnce][random.below(2) as usize];
-                let name = format!("{qos:?} {number}");
+                process.publish(&ledger, &mut random, number).await;
                 number += 1;
-                let message = Message::new("t/x", name.clone()).unwrap().qos(qos);
-                let receipt = process.client.publish(message).await.unwrap();
-                ledger
-                    .lock()
-                    .unwrap()
-                    .entry(name.clone())
-                    .or_default()
-                    .is_stored = true;
-                follow(&ledger, &process.is_alive, name, receipt);
             }
             8..10 => process.fuse.burn(random.below(120) as usize + 1),
             10 => {

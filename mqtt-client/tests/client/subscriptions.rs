@@ -1,5 +1,7 @@
 //! Subscriptions as streams: which messages they get, when those are acknowledged, what dropping does.
 
+use std::ops::RangeInclusive;
+
 use futures_util::StreamExt;
 use mqtt_client::{
     Acknowledge, Client, Error, Filter, Options, PacketId, ProtocolVersion, QoS, ReasonCode,
@@ -78,6 +80,20 @@ async fn publish(
     publish.packet_id = PacketId::new(id);
     publish.properties.subscription_identifiers = identifiers.iter().filter_map(|id| *id).collect();
     peer.send(Packet::Publish(publish)).await;
+}
+
+/// Publishes messages of QoS 1 whose payloads and packet identifiers are these numbers, and lets the client read them.
+async fn publish_numbers(
+    peer: &mut Peer,
+    numbers: RangeInclusive<u16>,
+    identifier: Option<SubscriptionIdentifier>,
+) {
+    for number in numbers {
+        let text = number.to_string();
+        let packet = (QoS::AtLeastOnce, number);
+        publish(peer, ("a/b", &text), packet, &[identifier]).await;
+    }
+    peer.silent().await;
 }
 
 /// The payloads that are there.
@@ -233,27 +249,9 @@ async fn what_a_dropped_reader_had_not_taken_goes_to_those_who_came_later() {
 async fn what_a_dropped_reader_had_not_taken_goes_before_what_arrived_later() {
     let (client, _incoming, mut peer) = connect(persistent()).await;
     let (first, id) = subscribe(&client, &mut peer, "a/#").await;
-    for number in 1..=3 {
-        publish(
-            &mut peer,
-            ("a/b", &number.to_string()),
-            (QoS::AtLeastOnce, number),
-            &[id],
-        )
-        .await;
-    }
-    peer.silent().await;
+    publish_numbers(&mut peer, 1..=3, id).await;
     let (mut second, id) = subscribe(&client, &mut peer, "a/#").await;
-    for number in 4..=6 {
-        publish(
-            &mut peer,
-            ("a/b", &number.to_string()),
-            (QoS::AtLeastOnce, number),
-            &[id],
-        )
-        .await;
-    }
-    peer.silent().await;
+    publish_numbers(&mut peer, 4..=6, id).await;
     assert_eq!(second.recv().await.unwrap().payload()[..], *b"4");
     drop(first);
     peer.silent().await;

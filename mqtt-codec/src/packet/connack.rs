@@ -79,6 +79,19 @@ const RETURN_CODES: [ReasonCode; 6] = [
 ];
 const RETURN_SERVER_UNAVAILABLE: usize = 3;
 
+impl ReasonCode {
+    /// The byte that stands for it in a CONNACK of this version. Before 5.0 there were five return codes for refusals;
+    /// "Server unavailable" stands for all that they lack.
+    #[must_use]
+    pub fn connect_code(self, version: ProtocolVersion) -> u8 {
+        if version.has_reason_codes() {
+            return self.0;
+        }
+        let code = RETURN_CODES.iter().position(|reason| *reason == self);
+        code.unwrap_or(RETURN_SERVER_UNAVAILABLE) as u8
+    }
+}
+
 impl<'a> ConnAck<'a> {
     /// An answer without session and properties.
     #[must_use]
@@ -158,15 +171,7 @@ impl Body for ConnAck<'_> {
         out.put_u8(u8::from(
             self.session_present && version.has_session_present(),
         ));
-        if version.has_reason_codes() {
-            out.put_u8(self.reason_code.0);
-        } else {
-            let code = RETURN_CODES
-                .iter()
-                .position(|reason| *reason == self.reason_code)
-                .unwrap_or(RETURN_SERVER_UNAVAILABLE);
-            out.put_u8(code as u8);
-        }
+        out.put_u8(self.reason_code.connect_code(version));
         if version.has_properties() {
             property::write_section(&self.properties, out);
         }

@@ -161,3 +161,20 @@ fn what_a_packet_has_not_is_refused() {
     nothing.encoded_len(ProtocolVersion::V5).unwrap_err();
     assert_eq!(nothing.encoded_len(ProtocolVersion::V3_1_1), Ok(4));
 }
+
+#[test]
+fn refusals_have_return_codes_before_5() {
+    for version in [ProtocolVersion::V3_1, ProtocolVersion::V3_1_1] {
+        for code in 0..=5 {
+            let bytes = [0x20, 2, 0, code];
+            let (packet, _) = decode(&bytes, version, u32::MAX).unwrap().unwrap();
+            let Packet::ConnAck(connack) = packet else {
+                panic!("{packet:?}");
+            };
+            assert_eq!(connack.reason_code.connect_code(version), code);
+        }
+        assert_eq!(ReasonCode::BANNED.connect_code(version), 3);
+    }
+    let code = ReasonCode::BANNED.connect_code(ProtocolVersion::V5);
+    assert_eq!(code, ReasonCode::BANNED.0);
+}
