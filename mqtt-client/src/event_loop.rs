@@ -1,34 +1,31 @@
 //! The task behind a [`Client`](crate::Client): it drives one connection after the other.
 
+mod departure;
+mod requests;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use mqtt_codec::{Disconnect, DisconnectProperties, Packet, ReasonCode};
-use mqtt_session::{Durability, InFlightState, Session, Time, Timeout, Token};
+use mqtt_session::{Durability, Session, Time, Timeout, Token};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use crate::control::{Control, HandleId};
 use crate::dispatch::{self, Dispatch};
-use crate::link::{Link, Progress, Remains};
+use crate::link::{Link, Progress};
 use crate::mailbox::Post;
 use crate::outbound::Outbound;
 use crate::outbox::Keeper;
 use crate::reconnect::new_session;
 use crate::registry::Registry;
 use crate::transport::{Connect, Target};
-use crate::{DisconnectOptions, Ended, Error, Event, Options, ServerInfo, message, request};
+use crate::{DisconnectOptions, Ended, Error, Event, Options, ServerInfo};
 
-/// How long a last packet may take to leave, and the server to close.
-const FAREWELL: Duration = Duration::from_secs(2);
 /// Bytes read at once after which the readers go first.
 const MUCH: usize = 32 * 1024;
-/// Requests that wait for a connection.
-const WAITING: usize = 1024;
-
 /// Microseconds since the origin of a client's time.
 pub(crate) fn time_since(origin: Instant) -> Time {
     Time::default() + origin.elapsed()
@@ -200,75 +197,6 @@ impl EventLoop {
         self.finish(*session, ended).await;
     }
 
-    /// Takes what is left of a connection.
-    fn part(&mut self, mut link: Link, comes_again: bool) -> Box<Session<Outbound>> {
-        self.acknowledge(&mut link);
-        let Remains {
-            mut session,
-            unwritten,
-            requests,
-        } = link.leave();
-        self.keeper.keep(&mut session);
-        self.unwritten = unwritten;
-        if comes_again {
-            let requests: Vec<_> = requests
-                .into_iter()
-                .filter_map(|request| request.again())
-                .collect();
-            for request in requests.into_iter().rev() {
-                self.waiting.push_front(request);
-            }
-        }
-        Box::new(session)
-    }
-
-    /// Gives up what was not completed.
-    async fn finish(mut self, mut session: Session<Outbound>, ended: Ended) {
-        // For the outbox: another run of the program goes on with the session.
-        self.inputs.post.take_acknowledged(&mut self.tokens);
-        for token in self.tokens.drain(..) {
-            session.accept_late(token);
-        }
-        self.keeper.keep(&mut session);
-        let error = ended.clone().err().unwrap_or(Error::Closed);
-        // What this says of the session is not for the outbox, which keeps it.
-        let given_up = |message: &Outbound, error: Error| {
-            if message.is_stored() {
-                error.kept()
-            } else {
-                error
-            }
-        };
-        for (message, state) in session.discard() {
-            let outcome = match state {
-                InFlightState::Assigned => Err(given_up(&message, error.clone())),
-                InFlightState::Published => Err(given_up(&message, error.clone()).uncertain()),
-                // The server has taken it over.
-                InFlightState::Released => Ok(ReasonCode::SUCCESS),
-            };
-            message.resolve(outcome);
-        }
-        let mut rest = std::mem::take(&mut self.unwritten);
-        rest.extend(session.take_queued(|_| true));
-        self.inputs.publishes.close();
-        while let Ok(message) = self.inputs.publishes.try_recv() {
-            rest.push(message);
-        }
-        for message in rest {
-            let outcome = Err(given_up(&message, error.clone()));
-            message.resolve(outcome);
-        }
-        for request in self.waiting.drain(..) {
-            request.refuse(error.clone());
-        }
-        self.keeper.close().await;
-        self.options.release_outbox();
-        self.outputs.state.send_modify(|state| {
-            state.phase = Phase::Ended(ended);
-        });
-        self.outputs.registry.end();
-    }
-
     fn dispatch<'a>(&'a mut self, link: &'a mut Link) -> Dispatch<'a> {
         let now = self.now();
         Dispatch {
@@ -392,146 +320,6 @@ impl EventLoop {
     fn push_batch(&mut self, link: &mut Link) {
         for message in self.batch.drain(..) {
             link.connection.push(message);
-        }
-    }
-
-    /// Carries out what waits, so that a busy connection does not keep it waiting.
-    fn take_requests(&mut self, link: &mut Link) {
-        while let Ok(id) = self.inputs.dropped.try_recv() {
-            self.reader_dropped(Some(link), id);
-        }
-        while let Ok(control) = self.inputs.control.try_recv() {
-            self.request(link, control);
-        }
-    }
-
-    /// Writes a request, or tells why not.
-    pub(crate) fn request(&mut self, link: &mut Link, control: Control) {
-        let now = self.now();
-        let registry = &mut self.outputs.registry;
-        match control {
-            Control::Subscribe {
-                filters,
-                options,
-                handle,
-                reply,
-            } => request::subscribe(link, registry, now, filters, options, handle, reply),
-            Control::Unsubscribe {
-                filters,
-                user_properties,
-                reply,
-            } => {
-                request::unsubscribe(link, registry, now, filters, user_properties, Some(reply));
-            }
-            Control::Leave { id, reply } => {
-                let filters = registry.leave(id);
-                if filters.is_empty() {
-                    let _ = reply.send(Ok(Vec::new()));
-                } else {
-                    request::unsubscribe(link, registry, now, filters, Vec::new(), Some(reply));
-                }
-            }
-            Control::Reauthenticate { reply } => {
-                let authentication = self.options.authentication.as_ref();
-                request::reauthenticate(link, authentication, now, reply);
-            }
-            Control::Disconnect(options) => self.leave(options),
-        }
-    }
-
-    /// A subscription was dropped.
-    pub(crate) fn reader_dropped(&mut self, link: Option<&mut Link>, id: HandleId) {
-        let registry = &mut self.outputs.registry;
-        let filters = registry.dropped(id);
-        if let Some(link) = link
-            && !filters.is_empty()
-        {
-            let now = time_since(self.origin);
-            request::unsubscribe(link, registry, now, filters, Vec::new(), None);
-        }
-    }
-
-    /// Begins to end the client: no messages are taken any more, those that wait are sent.
-    pub(crate) fn leave(&mut self, options: DisconnectOptions) {
-        self.is_abandoned |= self.inputs.control.is_closed();
-        self.inputs.publishes.close();
-        let deadline = Instant::now() + options.drain;
-        match &mut self.leaving {
-            Some(leaving) => leaving.deadline = leaving.deadline.min(deadline),
-            None => self.leaving = Some(Leaving { options, deadline }),
-        }
-    }
-
-    /// What to say in DISCONNECT, if nothing is to be waited for.
-    fn is_done(&self, link: &Link) -> Option<DisconnectOptions> {
-        let leaving = self.leaving.as_ref()?;
-        let is_idle = link.output.is_empty()
-            && self.inputs.publishes.is_empty()
-            && is_drained(link.connection.session())
-            && self.keeper.is_settled();
-        let is_done = is_idle || leaving.deadline <= Instant::now();
-        is_done.then(|| leaving.options.clone())
-    }
-
-    /// Requests that cannot be carried out now wait for the next connection.
-    pub(crate) fn postpone(&mut self, control: Control) {
-        match control {
-            Control::Disconnect(options) => self.leave(options),
-            Control::Leave { id, reply } => {
-                let filters = self.outputs.registry.leave(id);
-                if filters.is_empty() || !self.options.outlives_connection() {
-                    let _ = reply.send(Ok(Vec::new()));
-                } else {
-                    self.waiting.push_back(Control::Unsubscribe {
-                        filters,
-                        user_properties: Vec::new(),
-                        reply,
-                    });
-                }
-            }
-            Control::Reauthenticate { .. } => control.refuse(Error::ConnectionLost),
-            control if self.waiting.len() >= WAITING => control.refuse(Error::TooManyRequests),
-            control => self.waiting.push_back(control),
-        }
-    }
-
-    /// Sends what can be sent, DISCONNECT, and closes.
-    async fn say_goodbye(&mut self, link: &mut Link, options: &DisconnectOptions) -> Ended {
-        self.acknowledge(link);
-        while let Ok(message) = self.inputs.publishes.try_recv() {
-            link.connection.push(message);
-        }
-        let now = self.now();
-        // Without a limit: all that the server's Receive Maximum lets through.
-        link.fill_up_to(now, usize::MAX);
-        dispatch::events(link, self.options.when_uncertain);
-        let reason = match options.with_will {
-            true if link.version.has_reason_codes() => ReasonCode::DISCONNECT_WITH_WILL,
-            _ => ReasonCode::NORMAL_DISCONNECTION,
-        };
-        let packet = Packet::Disconnect(Disconnect {
-            reason_code: reason,
-            properties: DisconnectProperties {
-                session_expiry_interval: options.session_expiry_interval,
-                user_properties: message::user_properties(&options.user_properties),
-                ..DisconnectProperties::default()
-            },
-        });
-        link.append(&packet, now)?;
-        match timeout(FAREWELL, link.close()).await {
-            Ok(closed) => Ok(closed?),
-            // The server was told and does not close.
-            Err(_) if link.output.is_empty() => Ok(()),
-            Err(_) => Err(Error::TimedOut),
-        }
-    }
-
-    /// Tells the server what it did wrong.
-    async fn refuse(&mut self, link: &mut Link, reason: ReasonCode) {
-        let packet = Packet::Disconnect(Disconnect::new(reason));
-        if link.append(&packet, self.now()).is_ok() {
-            // Whether it arrives makes no difference.
-            let _ = timeout(FAREWELL, link.close()).await;
         }
     }
 }

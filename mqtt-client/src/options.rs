@@ -1,29 +1,29 @@
 //! How to connect: the builder of CONNECT and of the limits of this end.
 
+mod connect;
+mod disconnect;
+mod url;
+
 use std::num::{NonZeroU16, NonZeroU32};
 #[cfg(unix)]
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mqtt_codec::{Connect, ConnectProperties, ProtocolVersion, TopicName, Will, WillProperties};
-use mqtt_session::{ClientConfig, Connection, Negotiated, Time};
+use mqtt_codec::ProtocolVersion;
 
 use crate::authentication::Authentication;
 #[cfg(feature = "outbox")]
 use crate::outbox::Outbox;
-use crate::reconnect::new_session;
 #[cfg(feature = "proxy")]
 use crate::transport::proxy::Proxy;
 #[cfg(feature = "tls")]
 use crate::transport::tls::Tls;
 #[cfg(feature = "websocket")]
 use crate::transport::websocket::WebSocket;
-use crate::url::Url;
-use crate::{Authenticator, Error, Message, message};
+use crate::{Authenticator, Message};
 
-/// Messages in flight to a server that cannot say how many it takes.
-const SEND_MAXIMUM_V3: u16 = 20;
+pub use disconnect::DisconnectOptions;
 
 /// Where and how to connect. Every method takes and returns the options.
 ///
@@ -85,8 +85,8 @@ pub struct Options {
 /// the session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Uncertain {
-    /// Its receipt resolves to [`Error::Uncertain`]: the message is not sent again, so that it does not
-    /// arrive twice.
+    /// Its receipt resolves to [`Error::Uncertain`](crate::Error::Uncertain): the message is not sent
+    /// again, so that it does not arrive twice.
     #[default]
     Tell,
     /// It is published anew: it arrives, perhaps twice.
@@ -170,113 +170,6 @@ impl Options {
             #[cfg(feature = "outbox")]
             outbox: None,
         }
-    }
-
-    /// The defaults at the place that a URL names, with its user name and password (`%` sequences are
-    /// decoded):
-    ///
-    /// | URL | | port |
-    /// |---|---|---|
-    /// | `mqtt://host` | TCP | 1883 |
-    /// | `mqtts://host` | TLS, feature `tls` | 8883 |
-    /// | `ws://host/path` | WebSocket, feature `websocket`; path `/mqtt` if none | 80 |
-    /// | `wss://host/path` | WebSocket over TLS | 443 |
-    /// | `unix:/path`, `unix:///path` | Unix domain socket | |
-    ///
-    /// `tcp` stands for `mqtt`, `ssl` and `tls` for `mqtts`.
-    ///
-    /// ```
-    /// use mqtt_client::Options;
-    ///
-    /// let options = Options::from_url("mqtt://user:secret@localhost:1884")?.client_id("sensor-1");
-    /// # Ok::<(), mqtt_client::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// If it is no such URL, or this build lacks the feature.
-    pub fn from_url(url: &str) -> Result<Self, Error> {
-        if let Some(path) = url.strip_prefix("unix:") {
-            return Self::unix(path.strip_prefix("//").unwrap_or(path));
-        }
-        let url = Url::parse(url)?;
-        let (port, tls, websocket) = match url.scheme.as_str() {
-            "mqtt" | "tcp" => (1883, false, false),
-            "mqtts" | "ssl" | "tls" => (8883, true, false),
-            "ws" => (80, false, true),
-            "wss" => (443, true, true),
-            scheme => {
-                return Err(Error::Invalid {
-                    what: "URL",
-                    why: format!("{scheme} is none of mqtt, mqtts, ws, wss, unix"),
-                });
-            }
-        };
-        let mistake = match url.path {
-            _ if url.host.is_empty() => Some("no host"),
-            "" | "/" => None,
-            _ if websocket => None,
-            _ => Some("only WebSocket has a path"),
-        };
-        if let Some(why) = mistake {
-            return Err(Error::Invalid {
-                what: "URL",
-                why: why.to_owned(),
-            });
-        }
-        let mut options = Self::new(url.host, url.port.unwrap_or(port));
-        options.username = url.username;
-        options.password = url.password.map(Bytes::from);
-        if tls {
-            options = options.with_tls()?;
-        }
-        if websocket {
-            options = options.with_websocket(url.path)?;
-        }
-        Ok(options)
-    }
-
-    #[cfg(unix)]
-    fn unix(path: &str) -> Result<Self, Error> {
-        if path.is_empty() {
-            return Err(Error::Invalid {
-                what: "URL",
-                why: "no path of a socket".to_owned(),
-            });
-        }
-        Ok(Self::new("localhost", 0).unix_path(path))
-    }
-
-    #[cfg(not(unix))]
-    fn unix(_path: &str) -> Result<Self, Error> {
-        Err(Error::Unsupported("Unix domain sockets, on this system"))
-    }
-
-    #[cfg(feature = "tls")]
-    fn with_tls(self) -> Result<Self, Error> {
-        Ok(self.tls(Tls::new()))
-    }
-
-    #[cfg(not(feature = "tls"))]
-    fn with_tls(self) -> Result<Self, Error> {
-        Err(Error::Unsupported("TLS, without the feature `tls`"))
-    }
-
-    #[cfg(feature = "websocket")]
-    fn with_websocket(self, path: &str) -> Result<Self, Error> {
-        let path = if matches!(path, "" | "/") {
-            "/mqtt"
-        } else {
-            path
-        };
-        Ok(self.websocket(WebSocket::new(path)))
-    }
-
-    #[cfg(not(feature = "websocket"))]
-    fn with_websocket(self, _path: &str) -> Result<Self, Error> {
-        Err(Error::Unsupported(
-            "WebSocket, without the feature `websocket`",
-        ))
     }
 
     /// Another host and port than those that the options began with.
@@ -562,151 +455,5 @@ impl Options {
         {
             self.outbox = None;
         }
-    }
-
-    /// The CONNECT packet.
-    pub(crate) fn connect(&self, clean_start: bool) -> Result<Connect<'_>, Error> {
-        let will = match &self.will {
-            None => None,
-            Some((message, delay_interval)) => {
-                let properties = message.property();
-                Some(Will {
-                    topic: TopicName::new(message.topic())?,
-                    payload: message.payload(),
-                    qos: message.quality(),
-                    retain: message.is_retained(),
-                    properties: WillProperties {
-                        delay_interval: *delay_interval,
-                        payload_format_utf8: properties.payload_format_utf8,
-                        message_expiry_interval: properties.message_expiry_interval,
-                        content_type: properties.content_type.as_deref(),
-                        response_topic: properties
-                            .response_topic
-                            .as_deref()
-                            .map(TopicName::new)
-                            .transpose()?,
-                        correlation_data: properties.correlation_data.as_deref(),
-                        user_properties: message::user_properties(&properties.user_properties),
-                    },
-                })
-            }
-        };
-        Ok(Connect {
-            version: self.version,
-            client_id: &self.client_id,
-            clean_start,
-            keep_alive: self.keep_alive,
-            will,
-            username: self.username.as_deref(),
-            password: self.password.as_deref(),
-            properties: ConnectProperties {
-                session_expiry_interval: self.session_expiry_interval,
-                receive_maximum: Some(self.receive_maximum),
-                maximum_packet_size: self.maximum_packet_size,
-                topic_alias_maximum: Some(self.topic_alias_maximum).filter(|maximum| *maximum > 0),
-                request_response_information: self.request_response_information,
-                request_problem_information: self.request_problem_information,
-                authentication_method: self.authentication_method.as_deref(),
-                authentication_data: self.authentication_data.as_deref(),
-                user_properties: message::user_properties(&self.user_properties),
-            },
-        })
-    }
-
-    /// Whether the session outlives the connection, so that another one can go on with it.
-    pub(crate) fn outlives_connection(&self) -> bool {
-        if self.version.has_session_expiry() {
-            self.session_expiry_interval
-                .is_some_and(|seconds| seconds > 0)
-        } else {
-            !self.clean_start
-        }
-    }
-
-    /// What was asked for, in the form of what holds on a connection.
-    pub(crate) fn requested(&self) -> Negotiated {
-        let config = self.config(self.clean_start);
-        let connection = Connection::client(new_session(), config, Time::default());
-        *connection.negotiated()
-    }
-
-    /// What the session machine needs to know of it.
-    pub(crate) fn config(&self, clean_start: bool) -> ClientConfig {
-        let mut config = ClientConfig::new(self.version);
-        config.clean_start = clean_start;
-        config.adopt_session = self.adopt_session;
-        config.keep_alive = self.keep_alive;
-        config.session_expiry_interval = self.session_expiry_interval.unwrap_or(0);
-        config.receive_maximum = self.receive_maximum;
-        config.maximum_packet_size = self.maximum_packet_size;
-        config.topic_alias_maximum = self.topic_alias_maximum;
-        let untold = if self.version.has_properties() {
-            u16::MAX
-        } else {
-            SEND_MAXIMUM_V3
-        };
-        config.send_maximum = self
-            .send_maximum
-            .or(NonZeroU16::new(untold))
-            .unwrap_or(NonZeroU16::MIN);
-        config.problem_information = self.request_problem_information.unwrap_or(true);
-        config.response_information = self.request_response_information.unwrap_or(false);
-        config.report_sent = true;
-        config
-    }
-}
-
-/// What goes into DISCONNECT besides the packet itself (MQTT 5).
-#[derive(Debug, Clone)]
-pub struct DisconnectOptions {
-    pub(crate) with_will: bool,
-    pub(crate) drain: Duration,
-    pub(crate) session_expiry_interval: Option<u32>,
-    pub(crate) user_properties: Vec<(String, String)>,
-}
-
-impl Default for DisconnectOptions {
-    fn default() -> Self {
-        Self {
-            with_will: false,
-            drain: Duration::from_secs(5),
-            session_expiry_interval: None,
-            user_properties: Vec::new(),
-        }
-    }
-}
-
-impl DisconnectOptions {
-    /// A normal end.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// How long to wait until all messages that were published are acknowledged. Default: 5 s.
-    #[must_use]
-    pub fn drain(mut self, time: Duration) -> Self {
-        self.drain = time;
-        self
-    }
-
-    /// Have the server publish the Will all the same (0x04). MQTT 3 cannot ask for it.
-    #[must_use]
-    pub fn with_will(mut self) -> Self {
-        self.with_will = true;
-        self
-    }
-
-    /// Seconds that the session outlives the connection, instead of what CONNECT said.
-    #[must_use]
-    pub fn session_expiry_interval(mut self, seconds: u32) -> Self {
-        self.session_expiry_interval = Some(seconds);
-        self
-    }
-
-    /// Adds a User Property.
-    #[must_use]
-    pub fn user_property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.user_properties.push((name.into(), value.into()));
-        self
     }
 }

@@ -5,6 +5,7 @@ mod disk;
 mod keeper;
 mod log;
 mod record;
+mod round;
 mod state;
 #[cfg(test)]
 mod tests;

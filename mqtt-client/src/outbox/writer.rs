@@ -2,20 +2,19 @@
 //! blocking work and never on that of a connection.
 
 use std::collections::HashMap;
-use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use mqtt_codec::ReasonCode;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError, mpsc, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError, oneshot};
 
 use crate::mailbox::Post;
-use crate::outbound::Outbound;
 use crate::outbox::OutboxError;
 use crate::outbox::clock::WallClock;
-use crate::outbox::log::{Failure, Log, Stored};
+use crate::outbox::log::{Log, Stored};
 use crate::outbox::record::Record;
+use crate::outbox::round::{Command, Store, round};
 use crate::outbox::state::{Progress, record_length};
 use crate::{Error, Message};
 
@@ -25,59 +24,8 @@ pub(crate) type Outcome = oneshot::Sender<Result<ReasonCode, Error>>;
 /// Tells when a message is stored, or why it is not.
 pub(crate) type Told = oneshot::Receiver<Result<(), Error>>;
 
-/// A message to store, and to hand to the client's task when that is done.
-pub(crate) struct Store {
-    pub(crate) message: Outbound,
-    pub(crate) packet: Vec<u8>,
-    pub(crate) place: mpsc::OwnedPermit<Outbound>,
-}
-
 /// Room for a message, which goes back if it is not used.
 pub(crate) struct Room<'a>(SemaphorePermit<'a>);
-
-/// What is to be written.
-enum Command {
-    Store {
-        store: Store,
-        stored_at: u64,
-        told: oneshot::Sender<Result<(), Error>>,
-    },
-    /// What happened in the session.
-    Changes {
-        records: Vec<Record<'static>>,
-        client_id: Option<String>,
-        ticket: u64,
-        needs_sync: bool,
-    },
-}
-
-impl Command {
-    fn records<'a>(&'a self, into: &mut Vec<Record<'a>>) {
-        match self {
-            Self::Store {
-                store, stored_at, ..
-            } => into.push(Record::Message {
-                key: store.message.key,
-                stored_at: *stored_at,
-                packet: &store.packet,
-            }),
-            Self::Changes {
-                records, client_id, ..
-            } => {
-                into.extend_from_slice(records);
-                let client_id = client_id.as_deref();
-                into.extend(client_id.map(|client_id| Record::Session { client_id }));
-            }
-        }
-    }
-
-    fn needs_sync(&self) -> bool {
-        match self {
-            Self::Store { .. } => true,
-            Self::Changes { needs_sync, .. } => *needs_sync,
-        }
-    }
-}
 
 /// The client that uses the outbox.
 #[derive(Debug)]
@@ -126,26 +74,6 @@ struct Queue {
     excess: u64,
     failed: Option<OutboxError>,
     outcomes: HashMap<u64, Outcome>,
-}
-
-impl std::fmt::Debug for Command {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Store { .. } => "Store",
-            Self::Changes { .. } => "Changes",
-        })
-    }
-}
-
-/// What one round of writing came to.
-#[derive(Default)]
-struct Round {
-    done: Vec<Command>,
-    refused: Vec<(Command, Error)>,
-    held: Vec<Command>,
-    freed: u64,
-    /// All changes up to this ticket are synced.
-    synced: Option<u64>,
 }
 
 impl Writer {
@@ -547,81 +475,4 @@ impl Queue {
             user.post.bell.notify_one();
         }
     }
-}
-
-/// Writes all commands, or each by itself where the disk has no room for all.
-fn round(
-    log: &mut Log,
-    commands: Vec<Command>,
-    appended: &mut u64,
-) -> Result<Round, (io::Error, Vec<Command>)> {
-    let mut round = Round::default();
-    let mut records = Vec::new();
-    for command in &commands {
-        command.records(&mut records);
-    }
-    match log.append(&records) {
-        Ok(freed) => {
-            drop(records);
-            round.freed = freed;
-            round.done = commands;
-        }
-        Err(Failure::Broken(error)) => {
-            drop(records);
-            return Err((error, commands));
-        }
-        Err(Failure::Full(_)) => {
-            drop(records);
-            one_by_one(log, commands, &mut round)?;
-        }
-    }
-    for command in &round.done {
-        if let Command::Changes { ticket, .. } = command {
-            *appended = (*appended).max(*ticket);
-        }
-    }
-    if round.done.iter().any(Command::needs_sync) {
-        if let Err(error) = log.sync() {
-            return Err((error, round.done));
-        }
-        round.synced = Some(*appended);
-    }
-    Ok(round)
-}
-
-fn one_by_one(
-    log: &mut Log,
-    commands: Vec<Command>,
-    round: &mut Round,
-) -> Result<(), (io::Error, Vec<Command>)> {
-    let mut commands = commands.into_iter();
-    while let Some(command) = commands.next() {
-        let is_change = matches!(command, Command::Changes { .. });
-        if is_change && !round.held.is_empty() {
-            // Changes keep their order.
-            round.held.push(command);
-            continue;
-        }
-        let mut records = Vec::new();
-        command.records(&mut records);
-        match log.append(&records) {
-            Ok(freed) => {
-                round.freed += freed;
-                round.done.push(command);
-            }
-            Err(Failure::Full(_)) if is_change => round.held.push(command),
-            Err(Failure::Full(error)) => {
-                let error = Error::Outbox(error.into());
-                round.refused.push((command, error));
-            }
-            Err(Failure::Broken(error)) => {
-                let mut rest = std::mem::take(&mut round.done);
-                rest.extend(round.refused.drain(..).map(|(command, _)| command));
-                rest.push(command);
-                rest.extend(commands);
-                return Err((error, rest));
-            }
-        }
-    }
-    Ok(())
 }
