@@ -13,6 +13,8 @@ use crate::harness::{
 use crate::store::Place;
 
 const ONE: QoS = QoS::AtLeastOnce;
+/// How long a thread that looks at the disk may take.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// As bytes of the buffer between a client and the broker.
 const PIPE: usize = 500;
 
@@ -222,13 +224,16 @@ async fn stored() {
         let mut count = 0;
         let mut until = async |config: Config, wanted: ReasonCode| {
             broker.reconfigure(config);
-            loop {
-                let told = publish(&mut peer, "next").await;
-                count += usize::from(told == TAKEN);
-                if told == wanted {
-                    return;
+            let asked = async {
+                loop {
+                    let told = publish(&mut peer, "next").await;
+                    count += usize::from(told == TAKEN);
+                    if told == wanted {
+                        return;
+                    }
                 }
-            }
+            };
+            timeout(PATIENCE, asked).await.expect("nothing changes");
         };
         until(changed(narrow), FULL).await;
         assert!(broker.counters().dropped(reason) > 0, "{reason}");

@@ -1,5 +1,6 @@
 //! TLS: who is let in, what the broker learns of them, and certificates that change.
 
+use core::time::Duration;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -284,7 +285,9 @@ async fn a_listener_that_comes_to_speak_tls_ends_plain_connections() {
     let encrypted = through(&authority.options());
     control.replace(ListenerOptions::default(), encrypted);
     broker.look_again();
-    plain.expect_disconnect(ReasonCode::NOT_AUTHORIZED).await;
+    let told = plain.expect_disconnect(ReasonCode::NOT_AUTHORIZED);
+    let told = tokio::time::timeout(Duration::from_secs(30), told).await;
+    told.expect("it stays");
 
     let connector = TlsConnector::from(Arc::new(authority.client(None)));
     let stream = TcpStream::connect(address).await.unwrap();
