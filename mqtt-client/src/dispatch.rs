@@ -129,7 +129,7 @@ impl Dispatch<'_> {
                 reply,
                 ..
             }) if filters.len() == codes.len() => (filters, handle, reply),
-            _ => return Err(Error::Unexpected("SUBACK")),
+            other => return Err(unexpected("SUBACK", other)),
         };
         let is_renewal = reply.is_none();
         for (filter, code) in filters.iter().zip(codes) {
@@ -164,9 +164,17 @@ impl Dispatch<'_> {
                 }
                 Ok(())
             }
-            _ => Err(Error::Unexpected("UNSUBACK")),
+            other => Err(unexpected("UNSUBACK", other)),
         }
     }
+}
+
+/// An answer that no request is for, or that does not fit the one that it is for; who asked is told.
+fn unexpected(packet: &'static str, request: Option<Request>) -> Error {
+    if let Some(request) = request.and_then(Request::again) {
+        request.refuse(Error::Unexpected(packet));
+    }
+    Error::Unexpected(packet)
 }
 
 /// Tells the receipts of messages that ended without a packet of the server, and queues again what

@@ -212,6 +212,44 @@ async fn a_server_that_closes_or_is_silent() {
     assert_diagnosis(&output, 1, "does not answer CONNECT");
 }
 
+/// Servers that accept the connection, and then do not answer, or answer with something wrong.
+#[tokio::test]
+async fn a_server_that_goes_wrong_behind_connack() {
+    const SUCCESS: ReasonCode = ReasonCode::SUCCESS;
+    let wait = ["-W", "1"];
+    let (program, mut peer) = start_refused(V5, SUCCESS, &wait).await;
+    while peer.next().await.is_some() {}
+    let output = program.await.unwrap();
+    assert_diagnosis(&output, 1, "does not answer SUBSCRIBE");
+
+    let (program, mut peer) = start_refused(V5, SUCCESS, &[]).await;
+    // PUBLISH with QoS 3.
+    peer.send_bytes(&[0x36, 4, 0, 1, b't', 0]).await;
+    while peer.next().await.is_some() {}
+    let output = program.await.unwrap();
+    assert_diagnosis(
+        &output,
+        1,
+        "does not keep to the protocol: malformed packet",
+    );
+
+    let (program, mut peer) = start_refused(V5, SUCCESS, &[]).await;
+    let id = peer.expect(|packet| match packet {
+        Packet::Subscribe(subscribe) => subscribe.packet_id,
+        packet => panic!("{packet:?}"),
+    });
+    let codes = vec![ReasonCode::GRANTED_QOS_0; 2];
+    let suback = SubAck::new(id.await, codes);
+    peer.send(Packet::SubAck(suback)).await;
+    while peer.next().await.is_some() {}
+    let output = program.await.unwrap();
+    assert_diagnosis(
+        &output,
+        1,
+        "does not keep to the protocol: protocol error of the server: unexpected SUBACK",
+    );
+}
+
 #[tokio::test]
 async fn a_web_server() {
     let (listener, port) = listen().await;

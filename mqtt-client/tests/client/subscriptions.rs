@@ -280,6 +280,26 @@ async fn a_message_for_readers_that_have_all_gone_waits() {
     peer.expect_packet(Packet::PubAck(ack(2))).await;
 }
 
+/// Who asked is told what was wrong with the answer, and not only that the connection has ended.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_does_not_fit_is_the_servers_fault() {
+    let (client, _incoming, mut peer) = connect(options(V5)).await;
+    let server = async {
+        let id = peer.expect(|packet| match packet {
+            Packet::Subscribe(subscribe) => subscribe.packet_id,
+            packet => panic!("{packet:?}"),
+        });
+        let codes = vec![ReasonCode::GRANTED_QOS_0; 2];
+        let suback = SubAck::new(id.await, codes);
+        peer.send(Packet::SubAck(suback)).await;
+    };
+    let (outcome, ()) = tokio::join!(client.subscribe(filter("a")), server);
+    assert!(
+        matches!(outcome, Err(Error::Unexpected("SUBACK"))),
+        "{outcome:?}"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_refused_subscription_is_an_error() {
     let (client, _incoming, mut peer) = connect(options(V5)).await;

@@ -344,9 +344,16 @@ async fn round_trips(
             continue;
         }
         let filter = Filter::new(&topic).map_err(|error| Trouble::new(error.to_string()))?;
-        let subscription = match client.subscribe(filter.qos(qos)).await {
-            Ok(subscription) => subscription,
-            Err(error) => {
+        let subscription = match timeout(patience, client.subscribe(filter.qos(qos))).await {
+            Ok(Ok(subscription)) => subscription,
+            Err(_) => {
+                let text = format!("subscribing to {topic} is not answered");
+                report.line(Mark::Bad, &what, &text);
+                return Err(Trouble::new(
+                    "the server takes the connection and does not answer SUBSCRIBE: it is overloaded, or no whole broker.",
+                ));
+            }
+            Ok(Err(error)) => {
                 let text = format!("no round trips: subscribing to {topic} fails: {error}");
                 report.line(Mark::Odd, &what, &text);
                 lost(error)?;
@@ -389,15 +396,20 @@ async fn round_trips(
 
 /// Whether the error is the end of the connection.
 fn lost(error: Error) -> Result<(), Trouble> {
-    match error {
+    let sentence = match &error {
         Error::Io(_) | Error::ConnectionLost | Error::Closed | Error::Disconnected { .. } => {
-            Err(Trouble {
-                sentence: format!("the server ends the connection: {error}."),
-                error: Some(error),
-            })
+            format!("the server ends the connection: {error}.")
         }
-        _ => Ok(()),
-    }
+        Error::Malformed(_) | Error::Protocol(_) | Error::Unexpected(_) => {
+            format!("the server does not keep to the protocol: {error}.")
+        }
+        Error::TimedOut => "the server does not answer any more.".to_owned(),
+        _ => return Ok(()),
+    };
+    Err(Trouble {
+        sentence,
+        error: Some(error),
+    })
 }
 
 /// Why there is nothing to measure.
