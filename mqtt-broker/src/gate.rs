@@ -122,6 +122,8 @@ pub(crate) struct Place {
     peer: Peer,
     /// Among the connections of its address, too.
     is_counted: bool,
+    /// It came through TLS.
+    pub(crate) is_encrypted: bool,
 }
 
 impl Place {
@@ -228,6 +230,7 @@ impl Gate {
             doorway: Arc::clone(doorway),
             peer: peer.clone(),
             is_counted: false,
+            is_encrypted: false,
         };
         // Counted even where there is no limit, since a limit may come while there are connections.
         if let Some(address) = peer.ip() {

@@ -79,8 +79,6 @@ pub struct Peer {
     pub certificate: Option<Arc<[u8]>>,
     /// The same with those that it came by, as long as the connection lasts.
     pub(crate) shown: Option<Arc<Shown>>,
-    /// It came through TLS.
-    pub(crate) is_encrypted: bool,
 }
 
 /// Where a peer is.
@@ -100,7 +98,6 @@ impl Peer {
             address,
             certificate: None,
             shown: None,
-            is_encrypted: false,
         }
     }
 

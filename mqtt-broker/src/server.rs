@@ -273,6 +273,7 @@ impl Broker {
         let (entrant, _) = hub.gate.enter(hub.limits.load().max_entering);
         Arrival {
             peer,
+            is_encrypted: false,
             options,
             doorway,
             entrant,
@@ -354,6 +355,7 @@ impl Broker {
             () = entrant.pushed_out() => Err(RefusalReason::PushedOut.in_words()),
             () = self.hub.closed() => return,
         };
+        arrival.is_encrypted = transport.tls.is_some();
         match opened {
             Ok(Opened::Plain(stream)) => self.serve_arrival(&runtime, stream, arrival),
             Ok(Opened::Wrapped(stream)) => self.serve_arrival(&runtime, stream, arrival),

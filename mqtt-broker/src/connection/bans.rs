@@ -43,7 +43,7 @@ impl Driver {
         if certificate.is_none() && asks.certificate == AsksCertificate::Must {
             return false;
         }
-        if asks.encryption && !self.peer().is_encrypted {
+        if asks.encryption && !self.is_encrypted() {
             return false;
         }
         let access = self.client.access.load_full();

@@ -227,6 +227,11 @@ impl Driver {
         self.place.asks()
     }
 
+    /// Whether it came through TLS.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.place.is_encrypted
+    }
+
     pub(crate) fn client_id(&self) -> &str {
         self.client.name()
     }

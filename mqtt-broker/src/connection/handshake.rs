@@ -466,6 +466,7 @@ fn admit(
 ) -> Result<Place, Refusal> {
     let Arrival {
         peer,
+        is_encrypted,
         options,
         doorway,
         too_fast,
@@ -482,9 +483,12 @@ fn admit(
     if hub.pressure.refuses_all() || (hub.pressure.refuses() && !resumes()) {
         return Err(Refusal::beyond(connect, RefusalReason::MemoryFull));
     }
-    hub.gate
+    let mut place = hub
+        .gate
         .admit(peer, &hub.limits.load(), options, doorway)
-        .map_err(|reason| Refusal::beyond(connect, reason))
+        .map_err(|reason| Refusal::beyond(connect, reason))?;
+    place.is_encrypted = *is_encrypted;
+    Ok(place)
 }
 
 /// A listener may serve some versions only.

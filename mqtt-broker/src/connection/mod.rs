@@ -40,6 +40,8 @@ const LINGER_BYTES: u64 = 256 * 1024;
 #[derive(Debug)]
 pub(crate) struct Arrival {
     pub(crate) peer: Peer,
+    /// It came through TLS.
+    pub(crate) is_encrypted: bool,
     pub(crate) options: Arc<ListenerOptions>,
     /// What it has in common with others who come through the same listener.
     pub(crate) doorway: Arc<Doorway>,

@@ -119,7 +119,6 @@ impl Transport {
         };
         admits(peer).map_err(TransportError::Refused)?;
         let (mut stream, certificate) = tls.accept(stream).await.map_err(TransportError::Tls)?;
-        peer.is_encrypted = true;
         if let Some((certificate, shown)) = certificate {
             peer.certificate = Some(certificate);
             peer.shown = Some(shown);
