@@ -119,11 +119,22 @@ impl<'a> Publish<'a> {
         body: &'a [u8],
         version: ProtocolVersion,
     ) -> Option<Self> {
-        let qos = QoS::from_bits(flags >> 1 & 0b11)?;
-        let dup = flags & DUP != 0;
         let (len, rest) = body.split_first_chunk()?;
         let (topic, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
         let topic = TopicName::new(str::from_utf8(topic).ok()?).ok()?;
+        Self::frequent_behind(topic, flags, rest, version)
+    }
+
+    /// The same behind the topic.
+    #[inline]
+    fn frequent_behind(
+        topic: TopicName<'a>,
+        flags: u8,
+        rest: &'a [u8],
+        version: ProtocolVersion,
+    ) -> Option<Self> {
+        let qos = QoS::from_bits(flags >> 1 & 0b11)?;
+        let dup = flags & DUP != 0;
         let (packet_id, rest) = if qos == QoS::AtMostOnce {
             if dup {
                 return None;
@@ -149,7 +160,6 @@ impl<'a> Publish<'a> {
         })
     }
 
-    #[inline(never)]
     fn decode_any(
         flags: u8,
         body: &'a [u8],
@@ -173,7 +183,10 @@ impl<'a> Publish<'a> {
         known: TopicName<'a>,
     ) -> Option<Result<Self, DecodeError>> {
         let rest = strip_topic(body, known)?;
-        Some(Self::decode_rest(flags, Some(known), rest, version))
+        Some(match Self::frequent_behind(known, flags, rest, version) {
+            Some(publish) => Ok(publish),
+            None => Self::decode_rest(flags, Some(known), rest, version),
+        })
     }
 
     /// Writes the packet but for its payload, which is to follow at once: for a caller that writes a large one
@@ -206,7 +219,7 @@ impl<'a> Publish<'a> {
         }
     }
 
-    #[inline]
+    #[inline(never)]
     fn decode_rest(
         flags: u8,
         topic: Option<TopicName<'a>>,
