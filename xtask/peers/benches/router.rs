@@ -1,5 +1,5 @@
-//! Matching, subscribing and unsubscribing at 1,000 to 1,000,000 subscriptions, by this tree and by a look
-//! at every filter; and the memory of the tree, counted by the allocator.
+//! Matching, subscribing and unsubscribing at 1,000 to 1,000,000 subscriptions, by this tree, by that of
+//! rmqtt and by a look at every filter; and the memory of the trees, counted by the allocator.
 //!
 //! 1,000 sites have up to 1,000 devices with a subscription each, one in ten of them with a wildcard;
 //! a topic of the largest size has three matches.
@@ -85,6 +85,7 @@ fn router(c: &mut Criterion) {
         let filters: Vec<String> = (0..size).map(|number| filter(number, size)).collect();
         let topics = topics(size);
         ours(c, size, &filters, &topics);
+        rmqtt(c, size, &filters, &topics);
         if size <= SCANNED {
             scan(c, size, &filters, &topics);
         }
@@ -133,6 +134,45 @@ fn ours(c: &mut Criterion, size: usize, filters: &[String], topics: &[String]) {
             }
             for topic in topics {
                 black_box(tree.remove(topic, u32::MAX));
+            }
+        });
+    });
+    group.finish();
+}
+
+/// The tree of rmqtt, whose topics are taken apart into levels first, for each message too.
+fn rmqtt(c: &mut Criterion, size: usize, filters: &[String], topics: &[String]) {
+    let parsed = |text: &str| text.parse::<rmqtt::topic::Topic>().expect("a topic");
+    let before = TAKEN.load(Ordering::Relaxed);
+    let mut tree = rmqtt::trie::TopicTree::default();
+    for (key, filter) in filters.iter().enumerate() {
+        tree.insert(&parsed(filter), key as u32);
+    }
+    memory("rmqtt", size, before);
+    let mut group = c.benchmark_group(format!("match {size}"));
+    group.throughput(Throughput::Elements(TOPICS as u64));
+    group.bench_function("rmqtt", |b| {
+        b.iter(|| {
+            let mut sum = 0;
+            for topic in topics {
+                let topic = parsed(topic);
+                for (_, keys) in tree.matches(&topic).iter() {
+                    sum = keys.into_iter().fold(sum, |sum, key| sum ^ key);
+                }
+            }
+            sum
+        });
+    });
+    group.finish();
+    let mut group = c.benchmark_group(format!("subscribe and unsubscribe {size}"));
+    group.throughput(Throughput::Elements(TOPICS as u64));
+    group.bench_function("rmqtt", |b| {
+        b.iter(|| {
+            for topic in topics {
+                tree.insert(&parsed(topic), u32::MAX);
+            }
+            for topic in topics {
+                black_box(tree.remove(&parsed(topic), &u32::MAX));
             }
         });
     });
