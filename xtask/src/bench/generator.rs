@@ -63,9 +63,9 @@ impl Programs {
             .output()
             .context("cannot start mqtt-client")?;
         let said = String::from_utf8_lossy(&output.stderr);
-        match serde_json::from_slice(&output.stdout) {
-            Ok(Value::Object(figures)) => Ok(Figures(figures)),
-            _ => bail!("mqtt-client bench {}: {}", arguments.join(" "), said.trim()),
+        match Figures::parse(&output.stdout) {
+            Some(figures) => Ok(figures),
+            None => bail!("mqtt-client bench {}: {}", arguments.join(" "), said.trim()),
         }
     }
 }
@@ -75,6 +75,14 @@ impl Programs {
 pub(super) struct Figures(pub(super) Map<String, Value>);
 
 impl Figures {
+    /// An object of JSON.
+    pub(super) fn parse(text: &[u8]) -> Option<Self> {
+        match serde_json::from_slice(text) {
+            Ok(Value::Object(figures)) => Some(Self(figures)),
+            _ => None,
+        }
+    }
+
     pub(super) fn number(&self, name: &str) -> Option<f64> {
         self.0.get(name)?.as_f64()
     }
