@@ -61,6 +61,8 @@ pub(crate) struct Access {
     pub(crate) client_id: Arc<str>,
     /// Where it was let in; none: where nothing of its own is said.
     pub(crate) realm: Option<Arc<str>>,
+    /// It is not known where: `realm` says nothing then.
+    pub(crate) is_from_anywhere: bool,
     pub(crate) proof: Proof,
     /// The second since 1970 from which on it is worth nothing; none: it does not end by itself.
     pub(crate) ends: Option<u64>,
@@ -77,9 +79,9 @@ pub(crate) struct Access {
 impl PartialEq for Access {
     fn eq(&self, other: &Self) -> bool {
         let parts = |it: &Self| {
-            let (ends, is_superuser) = (it.ends, it.is_superuser);
+            let flags = (it.is_superuser, it.is_from_anywhere);
             let topics = it.topics.as_ref().map(Arc::as_ptr);
-            (ends, is_superuser, topics)
+            (it.ends, flags, topics)
         };
         self.owner == other.owner
             && self.client_id == other.client_id
@@ -100,6 +102,7 @@ impl Access {
             owner,
             client_id,
             realm: None,
+            is_from_anywhere: false,
             proof: Proof::None,
             ends: None,
             claims: None,

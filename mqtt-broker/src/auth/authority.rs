@@ -131,8 +131,8 @@ impl Policies {
         if self.is_open {
             return None;
         }
-        let Some(old) = old else {
-            return Some(self.somewhere(owner, client_id));
+        let Some(old) = old.filter(|old| !old.is_from_anywhere) else {
+            return Some(self.from_anywhere(owner, client_id));
         };
         let policy = self.of(old.realm.as_ref());
         Some(policy.access(Access {
@@ -144,22 +144,27 @@ impl Policies {
 
     /// The access of a session of which nobody knows through which listener its client comes: it was read from the
     /// store, or its client came when nobody was asked and has not been looked at since. Until that is done nothing
-    /// reaches it, and then what it may not have is taken from it: what any listener allows is kept for it. A will is
-    /// published where none denies it.
-    fn somewhere(&self, owner: &Owner, client_id: &Arc<str>) -> Access {
-        let access = Access::new(owner.clone(), Arc::clone(client_id));
+    /// reaches it, and then what it may not have is taken from it: what any listener allows is kept for it that may
+    /// have let its owner in. A will is published where none of these denies it.
+    fn from_anywhere(&self, owner: &Owner, client_id: &Arc<str>) -> Access {
+        let access = Access {
+            is_from_anywhere: true,
+            ..Access::new(owner.clone(), Arc::clone(client_id))
+        };
         if self.realms.is_empty() {
             return self.main.access(access);
         }
-        let mut all = RuleSet::default();
-        for policy in self.realms.values().chain([&self.main]) {
+        let all = || self.realms.values().chain([&self.main]);
+        let nobody_knows = !all().any(|policy| policy.may_let_in(owner));
+        let mut rules = RuleSet::default();
+        for policy in all().filter(|policy| nobody_knows || policy.may_let_in(owner)) {
             match policy.rules(owner) {
-                Some(rules) => all.add_allowing(rules),
-                None => return access,
+                Some(own) => rules.add_allowing(own),
+                None => rules.allow_rest(),
             }
         }
         Access {
-            rules: Some(Arc::new(all)),
+            rules: Some(Arc::new(rules)),
             ..access
         }
     }

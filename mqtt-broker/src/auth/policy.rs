@@ -223,6 +223,20 @@ impl Policy {
         Some(self.acl.as_ref()?.of(owner))
     }
 
+    /// Whether a session of this owner may be of a client that this let in, as far as that can be known.
+    pub(crate) fn may_let_in(&self, owner: &Owner) -> bool {
+        let by_others =
+            self.tokens.is_some() || self.certificate.is_some() || self.service.is_some();
+        match owner {
+            Owner::Anybody => true,
+            Owner::Anonymous => self.allow_anonymous || self.service.is_some(),
+            Owner::User(user) => {
+                let passwords = self.passwords.as_ref();
+                by_others || passwords.is_some_and(|passwords| passwords.get(user).is_some())
+            }
+        }
+    }
+
     /// Whether what clients do is looked at.
     pub(crate) fn restricts(&self) -> bool {
         self.acl.is_some() || self.topics.is_some()

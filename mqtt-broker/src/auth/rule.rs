@@ -174,6 +174,8 @@ impl Verdict {
 pub(crate) struct RuleSet {
     denying: Vec<Arc<Rule>>,
     allowing: Vec<Arc<Rule>>,
+    /// What no rule denies is allowed.
+    allows_rest: bool,
 }
 
 impl RuleSet {
@@ -203,10 +205,18 @@ impl RuleSet {
         self.allowing.extend_from_slice(&other.allowing);
     }
 
+    /// Allows what no rule denies.
+    pub(crate) fn allow_rest(&mut self) {
+        self.allows_rest = true;
+    }
+
     pub(crate) fn verdict(&self, action: Action, target: Target<'_>, names: Names<'_>) -> Verdict {
         let speaks = |rule: &&Arc<Rule>| rule.speaks_of(action, target, names);
         if self.denying.iter().any(|rule| speaks(&rule)) {
             return Verdict::DENIED;
+        }
+        if self.allows_rest {
+            return Verdict::ALLOWED;
         }
         let mut verdict = Verdict::DENIED;
         for rule in self.allowing.iter().filter(speaks) {

@@ -58,12 +58,13 @@ impl Driver {
             return false;
         }
         // Who came when nobody was asked was given the permissions of no listener in particular.
-        if let Some(access) = access.filter(|access| access.realm.is_none())
-            && (asks.realm.is_some() || access.owner == Owner::Anybody)
+        if let Some(access) = access
+            && (access.is_from_anywhere || (access.realm.is_none() && asks.realm.is_some()))
         {
             let owner = Owner::clone(&access.owner);
             let access = Access {
                 realm: asks.realm.clone(),
+                is_from_anywhere: false,
                 ..access.clone()
             };
             self.hub.grant(&self.client, owner, Some(access));

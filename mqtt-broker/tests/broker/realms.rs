@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use mqtt_broker::auth::{AuthPlan, AuthSettings, Authority};
 use mqtt_broker::{Broker, Config, ListenerOptions, MemoryStore};
-use mqtt_codec::{Connect, PacketType, QoS, ReasonCode};
+use mqtt_codec::{Connect, PacketType, QoS, ReasonCode, TopicName, Will};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::guarded::{Files, user, with_user};
-use crate::harness::{Peer, V5, broker_with, filter, hello, lasting, message, settle};
+use crate::harness::{Peer, V5, advance, broker_with, filter, hello, lasting, message, settle};
 
 fn at(realm: &str) -> Arc<ListenerOptions> {
     let mut options = ListenerOptions::default();
@@ -157,6 +158,69 @@ async fn nobody_stays_unasked() {
         .await;
 }
 
+/// A broker that finds what one before it has stored, what ends it, and its end.
+fn start(plan: &AuthPlan, store: &MemoryStore) -> (Broker, oneshot::Sender<()>, JoinHandle<()>) {
+    let mut config = Config::default();
+    config.auth = Authority::load_plan(plan).unwrap();
+    let broker = Broker::open_in_memory(config, store).unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let run = broker
+        .clone()
+        .run(Vec::new(), async { drop(stopped.await) });
+    (broker, stop, tokio::spawn(run))
+}
+
+/// A will that waits over a restart is published as its owner's permissions are then, though nobody knows through
+/// which listener it came: where its user is known at one, that one decides, and a denial counts of each.
+#[tokio::test(start_paused = true)]
+async fn a_will_that_was_stored_is_not_published_where_that_is_denied_now() {
+    let allowing = "user anna\ntopic readwrite a/#\n";
+    for (hall_knows_her, now, published) in [
+        (false, allowing, true),
+        (false, "user anna\ntopic deny a/#\n", false),
+        (false, "user anna\ntopic readwrite b/#\n", false),
+        (true, "user anna\ntopic deny a/#\n", false),
+        (true, "user anna\ntopic readwrite b/#\n", true),
+    ] {
+        for reloads in [false, true] {
+            let files = Files::new(allowing);
+            let mut plan = plan(&files);
+            if hall_knows_her {
+                plan.main = Files::without_permissions().settings;
+                plan.main.password_file = files.settings.password_file.clone();
+                plan.main.allow_anonymous = Some(true);
+            }
+            let store = MemoryStore::new();
+            let (broker, stop, running) = start(&plan, &store);
+            let mut connect = with_user(lasting(V5, "device"), "anna");
+            let mut will = Will::new(TopicName::new("a/w").unwrap(), b"gone");
+            will.properties.delay_interval = Some(100);
+            connect.will = Some(will);
+            accepted(&broker, "staff", &connect).await.abort().await;
+            settle().await;
+            stop.send(()).unwrap();
+            drop(broker);
+            running.await.unwrap();
+
+            fs::write(files.settings.acl_file.as_ref().unwrap(), now).unwrap();
+            let (broker, stop, running) = start(&plan, &store);
+            if reloads {
+                broker.reload_auth_plan(&plan).unwrap();
+            }
+            let mut guest = accepted(&broker, "hall", &hello(V5, "guest")).await;
+            guest.subscribe("a/#", QoS::AtMostOnce).await;
+            advance(101).await;
+            if published {
+                guest.expect_message("a/w", "gone", QoS::AtMostOnce).await;
+            }
+            guest.expect_nothing().await;
+            stop.send(()).unwrap();
+            drop((broker, guest));
+            running.await.unwrap();
+        }
+    }
+}
+
 /// Where a client comes from whose session waits is not known after a start, nor of one that came when nobody was asked:
 /// what may be for it at any listener is kept, and looked at when it comes.
 #[tokio::test(start_paused = true)]
@@ -168,16 +232,7 @@ async fn what_waits_is_judged_by_the_listener_that_the_client_comes_through() {
     let mut plan = AuthPlan::new(files.settings.clone());
     plan.realms.insert("staff".into(), staff);
     let store = MemoryStore::new();
-    let start = |plan: &AuthPlan| {
-        let mut config = Config::default();
-        config.auth = Authority::load_plan(plan).unwrap();
-        let broker = Broker::open_in_memory(config, &store).unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let run = broker
-            .clone()
-            .run(Vec::new(), async { drop(stopped.await) });
-        (broker, stop, tokio::spawn(run))
-    };
+    let start = |plan: &AuthPlan| start(plan, &store);
     let anna = with_user(lasting(V5, "anna"), "anna");
     let nobody = lasting(V5, "nobody");
     let ben = user(V5, "ben", "ben");
@@ -202,6 +257,8 @@ async fn what_waits_is_judged_by_the_listener_that_the_client_comes_through() {
     running.await.unwrap();
 
     let (broker, stop, running) = start(&plan);
+    // Nothing has changed.
+    broker.reload_auth_plan(&plan).unwrap();
     let mut writer = accepted(&broker, "hall", &ben).await;
     writer.publish(&message("own/a", "2", one)).await;
     let id = writer.send_publish(&message("other", "x", one)).await;
