@@ -221,7 +221,11 @@ impl EventLoop {
             if let Err(error) = self.keeper.release(link.connection.session_mut()) {
                 return Exit::Lost(error);
             }
-            link.fill(self.now());
+            let now = self.now();
+            if let Err(error) = self.look_at_the_clock(link, now) {
+                return Exit::Lost(error);
+            }
+            link.fill(now);
             self.keeper.keep(link.connection.session_mut());
             dispatch::events(link, self.options.when_uncertain);
             if let Some(options) = self.is_done(link) {
@@ -269,20 +273,30 @@ impl EventLoop {
                     Ok(())
                 }
                 () = self.inputs.post.bell.notified() => Ok(()),
-                () = alarmed(alarm) => match link.connection.handle_timeout(self.now()) {
-                    Timeout::KeepAlive => Err(Error::TimedOut),
-                    _ => Ok(()),
-                },
+                // What is due is done at the next turn.
+                () = alarmed(alarm) => Ok(()),
                 () = alarmed(deadline) => Ok(()),
-                () = alarmed(retry) => {
-                    self.keeper.retry();
-                    Ok(())
-                }
+                () = alarmed(retry) => Ok(()),
             };
             if let Err(error) = step {
                 return Exit::Lost(error);
             }
         }
+    }
+
+    /// Does what is due, once a turn: a server that never stops sending does not put it off.
+    fn look_at_the_clock(&mut self, link: &mut Link, now: Time) -> Result<(), Error> {
+        let alarm = link.connection.poll_timeout();
+        if alarm.is_some_and(|time| time <= now)
+            && link.connection.handle_timeout(now) == Timeout::KeepAlive
+        {
+            return Err(Error::TimedOut);
+        }
+        let retry = self.keeper.retry_at();
+        if retry.is_some_and(|time| time <= Instant::now()) {
+            self.keeper.retry();
+        }
+        Ok(())
     }
 
     fn progressed(

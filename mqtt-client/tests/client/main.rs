@@ -12,6 +12,7 @@ mod debug;
 mod doctor;
 mod echo;
 mod examples;
+mod flood;
 mod handshake;
 mod handshakes;
 mod incoming;
