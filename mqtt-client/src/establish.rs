@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use crate::authentication::Exchange;
-use crate::event_loop::time_since;
+use crate::event_loop::{deadline, time_since};
 use crate::link::{Link, poll_read};
 use crate::outbound::Outbound;
 use crate::output::Output;
@@ -36,7 +36,7 @@ pub(crate) async fn connect(
     (clean_start, origin): (bool, Instant),
     stop: &Notify,
 ) -> Result<Link, Failed> {
-    let deadline = Instant::now() + options.connect_timeout;
+    let deadline = deadline(options.connect_timeout);
     let failed = |session, error| {
         Err(Failed {
             session: Box::new(session),

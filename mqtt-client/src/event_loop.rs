@@ -343,6 +343,14 @@ pub(crate) fn is_drained(session: &Session<Outbound>) -> bool {
     session.queue_len() == 0 && session.in_flight_len() == 0
 }
 
+/// The longest time that a clock is set to: 30 years.
+pub(crate) const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
+/// When so much time will have passed.
+pub(crate) fn deadline(time: Duration) -> Instant {
+    Instant::now() + time.min(LONGEST)
+}
+
 /// Waits for the time, for ever if there is none.
 pub(crate) async fn alarmed(time: Option<Instant>) {
     match time {

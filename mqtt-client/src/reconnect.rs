@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use crate::establish::{self, Failed};
-use crate::event_loop::{EventLoop, Phase, alarmed, is_drained};
+use crate::event_loop::{EventLoop, LONGEST, Phase, alarmed, is_drained};
 use crate::link::Link;
 use crate::outbound::Outbound;
 use crate::transport::Target;
@@ -137,8 +137,9 @@ impl EventLoop {
     /// of a server that was restarted do not come back all at once.
     async fn pause(&mut self, session: &Session<Outbound>) {
         let backoff = self.options.reconnect.unwrap_or_default();
-        let wait = self.wait.min(backoff.longest);
-        self.wait = (wait * 2).min(backoff.longest);
+        let longest = backoff.longest.min(LONGEST);
+        let wait = self.wait.min(longest);
+        self.wait = (wait * 2).min(longest);
         let random = RandomState::new().hash_one(0_u8) % 1024;
         let part = wait / 2 * u32::try_from(random).unwrap_or(0) / 1024;
         let stop = Notify::new();

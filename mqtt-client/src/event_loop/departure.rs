@@ -6,7 +6,7 @@ use mqtt_codec::{Disconnect, DisconnectProperties, Packet, ReasonCode};
 use mqtt_session::{InFlightState, Session};
 use tokio::time::{Instant, timeout};
 
-use super::{EventLoop, Leaving, Phase, is_drained};
+use super::{EventLoop, Leaving, Phase, deadline, is_drained};
 use crate::link::{Link, Remains};
 use crate::outbound::Outbound;
 use crate::{DisconnectOptions, Ended, Error, dispatch, message};
@@ -88,7 +88,7 @@ impl EventLoop {
     pub(crate) fn leave(&mut self, options: DisconnectOptions) {
         self.is_abandoned |= self.inputs.control.is_closed();
         self.inputs.publishes.close();
-        let deadline = Instant::now() + options.drain;
+        let deadline = deadline(options.drain);
         match &mut self.leaving {
             Some(leaving) => leaving.deadline = leaving.deadline.min(deadline),
             None => self.leaving = Some(Leaving { options, deadline }),

@@ -176,3 +176,28 @@ async fn a_message_that_expires_in_the_queue_is_not_sent() {
         .await;
     assert!(matches!(late.await, Err(Error::Expired)));
 }
+
+/// A time that no clock reaches is as good as none.
+#[tokio::test(start_paused = true)]
+async fn endless_times_to_connect_and_to_drain() {
+    let options = options(ProtocolVersion::V5)
+        .connect_timeout(Duration::MAX)
+        .keep_alive(0);
+    let (client, _incoming, mut peer) = connect(options).await;
+    let receipt = client
+        .publish(message(QoS::AtLeastOnce, "x"))
+        .await
+        .unwrap();
+    let server = async {
+        let (id, _) = peer.expect_publish("x").await;
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        let id = id.unwrap().get();
+        peer.send(Packet::PubAck(crate::peer::ack(id))).await;
+        peer.expect_end(ReasonCode::NORMAL_DISCONNECTION).await;
+        drop(peer);
+    };
+    let disconnect = DisconnectOptions::new().drain(Duration::MAX);
+    let (ended, ()) = tokio::join!(client.disconnect_with(disconnect), server);
+    ended.unwrap();
+    assert_eq!(receipt.await.unwrap(), ReasonCode::SUCCESS);
+}
