@@ -2,6 +2,7 @@
 
 use toml::{Table, Value};
 
+use crate::settings::hidden::{is_shown, without_value};
 use crate::settings::problem::{Problem, explain};
 use crate::settings::sections::Settings;
 
@@ -34,7 +35,13 @@ pub(crate) fn apply(
                 .and_then(|()| table.clone().try_into().ok())
                 .ok_or(error)
         });
-        settings = Some(checked.map_err(|error| wrong(&explain(error.message())))?);
+        settings = Some(checked.map_err(|error| {
+            let message = explain(error.message());
+            match path.last().is_some_and(|name| is_shown(name)) {
+                true => wrong(&message),
+                false => wrong(&without_value(&message)),
+            }
+        })?);
     }
     Ok(settings)
 }

@@ -7,6 +7,7 @@ pub(crate) mod describe;
 mod environment;
 mod example;
 mod held_back;
+mod hidden;
 mod limits;
 mod mosquitto;
 mod prepare;

@@ -6,8 +6,10 @@ use std::path::Path;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
+use crate::settings::hidden::{Shown, without_value};
+
 /// Why a configuration is not used, or what is odd about it: a text of several lines that points at file,
-/// line and column.
+/// line and column. It may be logged: values that may be secrets are not in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     report: String,
@@ -35,18 +37,27 @@ impl Problem {
             Level::ERROR
         };
         let path = source.file.display().to_string();
+        let shown = Shown::new(source.text);
+        let hidden = span.as_ref().is_some_and(|span| shown.hides(span));
+        let message = match hidden {
+            true => &without_value(message),
+            false => message,
+        };
         let title = level.primary_title(message);
         let group = match span {
             Some(span) => {
-                let snippet = Snippet::source(source.text)
+                let snippet = Snippet::source(&shown.text)
                     .path(&path)
-                    .annotation(AnnotationKind::Primary.span(span));
+                    .annotation(AnnotationKind::Primary.span(shown.narrowed(span)));
                 title.element(snippet)
             }
             None => title.element(annotate_snippets::Origin::path(&path)),
         };
+        // What is left out ends in spaces, as many as it was long.
+        let report = Renderer::plain().render(&[group]);
+        let lines: Vec<_> = report.lines().map(str::trim_end).collect();
         Self {
-            report: Renderer::plain().render(&[group]),
+            report: lines.join("\n"),
             warning,
         }
     }

@@ -321,6 +321,48 @@ async fn other_machines_are_served_where_clients_are_asked() {
     }
 }
 
+/// Where the configuration is wrong, nothing that it keeps secret is printed by a check or a start, or logged by a reload.
+#[tokio::test]
+async fn a_mistake_is_told_without_secrets() {
+    let url = "\"http://u:SECRET-1@auth.example.org/?token=SECRET-2\"";
+    let listener = "[[listener]]\naddress = \"127.0.0.1:0\"\n";
+    let (_directory, file) = configuration(listener);
+    let mut running = Running::start(program().arg("--in-memory").arg("--config").arg(&file));
+    running.address("tcp");
+    for (section, place) in [
+        (format!("[auth.http]\nurl = {url}\n"), "2:1"),
+        (format!("[auth]\nhttp = {url}\n"), "2:8"),
+        (format!("[auth.http]\nurls = {url}\n"), "2:1"),
+        ("[auth.http]\nurl = \"http://u:SECRET@x/\n".into(), "2:"),
+    ] {
+        fs::write(&file, format!("{section}{listener}")).unwrap();
+        let place = format!("broker.toml:{place}");
+        for arguments in [&["check", "--config"][..], &["--in-memory", "--config"]] {
+            let refused = run(arguments, &file);
+            assert_eq!(refused.status.code(), Some(2));
+            let errors = String::from_utf8(refused.stderr).unwrap();
+            assert!(errors.contains(&place), "{errors}");
+            assert!(!errors.contains("SECRET"), "{errors}");
+        }
+        running.signal("-HUP");
+        running.logged("the old one stays");
+        // All that is logged about it, up to what comes next.
+        fs::write(&file, listener).unwrap();
+        running.signal("-HUP");
+        let mut told = String::new();
+        loop {
+            let line = running.logged("");
+            if line.contains("SIGHUP") {
+                break;
+            }
+            told.push_str(&line);
+        }
+        running.logged("the new configuration holds");
+        assert!(told.contains(&place), "{told}");
+        assert!(!told.contains("SECRET"), "{told}");
+    }
+}
+
 /// The environment stands before the file, and the command line before both.
 #[tokio::test]
 async fn the_order_of_those_who_say_something() {
