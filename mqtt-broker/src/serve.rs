@@ -160,13 +160,13 @@ impl Running<'_> {
     }
 
     fn apply(&mut self, plan: Plan, watch: &mut Watch) {
-        let (known, new): (Vec<_>, Vec<_>) = plan
-            .listeners
-            .into_iter()
-            .partition(|one| self.listeners.iter().any(|it| it.address == one.address));
-        let stays = |it: &&Bound| known.iter().any(|one| one.address == it.address);
-        let leaving = self.listeners.iter().filter(|it| !stays(it));
-        let leaving: Vec<_> = leaving.map(|it| it.control.clone()).collect();
+        let mut leaving: Vec<_> = self.listeners.iter().collect();
+        let (known, new): (Vec<_>, Vec<_>) = plan.listeners.into_iter().partition(|one| {
+            // Several may have the same address, which has port 0: each stays itself, in their order.
+            let found = leaving.iter().position(|it| it.address == one.address);
+            found.map(|found| leaving.remove(found)).is_some()
+        });
+        let leaving: Vec<_> = leaving.iter().map(|it| it.control.clone()).collect();
         // The last that can fail, and the first that is done: so far nothing has changed.
         let bound = match bind(new, &leaving) {
             Ok(bound) => bound,
@@ -185,7 +185,7 @@ impl Running<'_> {
         for one in known {
             let mut found = self.listeners.iter();
             if let Some(found) = found.position(|it| it.address == one.address) {
-                let mut it = self.listeners.swap_remove(found);
+                let mut it = self.listeners.remove(found);
                 it.control.replace(one.options, one.transport);
                 if !it.set_mode(one.mode) {
                     held_back.push(format!("mode of the listener {}", it.address));

@@ -229,6 +229,39 @@ async fn a_reload_may_widen_the_address_of_a_listener() {
     old.subscribe("a", QoS::AtLeastOnce).await;
 }
 
+/// Listeners that take any free port have the same address in the configuration: each keeps its own options, in their
+/// order, and one more is one more.
+#[tokio::test]
+async fn listeners_of_the_same_address_keep_their_order() {
+    let text = |sizes: &[u32]| {
+        let listener = |size: &u32| {
+            format!("[[listener]]\naddress = \"127.0.0.1:0\"\nmax_packet_size = {size}\n")
+        };
+        sizes.iter().map(listener).collect::<String>()
+    };
+    let (_directory, file) = configuration(&text(&[1_001, 1_002, 1_003]));
+    let mut running = Running::start(program().arg("--in-memory").arg("--config").arg(&file));
+    let mut addresses: Vec<_> = (0..3).map(|_| running.address("tcp")).collect();
+    for sizes in [[1_001, 1_002, 1_003], [2_001, 2_002, 2_003]] {
+        fs::write(&file, text(&sizes)).unwrap();
+        running.signal("-HUP");
+        running.logged("the new configuration holds");
+        for (address, size) in addresses.iter().zip(sizes) {
+            assert_eq!(answer(*address, "client").await.1, Some(size));
+        }
+    }
+    let sizes = [3_001, 3_002, 3_003, 3_004];
+    fs::write(&file, text(&sizes)).unwrap();
+    running.signal("-HUP");
+    let line = running.logged("listening on tcp://");
+    running.logged("the new configuration holds");
+    let (_, added) = line.split_once("tcp://").unwrap();
+    addresses.push(added.trim().parse().unwrap());
+    for (address, size) in addresses.iter().zip(sizes) {
+        assert_eq!(answer(*address, "client").await.1, Some(size));
+    }
+}
+
 /// What a reload does not change is named; the level of the log is not of it, nor are the permissions of a socket.
 #[tokio::test]
 async fn a_reload_names_what_it_does_not_change() {
