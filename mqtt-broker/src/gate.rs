@@ -114,14 +114,33 @@ impl Doorway {
     }
 }
 
+/// A connection that is counted among those of its address, let in or not; not any more when dropped.
+#[derive(Debug)]
+pub(crate) struct Visit {
+    gate: Arc<Gate>,
+    peer: Peer,
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        let Some(address) = self.peer.ip() else {
+            return;
+        };
+        let mut addresses = self.gate.addresses();
+        if let Entry::Occupied(mut visits) = addresses.entry(address) {
+            visits.get_mut().connected -= 1;
+            if visits.get().connected == 0 && visits.get().rested_at <= Instant::now() {
+                visits.remove();
+            }
+        }
+    }
+}
+
 /// The place of a client that is connected; free again when dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
-    gate: Arc<Gate>,
+    visit: Visit,
     doorway: Arc<Doorway>,
-    peer: Peer,
-    /// Among the connections of its address, too.
-    is_counted: bool,
     /// It came through TLS.
     pub(crate) is_encrypted: bool,
 }
@@ -129,7 +148,7 @@ pub(crate) struct Place {
 impl Place {
     /// Who has it.
     pub(crate) fn peer(&self) -> &Peer {
-        &self.peer
+        &self.visit.peer
     }
 
     /// What its listener asks now.
@@ -140,18 +159,8 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.gate.total.fetch_sub(1, Ordering::Relaxed);
+        self.visit.gate.total.fetch_sub(1, Ordering::Relaxed);
         self.doorway.connected.fetch_sub(1, Ordering::Relaxed);
-        let Some(address) = self.peer.ip().filter(|_| self.is_counted) else {
-            return;
-        };
-        let mut addresses = self.gate.addresses();
-        if let Entry::Occupied(mut visits) = addresses.entry(address) {
-            visits.get_mut().connected -= 1;
-            if visits.get().connected == 0 && visits.get().rested_at <= Instant::now() {
-                visits.remove();
-            }
-        }
     }
 }
 
@@ -210,10 +219,34 @@ impl Gate {
         false
     }
 
-    /// A place for a client that is let in otherwise.
-    pub(crate) fn admit(
+    /// A client that says who it is comes from its address.
+    pub(crate) fn visit(
         self: &Arc<Self>,
         peer: &Peer,
+        config: &Config,
+    ) -> Result<Visit, RefusalReason> {
+        // Counted even where there is no limit, since a limit may come while there are connections.
+        if let Some(address) = peer.ip() {
+            let mut addresses = self.addresses();
+            let visits = addresses.entry(address).or_insert_with(|| Visits {
+                connected: 0,
+                rested_at: Instant::now(),
+            });
+            if visits.connected >= config.max_connections_per_address {
+                return Err(RefusalReason::AddressFull);
+            }
+            visits.connected += 1;
+        }
+        Ok(Visit {
+            gate: Arc::clone(self),
+            peer: peer.clone(),
+        })
+    }
+
+    /// A place for a client that is let in otherwise: who has not shown who it is takes none from others.
+    pub(crate) fn admit(
+        &self,
+        visit: Visit,
         config: &Config,
         options: &ListenerOptions,
         doorway: &Arc<Doorway>,
@@ -225,28 +258,11 @@ impl Gate {
             self.total.fetch_sub(1, Ordering::Relaxed);
             return Err(RefusalReason::ListenerFull);
         }
-        let mut place = Place {
-            gate: Arc::clone(self),
+        Ok(Place {
+            visit,
             doorway: Arc::clone(doorway),
-            peer: peer.clone(),
-            is_counted: false,
             is_encrypted: false,
-        };
-        // Counted even where there is no limit, since a limit may come while there are connections.
-        if let Some(address) = peer.ip() {
-            let mut addresses = self.addresses();
-            let visits = addresses.entry(address).or_insert_with(|| Visits {
-                connected: 0,
-                rested_at: Instant::now(),
-            });
-            if visits.connected >= config.max_connections_per_address {
-                drop(addresses);
-                return Err(RefusalReason::AddressFull);
-            }
-            visits.connected += 1;
-            place.is_counted = true;
-        }
-        Ok(place)
+        })
     }
 }
 
@@ -289,7 +305,10 @@ mod tests {
             max_connections: Some(2),
             ..ListenerOptions::default()
         };
-        let admit = |peer: &Peer| gate.admit(peer, &config, &options, &listener);
+        let admit_at = |peer: &Peer, doorway: &Arc<Doorway>| {
+            gate.admit(gate.visit(peer, &config)?, &config, &options, doorway)
+        };
+        let admit = |peer: &Peer| admit_at(peer, &listener);
         let (distant, local) = (
             Peer::from(SocketAddr::from((ADDRESS, 1883))),
             Peer::named("local"),
@@ -299,8 +318,8 @@ mod tests {
         let second = admit(&local).unwrap();
         assert_eq!(admit(&local).unwrap_err(), RefusalReason::ListenerFull);
         let another = Arc::<Doorway>::default();
-        let third = gate.admit(&local, &config, &options, &another).unwrap();
-        let full = gate.admit(&local, &config, &options, &another).unwrap_err();
+        let third = admit_at(&local, &another).unwrap();
+        let full = admit_at(&local, &another).unwrap_err();
         assert_eq!(full, RefusalReason::TooManyConnections);
         drop((first, second, third));
         assert_eq!(gate.total.load(Ordering::Relaxed), 0);

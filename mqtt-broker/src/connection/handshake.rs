@@ -19,7 +19,7 @@ use crate::connection::enhanced::{self, Enhanced};
 use crate::connection::input::has_more_levels;
 use crate::connection::{Arrival, login};
 use crate::counters::RefusalReason;
-use crate::gate::{self, Entrant, Place};
+use crate::gate::{self, Entrant, Place, Visit};
 use crate::hub::Hub;
 use crate::mount::{self, Mounted};
 use crate::policy::ListenerOptions;
@@ -281,7 +281,7 @@ pub(crate) async fn receive_connect<S: Stream>(
     check_will(&limits, &connect)?;
     check_bans(hub, &connect, &client_id, connect.username)?;
     check_connack(&limits, &connect, assigned.then_some(&client_id))?;
-    let place = admit(hub, arrival, &connect, &client_id)?;
+    let visit = visit(hub, arrival, &connect, &client_id)?;
     let (access, enhanced) = match connect.properties.authentication_method {
         None => {
             let admitted = login::admit(hub, arrival, &connect, &client_id);
@@ -303,6 +303,7 @@ pub(crate) async fn receive_connect<S: Stream>(
     let user = access.as_ref().and_then(|access| access.owner.user());
     check_bans(hub, &connect, &client_id, user.map(|user| &**user))?;
     check_identity(arrival, &connect, access.as_ref())?;
+    let place = admit(hub, arrival, &connect, visit)?;
     let clean_start = connect.clean_start;
     let will = connect
         .will
@@ -457,37 +458,42 @@ fn check_identity(
     ))
 }
 
-/// Takes a place among those who are connected.
-fn admit(
+/// Whether a client may come that is yet to show who it is.
+fn visit(
     hub: &Hub,
     arrival: &Arrival,
     connect: &Connect<'_>,
     client_id: &str,
-) -> Result<Place, Refusal> {
-    let Arrival {
-        peer,
-        is_encrypted,
-        options,
-        doorway,
-        too_fast,
-        ..
-    } = arrival;
-    if *too_fast {
+) -> Result<Visit, Refusal> {
+    if arrival.too_fast {
         return Err(Refusal::beyond(connect, RefusalReason::TooFast));
     }
     // Who comes for a session takes what it holds in memory.
     let resumes = || {
-        let id = mount::scoped(options.mount_point.as_deref(), client_id);
+        let id = mount::scoped(arrival.options.mount_point.as_deref(), client_id);
         !connect.clean_start && hub.client(&id).is_some()
     };
     if hub.pressure.refuses_all() || (hub.pressure.refuses() && !resumes()) {
         return Err(Refusal::beyond(connect, RefusalReason::MemoryFull));
     }
+    hub.gate
+        .visit(&arrival.peer, &hub.limits.load())
+        .map_err(|reason| Refusal::beyond(connect, reason))
+}
+
+/// Takes a place among those who are connected.
+fn admit(
+    hub: &Hub,
+    arrival: &Arrival,
+    connect: &Connect<'_>,
+    visit: Visit,
+) -> Result<Place, Refusal> {
+    let (options, doorway) = (&arrival.options, &arrival.doorway);
     let mut place = hub
         .gate
-        .admit(peer, &hub.limits.load(), options, doorway)
+        .admit(visit, &hub.limits.load(), options, doorway)
         .map_err(|reason| Refusal::beyond(connect, reason))?;
-    place.is_encrypted = *is_encrypted;
+    place.is_encrypted = arrival.is_encrypted;
     Ok(place)
 }
 

@@ -117,6 +117,31 @@ async fn expect_refusal(mut peer: Peer, reason: ReasonCode) {
     peer.expect_closed().await;
 }
 
+/// Who begins an exchange and does not go on takes no place among those who are connected.
+#[tokio::test(start_paused = true)]
+async fn unfinished_exchanges_keep_nobody_out() {
+    let files = files();
+    let mut config = files.config();
+    config.max_connections = 1;
+    let broker = broker_with(config);
+    let mut silent = Vec::new();
+    for name in ["a", "b", "c"] {
+        silent.push(begin(&broker, &hello(V5, name), &first("anna")).await);
+    }
+    let anna = accepted(&broker, &hello(V5, "d"), "anna").await;
+    // Now it is taken.
+    let (mut late, server_first) = begin(&broker, &hello(V5, "e"), &first("ben")).await;
+    let (data, _) = last("ben", "ben-scram", &server_first);
+    late.send(&Packet::Auth(auth(
+        ReasonCode::CONTINUE_AUTHENTICATION,
+        &data,
+    )))
+    .await;
+    let answer = late.receive().await;
+    assert_eq!(answer.connack().reason_code, ReasonCode::SERVER_BUSY);
+    drop(anna);
+}
+
 /// [MQTT-4.12.0-2] [MQTT-4.12.0-5]: the exchange ends with CONNACK; whom it names owns the session, and what was sent
 /// with the last AUTH is handled.
 #[tokio::test(start_paused = true)]
