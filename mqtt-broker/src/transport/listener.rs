@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use crate::gate::{Asks, AsksCertificate, Doorway};
 use crate::policy::ListenerOptions;
+use crate::transport::inherited::{self, Inherited};
 use crate::transport::unix::{self, SocketFile};
 use crate::transport::{Tls, Transport};
 
@@ -239,7 +240,8 @@ impl Listener {
     }
 
     /// Binds an address, or takes the socket that systemd has bound; `mode` are the permissions of a socket
-    /// in the file system. Must be called within a tokio runtime.
+    /// in the file system. Must be called within a tokio runtime. A socket of systemd stays open as long as the
+    /// process lives, and can be bound again.
     ///
     /// # Errors
     /// What the system says, or that systemd has passed no such socket.
@@ -282,25 +284,10 @@ impl Listener {
     }
 
     fn from_systemd(number: usize) -> io::Result<Self> {
-        use std::sync::{Mutex, OnceLock, PoisonError};
-        // The environment is read once: what was taken is not taken again.
-        static SOCKETS: OnceLock<Mutex<listenfd::ListenFd>> = OnceLock::new();
-        let sockets = SOCKETS.get_or_init(|| Mutex::new(listenfd::ListenFd::from_env()));
-        let mut sockets = sockets.lock().unwrap_or_else(PoisonError::into_inner);
-        match sockets.take_tcp_listener(number) {
-            Ok(Some(listener)) => {
-                listener.set_nonblocking(true)?;
-                Self::on_tcp(TcpListener::from_std(listener)?)
-            }
-            Ok(None) => Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                "systemd has passed no such socket",
-            )),
-            // Not of TCP: it may be one of the file system, whose file is systemd's.
-            Err(_) => {
-                let listener = sockets.take_unix_listener(number)?;
-                let listener = listener.ok_or(io::ErrorKind::NotFound)?;
-                listener.set_nonblocking(true)?;
+        match inherited::socket(number)? {
+            Inherited::Tcp(listener) => Self::on_tcp(TcpListener::from_std(listener)?),
+            // Its file is systemd's.
+            Inherited::Unix(listener) => {
                 let listener = UnixListener::from_std(listener)?;
                 let path = listener.local_addr()?;
                 let path = path.as_pathname().map(|path| path.display().to_string());

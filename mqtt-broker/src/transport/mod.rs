@@ -1,5 +1,6 @@
 //! Ways in: from the bytes of a socket to the stream that carries packets.
 
+mod inherited;
 mod listener;
 mod network;
 mod proxy;

@@ -412,6 +412,45 @@ async fn the_order_of_those_who_say_something() {
     assert_eq!(answer(address, "client").await.1, Some(5_000));
 }
 
+/// A socket of systemd is there for every configuration, whatever became of one that named it before.
+#[tokio::test]
+async fn a_socket_of_systemd_may_be_opened_again() {
+    let listener =
+        |address: &str| format!("[[listener]]\naddress = \"{address}\"\nallow_anonymous = true\n");
+    let own = listener("127.0.0.1:0");
+    let passed = listener("systemd:0");
+    let occupied = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener(&occupied.local_addr().unwrap().to_string());
+    let (_directory, file) = configuration(&own);
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    // As the first and only descriptor that is passed.
+    let mut running = Running::start(
+        program()
+            .args(["--in-memory", "--config"])
+            .arg(&file)
+            .stdin(Stdio::from(std::os::fd::OwnedFd::from(socket)))
+            .env("LISTEN_FDS", "1")
+            .env("LISTEN_FDS_FIRST_FD", "0")
+            .env_remove("LISTEN_PID"),
+    );
+    running.address("tcp");
+    let mut reload = |text: String, expected: &str| {
+        fs::write(&file, text).unwrap();
+        running.signal("-HUP");
+        let line = running.logged("configuration ");
+        assert!(line.contains("reading"), "{line}");
+        let line = running.logged("configuration ");
+        assert!(line.contains(expected), "{line}");
+    };
+    reload(format!("{own}{passed}{taken}"), "the old one stays");
+    for _ in 0..2 {
+        reload(format!("{own}{passed}"), "the new configuration holds");
+        assert_eq!(answer(address, "client").await.0, ReasonCode::SUCCESS);
+        reload(own.clone(), "the new configuration holds");
+    }
+}
+
 /// What is said to systemd, in the order in which it is said.
 #[tokio::test]
 async fn systemd_is_told() {
