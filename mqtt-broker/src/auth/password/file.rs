@@ -4,7 +4,7 @@ use core::fmt;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::{fs, io};
@@ -301,7 +301,8 @@ fn read_text(file: &Path) -> Result<String, PasswordFileError> {
 
 /// Sets the password of a user in a file, which is made if it does not exist. Other lines stay as they are.
 ///
-/// The file is replaced as a whole, and readable by its owner only.
+/// The file is replaced as a whole, and keeps its mode and, where the system allows it, its owner and group. A new one is
+/// readable by its owner only. Edits of files of one directory wait for each other.
 ///
 /// # Errors
 /// No user can have this name, or what the system says.
@@ -312,6 +313,7 @@ pub fn set_password(
     kind: HashKind,
 ) -> Result<(), PasswordFileError> {
     let new = password_line(user, password, kind)?;
+    let edit = Edit::begin(file)?;
     let text = match read_text(file) {
         Err(PasswordFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             String::new()
@@ -333,7 +335,7 @@ pub fn set_password(
     if !found {
         lines.push(&new);
     }
-    replace(file, &lines)
+    edit.replace(&lines)
 }
 
 /// Writes a file with this user alone, in place of one that may be there.
@@ -346,7 +348,8 @@ pub fn new_password_file(
     password: &[u8],
     kind: HashKind,
 ) -> Result<(), PasswordFileError> {
-    replace(file, &[&password_line(user, password, kind)?])
+    let line = password_line(user, password, kind)?;
+    Edit::begin(file)?.replace(&[&line])
 }
 
 /// The line of a user as it stands in a file, without its end.
@@ -371,6 +374,7 @@ pub fn password_line(
 /// # Errors
 /// A line is of no user, what begins like a hash is damaged, or what the system says. Then the file stays as it is.
 pub fn hash_passwords(file: &Path, kind: HashKind) -> Result<usize, PasswordFileError> {
+    let edit = Edit::begin(file)?;
     let text = read_text(file)?;
     let mut count = 0;
     let mut lines = Vec::new();
@@ -398,7 +402,7 @@ pub fn hash_passwords(file: &Path, kind: HashKind) -> Result<usize, PasswordFile
         }
     }
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-    replace(file, &lines)?;
+    edit.replace(&lines)?;
     Ok(count)
 }
 
@@ -407,54 +411,94 @@ pub fn hash_passwords(file: &Path, kind: HashKind) -> Result<usize, PasswordFile
 /// # Errors
 /// The file has no such user, or what the system says.
 pub fn remove_user(file: &Path, user: &str) -> Result<(), PasswordFileError> {
+    let edit = Edit::begin(file)?;
     let text = read_text(file)?;
     let lines: Vec<&str> = text.lines().filter(|line| !is_of(line, user)).collect();
     if lines.len() == text.lines().count() {
         return Err(PasswordFileError::NoUser(file.to_owned()));
     }
-    replace(file, &lines)
+    edit.replace(&lines)
 }
 
 fn is_of(line: &str, user: &str) -> bool {
     !line.starts_with('#') && line.split_once(':').is_some_and(|(own, _)| own == user)
 }
 
-/// Writes a new file beside the old one and moves it there: whoever reads it sees the old one or the new one.
-fn replace(file: &Path, lines: &[&str]) -> Result<(), PasswordFileError> {
-    let failed = |source| PasswordFileError::Io {
-        file: file.to_owned(),
-        source,
-    };
-    // A link stays one: what it leads to is replaced.
-    let target = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
-    let directory = match target.parent() {
-        Some(directory) if !directory.as_os_str().is_empty() => directory,
-        _ => Path::new("."),
-    };
-    // Made with mode 0600.
-    let mut beside = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
-    for line in lines {
-        writeln!(beside, "{line}").map_err(failed)?;
-    }
-    // The broker that reads it may run as another user than who edits it.
-    if let Ok(old) = fs::metadata(&target) {
-        let (user, group) = (Some(old.uid()), Some(old.gid()));
-        if let Err(error) = std::os::unix::fs::chown(beside.path(), user, group) {
-            tracing::warn!(file = %target.display(), %error, "cannot keep the owner of the file");
+/// A file that is about to be replaced. As long as it is, who else wants to replace one of its directory waits: what was
+/// read in between would be lost.
+struct Edit {
+    file: PathBuf,
+    /// A link stays one: what it leads to is replaced.
+    target: PathBuf,
+    directory: PathBuf,
+    /// The lock is on the directory, since the file is another one afterwards, and may not be there yet.
+    lock: fs::File,
+}
+
+impl Edit {
+    fn begin(file: &Path) -> Result<Self, PasswordFileError> {
+        let target = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+        let directory = match target.parent() {
+            Some(directory) if !directory.as_os_str().is_empty() => directory.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let lock = fs::File::open(&directory).map_err(|source| PasswordFileError::Io {
+            file: file.to_owned(),
+            source,
+        })?;
+        if let Err(error) = lock.lock() {
+            // Some file systems of the network have no such locks.
+            tracing::warn!(directory = %directory.display(), %error, "cannot keep other edits out");
         }
+        Ok(Self {
+            file: file.to_owned(),
+            target,
+            directory,
+            lock,
+        })
     }
-    beside.as_file().sync_all().map_err(failed)?;
-    beside
-        .persist(&target)
-        .map_err(|error| failed(error.error))?;
-    let sync = || fs::File::open(directory)?.sync_all();
-    sync().map_err(failed)
+
+    /// Writes a new file beside the old one and moves it there: whoever reads it sees the old one or the new one.
+    fn replace(self, lines: &[&str]) -> Result<(), PasswordFileError> {
+        self.try_replace(lines)
+            .map_err(|source| PasswordFileError::Io {
+                file: self.file,
+                source,
+            })
+    }
+
+    fn try_replace(&self, lines: &[&str]) -> io::Result<()> {
+        // Made with mode 0600.
+        let mut beside = tempfile::NamedTempFile::new_in(&self.directory)?;
+        for line in lines {
+            writeln!(beside, "{line}")?;
+        }
+        if let Ok(old) = fs::metadata(&self.target) {
+            self.keep_access(&old, beside.as_file())?;
+        }
+        beside.as_file().sync_all()?;
+        beside.persist(&self.target).map_err(|error| error.error)?;
+        self.lock.sync_all()
+    }
+
+    /// The broker that reads the file may run as another user than who edits it, or by the group of the file.
+    fn keep_access(&self, old: &fs::Metadata, new: &fs::File) -> io::Result<()> {
+        let mut mode = old.mode() & 0o777;
+        let file = self.target.display();
+        if let Err(error) = fchown(new, None, Some(old.gid())) {
+            tracing::warn!(%file, %error, "cannot keep the group of the file");
+            // Another group is not to have what it had not.
+            mode &= !0o070;
+        }
+        if let Err(error) = fchown(new, Some(old.uid()), None) {
+            tracing::warn!(%file, %error, "cannot keep the owner of the file");
+        }
+        new.set_permissions(fs::Permissions::from_mode(mode))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -505,6 +549,55 @@ mod tests {
         set_password(&link, "anna", b"one", HashKind::ScramSha256).unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert!(Passwords::read(&file).unwrap().get("anna").is_some());
+    }
+
+    /// A broker that may read the file by its group still may afterwards.
+    #[test]
+    fn an_edit_keeps_who_may_read_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("passwords");
+        let kind = HashKind::ScramSha256;
+        fs::write(&file, "ben:two\n").unwrap();
+        // Without the right to it the group is the same already.
+        let group = match std::os::unix::fs::chown(&file, None, Some(7)) {
+            Ok(()) => 7,
+            Err(_) => fs::metadata(&file).unwrap().gid(),
+        };
+        for mode in [0o640, 0o600, 0o444] {
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            let check = || {
+                let now = fs::metadata(&file).unwrap();
+                assert_eq!((now.mode() & 0o7777, now.gid()), (mode, group));
+            };
+            hash_passwords(&file, kind).unwrap();
+            check();
+            set_password(&file, "anna", b"one", kind).unwrap();
+            check();
+            remove_user(&file, "anna").unwrap();
+            check();
+            new_password_file(&file, "ben", b"two", kind).unwrap();
+            check();
+        }
+    }
+
+    /// Each of several edits at the same time is in the file, that which makes it included.
+    #[test]
+    fn edits_at_the_same_time_are_all_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("passwords");
+        std::thread::scope(|scope| {
+            for number in 0..8 {
+                let file = &file;
+                scope.spawn(move || {
+                    for round in 0..4 {
+                        let user = format!("user{number}-{round}");
+                        set_password(file, &user, b"x", HashKind::ScramSha256).unwrap();
+                    }
+                    remove_user(file, &format!("user{number}-0")).unwrap();
+                });
+            }
+        });
+        assert_eq!(Passwords::read(&file).unwrap().users.len(), 24);
     }
 
     #[test]
