@@ -1,7 +1,7 @@
 //! The client for programs without an async runtime: the same calls, which wait.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -12,7 +12,8 @@ use crate::{
 };
 
 /// A connection to a server, driven by a thread of its own. Clones share it; when the last of them and of
-/// its [`Subscription`]s is dropped, the client disconnects.
+/// its [`Subscription`]s is dropped, the client disconnects: as [`disconnect`](Self::disconnect), the drop waits until
+/// what was published is acknowledged, 5 s at most, and DISCONNECT is sent.
 ///
 /// Not to be used within an async runtime: the calls block, and panic there.
 ///
@@ -32,14 +33,21 @@ use crate::{
 /// ```
 #[derive(Debug, Clone)]
 pub struct Client {
-    // Dropped before the runtime, so that it can say goodbye.
     client: crate::Client,
     thread: Arc<Thread>,
 }
 
+/// How long a dropped client may take to end: the time to drain, that for a last packet to leave, and some for the
+/// disk of an outbox.
+const LAST_MOMENTS: Duration = Duration::from_secs(10);
+
 /// The runtime of a client and the thread that drives it.
 #[derive(Debug)]
-struct Thread(Option<Runtime>);
+struct Thread {
+    runtime: Option<Runtime>,
+    /// The client that it drives, once there is one.
+    client: OnceLock<crate::Client>,
+}
 
 impl Thread {
     fn start() -> Result<Arc<Self>, Error> {
@@ -48,11 +56,23 @@ impl Thread {
             .thread_name("mqtt-client")
             .enable_all()
             .build()?;
-        Ok(Arc::new(Self(Some(runtime))))
+        Ok(Arc::new(Self {
+            runtime: Some(runtime),
+            client: OnceLock::new(),
+        }))
+    }
+
+    /// The client that is to disconnect at the end.
+    fn drives(self: Arc<Self>, client: crate::Client) -> Client {
+        let client = self.client.get_or_init(|| client).clone();
+        Client {
+            client,
+            thread: self,
+        }
     }
 
     fn handle(&self) -> Option<&Handle> {
-        self.0.as_ref().map(Runtime::handle)
+        self.runtime.as_ref().map(Runtime::handle)
     }
 
     fn wait<F: Future>(&self, future: F) -> Result<F::Output, Error> {
@@ -63,10 +83,20 @@ impl Thread {
 
 impl Drop for Thread {
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            // The client has been dropped and has a moment to say goodbye.
-            runtime.shutdown_timeout(Duration::from_millis(1));
+        let Some(runtime) = self.runtime.take() else {
+            return;
+        };
+        if let Some(client) = self.client.take() {
+            let (sender, ended) = std::sync::mpsc::channel();
+            runtime.spawn(async move {
+                // Nobody is left who could be told how it ended.
+                let _ = client.disconnect().await;
+                let _ = sender.send(());
+            });
+            let _ = ended.recv_timeout(LAST_MOMENTS);
         }
+        // Does not wait for a name that is still looked up, and may be called anywhere.
+        runtime.shutdown_background();
     }
 }
 
@@ -79,7 +109,7 @@ impl Client {
     pub fn connect(options: Options) -> Result<Self, Error> {
         let thread = Thread::start()?;
         let client = thread.wait(crate::Client::connect(options))??;
-        Ok(Self { client, thread })
+        Ok(thread.drives(client))
     }
 
     /// As [`crate::Client::start`].
@@ -90,7 +120,7 @@ impl Client {
     pub fn start(options: Options) -> Result<Self, Error> {
         let thread = Thread::start()?;
         let client = thread.wait(async { crate::Client::start(options) })?;
-        Ok(Self { client, thread })
+        Ok(thread.drives(client))
     }
 
     /// The client itself, for whatever is not here.
@@ -153,7 +183,6 @@ impl Client {
         let subscription = self.thread.wait(request)??;
         Ok(Subscription {
             subscription,
-            _client: self.client.clone(),
             thread: Arc::clone(&self.thread),
         })
     }
@@ -196,7 +225,6 @@ impl Client {
 #[derive(Debug)]
 pub struct Subscription {
     subscription: crate::Subscription,
-    _client: crate::Client,
     thread: Arc<Thread>,
 }
 

@@ -50,6 +50,44 @@ fn a_program_without_a_runtime() {
     ));
 }
 
+/// To drop the client is to disconnect: what was published arrives, and the Will does not.
+#[test]
+fn dropping_a_client_drains_and_disconnects() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let listener = runtime
+        .block_on(TcpListener::bind(("127.0.0.1", 0)))
+        .unwrap();
+    let port = listener.local_addr().unwrap().port();
+    runtime.spawn(async move {
+        let broker = Broker::new(Config::default());
+        while let Ok((stream, peer)) = listener.accept().await {
+            broker.serve(stream, peer);
+        }
+    });
+    let message = |text: &str| {
+        let message = Message::new("a/b", text.to_owned()).unwrap();
+        message.qos(QoS::ExactlyOnce)
+    };
+    let watcher = Client::connect(Options::new("127.0.0.1", port)).unwrap();
+    let filter = Filter::new("a/#").unwrap().qos(QoS::ExactlyOnce);
+    let arriving = watcher.subscribe(filter).unwrap();
+    let options = Options::new("127.0.0.1", port).will(message("the will"), None);
+    let client = Client::connect(options).unwrap();
+    for number in 0..100 {
+        let _receipt = client.publish(message(&number.to_string())).unwrap();
+    }
+    drop(client);
+    let _receipt = watcher.publish(message("the end")).unwrap();
+    let payloads = arriving.map(|message| String::from_utf8_lossy(message.payload()).into_owned());
+    let arrived: Vec<_> = payloads.take_while(|text| text != "the end").collect();
+    let published: Vec<_> = (0..100).map(|number| number.to_string()).collect();
+    assert_eq!(arrived, published);
+}
+
 /// A message that was stored while there was no broker is sent by the next run of the program.
 #[cfg(feature = "outbox")]
 #[test]
