@@ -122,19 +122,19 @@ impl Dispatch<'_> {
     }
 
     fn suback(&mut self, packet_id: PacketId, codes: &[ReasonCode]) -> Result<(), Error> {
-        let (filters, handle, reply) = match self.link.take_request(packet_id) {
+        let (filters, options, handle, reply) = match self.link.take_request(packet_id) {
             Some(Request::Subscribe {
                 filters,
+                options,
                 handle,
                 reply,
-                ..
-            }) if filters.len() == codes.len() => (filters, handle, reply),
+            }) if filters.len() == codes.len() => (filters, options, handle, reply),
             other => return Err(unexpected("SUBACK", other)),
         };
         let is_renewal = reply.is_none();
         for (filter, code) in filters.iter().zip(codes) {
             if !code.is_error() {
-                self.registry.granted(filter.as_str());
+                self.registry.granted(filter.as_str(), options.identifier);
                 continue;
             }
             let handle = handle.as_ref().map(|handle| handle.id);
@@ -159,6 +159,9 @@ impl Dispatch<'_> {
             Some(Request::Unsubscribe { filters, reply, .. })
                 if filters.len() == codes.len() || !has_codes =>
             {
+                for filter in &filters {
+                    self.registry.unsubscribed(filter);
+                }
                 if let Some(reply) = reply {
                     let _ = reply.send(Ok(codes.to_vec()));
                 }

@@ -27,6 +27,9 @@ struct Entry {
     is_granted: bool,
     /// The server lost it and has not answered to the new request.
     is_owed: bool,
+    /// The identifiers that it had before, until the server has answered to the request that changed it: messages on
+    /// their way may still bear them.
+    former: Vec<SubscriptionIdentifier>,
 }
 
 impl Entry {
@@ -35,7 +38,31 @@ impl Entry {
     }
 
     fn has(&self, identifier: SubscriptionIdentifier) -> bool {
-        self.options.identifier == Some(identifier)
+        self.options.identifier == Some(identifier) || self.former.contains(&identifier)
+    }
+}
+
+/// A subscription with readers that the server was asked to end and has not answered for.
+#[derive(Debug)]
+struct Gone {
+    filter: String,
+    identifiers: Vec<SubscriptionIdentifier>,
+}
+
+impl Gone {
+    /// Nothing for one without identifiers, or whose messages are read from elsewhere.
+    fn of(entry: &Entry) -> Option<Self> {
+        let identifiers = entry.former.iter().copied().chain(entry.options.identifier);
+        let identifiers: Vec<_> = identifiers.collect();
+        (!identifiers.is_empty() && !entry.is_unclaimed).then(|| Self {
+            filter: entry.filter.as_str().to_owned(),
+            identifiers,
+        })
+    }
+
+    fn has(&self, identifier: SubscriptionIdentifier, topic: TopicName<'_>) -> bool {
+        self.identifiers.contains(&identifier)
+            && TopicFilter::assume_valid(&self.filter).matches(topic)
     }
 }
 
@@ -45,6 +72,8 @@ struct Route {
     topic: String,
     identifiers: Vec<SubscriptionIdentifier>,
     readers: Vec<Handle>,
+    /// All that it was sent for has been given up.
+    is_given_up: bool,
     is_valid: bool,
 }
 
@@ -52,6 +81,8 @@ struct Route {
 #[derive(Debug)]
 pub(crate) struct Registry {
     entries: Vec<Entry>,
+    /// In the order in which they were given up.
+    gone: Vec<Gone>,
     handles: HashMap<HandleId, Handle>,
     /// What nobody claims.
     held: Arc<Mailbox>,
@@ -70,6 +101,7 @@ impl Registry {
     pub(crate) fn new(held: Arc<Mailbox>, post: Arc<Post>, session_ends: bool) -> Self {
         Self {
             entries: Vec::new(),
+            gone: Vec::new(),
             handles: HashMap::new(),
             held,
             post,
@@ -133,6 +165,7 @@ impl Registry {
                 is_unclaimed: false,
                 is_granted: false,
                 is_owed: false,
+                former: Vec::new(),
             };
             let place = place.unwrap_or_else(|| {
                 self.entries.push(new());
@@ -142,6 +175,9 @@ impl Registry {
                 continue;
             };
             entry.filter = filter.clone();
+            if entry.options.identifier != options.identifier {
+                entry.former.extend(entry.options.identifier);
+            }
             entry.options = options.clone();
             match handle {
                 None => entry.is_unclaimed = true,
@@ -164,12 +200,24 @@ impl Registry {
         }
     }
 
-    /// The server granted the subscription.
-    pub(crate) fn granted(&mut self, filter: &str) {
+    /// The server granted the subscription, with this identifier: no message comes with those before.
+    pub(crate) fn granted(&mut self, filter: &str, identifier: Option<SubscriptionIdentifier>) {
+        self.route.is_valid = false;
         let entries = self.entries.iter_mut();
         for entry in entries.filter(|entry| entry.filter.as_str() == filter) {
             entry.is_granted = true;
             entry.is_owed = false;
+            let place = entry.former.iter().position(|id| Some(*id) == identifier);
+            let before = place.unwrap_or(entry.former.len());
+            entry.former.drain(..before);
+        }
+    }
+
+    /// The server ended the subscription, or was not asked to: messages with its identifiers are nobody's no longer.
+    pub(crate) fn unsubscribed(&mut self, filter: &str) {
+        self.route.is_valid = false;
+        if let Some(place) = self.gone.iter().position(|gone| gone.filter == filter) {
+            self.gone.remove(place);
         }
     }
 
@@ -198,6 +246,7 @@ impl Registry {
         self.entries.retain_mut(|entry| {
             let stays = entry.filter.as_str() != filter;
             if !stays {
+                self.gone.extend(Gone::of(entry));
                 readers.append(&mut entry.readers);
             }
             stays
@@ -216,8 +265,13 @@ impl Registry {
             handle.mailbox.end();
         }
         let orphans = self.forget_reader(id);
-        self.entries
-            .retain(|entry| !orphans.iter().any(|filter| filter == entry.filter.as_str()));
+        self.entries.retain(|entry| {
+            let stays = !orphans.iter().any(|filter| filter == entry.filter.as_str());
+            if !stays {
+                self.gone.extend(Gone::of(entry));
+            }
+            stays
+        });
         orphans
     }
 
@@ -268,6 +322,8 @@ impl Registry {
     pub(crate) fn renew(&mut self, session_present: bool) -> Vec<(Vec<Filter>, SubscribeOptions)> {
         if !session_present {
             self.ledger.clear();
+            self.gone.clear();
+            self.route.is_valid = false;
         }
         let mut packets: Vec<(Vec<Filter>, SubscribeOptions)> = Vec::new();
         for entry in &mut self.entries {
@@ -276,6 +332,9 @@ impl Registry {
             }
             entry.is_granted = false;
             entry.is_owed = true;
+            if !session_present {
+                entry.former.clear();
+            }
             let same = packets
                 .iter_mut()
                 .find(|(_, options)| options.identifier.is_some() && *options == entry.options);
@@ -311,7 +370,7 @@ impl Registry {
         );
         self.last_number += 1;
         let is_unreliable = publish.qos == QoS::AtMostOnce;
-        if is_unreliable && !self.has_room() {
+        if is_unreliable && (self.route.is_given_up || !self.has_room()) {
             return;
         }
         let message = Received::arrived(
@@ -321,6 +380,10 @@ impl Registry {
             (!is_unreliable).then(|| Acknowledgement::new(token, &self.post)),
             (self.post.resumption(), self.last_number),
         );
+        if self.route.is_given_up {
+            message.acknowledge();
+            return;
+        }
         self.hand_over(message, publish.dup);
     }
 
@@ -450,16 +513,20 @@ impl Registry {
                 }
             }
         };
+        // One of a subscription that was given up is for nobody: whoever else matches has a copy of its own.
         // An identifier that is not known, or that stands for another filter, is that of a
         // subscription which an earlier run of the program made in this session.
         let mut is_known = !identifiers.is_empty();
+        let mut is_given_up = is_known;
         for identifier in identifiers {
             let entries = self.entries.iter();
             let mut found = false;
             for entry in entries.filter(|entry| entry.has(*identifier) && entry.matches(topic)) {
                 found = true;
+                is_given_up = false;
                 add(entry);
             }
+            found |= self.gone.iter().any(|gone| gone.has(*identifier, topic));
             is_known &= found;
         }
         let matching = || self.entries.iter().filter(|entry| entry.matches(topic));
@@ -470,6 +537,7 @@ impl Registry {
         if !is_known && !is_for_nobody {
             matching().for_each(&mut add);
         }
+        route.is_given_up = is_known && is_given_up;
         route.is_valid = true;
     }
 }

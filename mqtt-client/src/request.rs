@@ -115,7 +115,10 @@ pub(crate) fn unsubscribe(
     user_properties: Vec<(String, String)>,
     reply: Option<Reply>,
 ) {
-    let refuse = |reply: Option<Reply>, error| {
+    let mut refuse = |reply: Option<Reply>, error| {
+        for filter in &filters {
+            registry.unsubscribed(filter);
+        }
         if let Some(reply) = reply {
             let _ = reply.send(Err(error));
         }

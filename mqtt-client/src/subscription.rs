@@ -17,10 +17,12 @@ use crate::{Acknowledge, Error, Received};
 /// is [unsubscribed](Self::unsubscribe), or when the server refuses to subscribe again after it lost
 /// the session.
 ///
-/// With MQTT 5 a message comes once, however many filters of this `Subscription` it matches, and only
-/// if the server sent it for one of them, which it says by Subscription Identifiers. With MQTT 3, where
-/// it cannot say so, each copy that the server sends goes to every `Subscription` that matches the
-/// topic: if filters overlap, a message may come once for each of them.
+/// With MQTT 5 a message comes only if the server sent it for a filter of this `Subscription`, which it says by
+/// Subscription Identifiers, and as often as the server sends it for them: once, however many of the filters it
+/// matches, from a server that sends one PUBLISH for all of them (`mqtt-broker` does), and once for each filter that
+/// it matches from one that sends a PUBLISH for each (Mosquitto 2.0 does): two copies cannot be told from two
+/// messages. With MQTT 3, where a server cannot say what it sends a message for, each copy that it sends goes to
+/// every `Subscription` that matches the topic: if filters overlap, a message may come once for each of them.
 ///
 /// It holds a bounded number: a message of QoS 1 or 2 that is not taken is not acknowledged, and
 /// the server sends no more of them than the Receive Maximum; one of QoS 0 for which there is no

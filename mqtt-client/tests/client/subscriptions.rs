@@ -125,6 +125,67 @@ async fn identifiers_decide_which_subscription_a_message_is_for() {
     assert_eq!(taken(&mut narrow).await, ["both", "narrow"]);
 }
 
+/// Where the server sends a copy for each subscription, those of one that went are not for another, which has its own.
+#[tokio::test(start_paused = true)]
+async fn copies_for_a_subscription_that_went_are_for_nobody() {
+    let (client, mut incoming, mut peer) = connect(options(V5)).await;
+    let (mut wide, wide_id) = subscribe(&client, &mut peer, "a/#").await;
+    let (narrow, narrow_id) = subscribe(&client, &mut peer, "a/b").await;
+    drop(narrow);
+    let request = peer.expect(|packet| match packet {
+        Packet::Unsubscribe(unsubscribe) => unsubscribe.packet_id,
+        packet => panic!("{packet:?}"),
+    });
+    let request = request.await;
+    let once = |id| (QoS::AtLeastOnce, id);
+    publish(&mut peer, ("a/b", "copy"), once(1), &[wide_id]).await;
+    publish(&mut peer, ("a/b", "copy"), once(2), &[narrow_id]).await;
+    publish(
+        &mut peer,
+        ("a/b", "zero"),
+        (QoS::AtMostOnce, 0),
+        &[narrow_id],
+    )
+    .await;
+    assert_eq!(taken(&mut wide).await, ["copy"]);
+    peer.expect_packet(Packet::PubAck(ack(1))).await;
+    peer.expect_packet(Packet::PubAck(ack(2))).await;
+    assert_eq!(incoming.try_recv(), None);
+
+    // From now on the identifier is one that this client knows nothing of.
+    let codes = vec![ReasonCode::SUCCESS];
+    peer.send(Packet::UnsubAck(UnsubAck::new(request, codes)))
+        .await;
+    publish(&mut peer, ("a/b", "old"), once(3), &[narrow_id]).await;
+    assert_eq!(taken(&mut wide).await, ["old"]);
+}
+
+/// To subscribe a filter again changes its identifier: copies with the one before are for its readers all the same.
+#[tokio::test(start_paused = true)]
+async fn copies_for_a_subscription_that_is_made_again_are_its_own() {
+    let (client, _incoming, mut peer) = connect(options(V5)).await;
+    let (mut wide, wide_id) = subscribe(&client, &mut peer, "a/#").await;
+    let (mut narrow, narrow_id) = subscribe(&client, &mut peer, "a/b").await;
+    let server = async {
+        let request = peer.expect(|packet| match packet {
+            Packet::Subscribe(subscribe) => subscribe.packet_id,
+            packet => panic!("{packet:?}"),
+        });
+        let request = request.await;
+        let zero = (QoS::AtMostOnce, 0);
+        publish(&mut peer, ("a/b", "copy"), zero, &[wide_id]).await;
+        publish(&mut peer, ("a/b", "copy"), zero, &[narrow_id]).await;
+        let codes = vec![ReasonCode::GRANTED_QOS_2];
+        peer.send(Packet::SubAck(SubAck::new(request, codes))).await;
+        publish(&mut peer, ("a/b", "old"), zero, &[narrow_id]).await;
+    };
+    let (again, ()) = tokio::join!(client.subscribe(filter("a/b")), server);
+    let mut again = again.unwrap();
+    for reader in [&mut wide, &mut narrow, &mut again] {
+        assert_eq!(taken(reader).await, ["copy", "old"]);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_identifiers_every_matching_subscription_gets_each_copy() {
     let (client, mut incoming, mut peer) = connect(options(V3)).await;
