@@ -5,7 +5,7 @@
 use std::env;
 use std::error::Error;
 
-use mqtt_client::{Acknowledge, Backoff, Client, Filter, Options, QoS};
+use mqtt_client::{Acknowledge, Backoff, Blame, Client, Filter, Options, QoS};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -34,9 +34,20 @@ pub(crate) async fn bridge(from: &str, to: &str, filter: &str) -> Result<(), Box
     while let Some(message) = messages.recv().await {
         let receipt = destination.publish((*message).clone()).await?;
         tokio::spawn(async move {
-            // The source keeps the message until the destination has it.
-            if receipt.await.is_ok_and(|reason| !reason.is_error()) {
-                message.acknowledge();
+            // The source keeps the message until the destination has it, or does not want it: acknowledgements leave
+            // in the order of the messages, so that one which is never given would hold up all behind it.
+            match receipt.await {
+                Ok(reason) if reason.is_error() => {
+                    eprintln!("{} was refused: {}", message.topic(), reason.name());
+                    message.acknowledge();
+                }
+                Ok(_) => message.acknowledge(),
+                Err(error) if error.blame() == Blame::Caller => {
+                    eprintln!("{} cannot be passed on: {error}", message.topic());
+                    message.acknowledge();
+                }
+                // The destination has ended, and the bridge with it.
+                Err(error) => eprintln!("{} was not passed on: {error}", message.topic()),
             }
         });
     }
