@@ -190,6 +190,7 @@ impl EventLoop {
             }
             let session = self.part(*link, true);
             if since.elapsed() > self.wait {
+                self.redirections = 0;
                 self.wait = self.options.reconnect.unwrap_or_default().first;
             }
             next = self.reconnect(session, Some(error)).await;

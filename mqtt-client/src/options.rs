@@ -410,8 +410,9 @@ impl Options {
         self
     }
 
-    /// How many times in a row to follow a server that says to use another one (MQTT 5). User name and
-    /// password go to whatever server it names. Default: 0.
+    /// How many times in a row to follow a server that says to use another one (MQTT 5), be it instead of accepting
+    /// the connection or soon after; one that lasted longer than the first wait of [`Backoff`] begins a new row. User
+    /// name and password go to whatever server it names. Default: 0.
     #[must_use]
     pub fn redirections(mut self, count: u32) -> Self {
         self.redirections = count;

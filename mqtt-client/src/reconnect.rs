@@ -89,6 +89,7 @@ impl EventLoop {
             }
             if !at_once {
                 self.pause(&session).await;
+                self.redirections = 0;
             }
             if let Some(leaving) = &self.leaving {
                 if self.has_nothing_to_send(&session) {
@@ -226,7 +227,6 @@ impl EventLoop {
     /// A connection was made: what waited for it goes out.
     fn connected(&mut self, link: &mut Link) {
         let is_first = !std::mem::replace(&mut self.has_connected, true);
-        self.redirections = 0;
         let server = Arc::clone(&link.server);
         self.outputs.state.send_modify(|state| {
             state.server = Arc::clone(&server);

@@ -1,6 +1,7 @@
 //! Enhanced authentication, redirection, and requests with their answers.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use mqtt_client::{
@@ -161,6 +162,8 @@ async fn a_server_that_points_to_another_one() {
         let (target, mut peer) = peers.recv().await.unwrap();
         assert_eq!(target.to_string(), "second:1884");
         answer(&mut peer, ConnAck::new(ReasonCode::SUCCESS)).await;
+        // A connection that lasts ends the row.
+        tokio::time::sleep(Duration::from_secs(2)).await;
         let mut disconnect = Disconnect::new(ReasonCode::USE_ANOTHER_SERVER);
         disconnect.properties.server_reference = Some("[::1]");
         peer.send(Packet::Disconnect(disconnect)).await;
@@ -232,7 +235,7 @@ async fn a_client_that_starts_without_a_server() {
     assert!(matches!(events.next().await, Some(Event::Disconnected(_))));
     assert!(matches!(events.next().await, Some(Event::Disconnected(_))));
     let far = loop {
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
         let mut peers = peers.lock().unwrap();
         if peers.len() == 3 {
             break peers.pop().unwrap();

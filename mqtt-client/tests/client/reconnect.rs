@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use mqtt_client::{
-    Backoff, Client, Event, Filter, Options, ProtocolVersion, QoS, ReasonCode, Target,
+    Backoff, Client, Error, Event, Filter, Options, ProtocolVersion, QoS, ReasonCode, Target,
 };
-use mqtt_codec::{ConnAck, Packet, SubAck};
+use mqtt_codec::{ConnAck, Disconnect, Packet, SubAck};
 use tokio::io::DuplexStream;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -149,4 +149,66 @@ async fn a_client_that_leaves_without_a_connection_does_not_spin() {
     assert!(receipt.await.is_err());
     // Five seconds with waits that begin with one.
     assert!(attempts.load(Ordering::Relaxed) < 10);
+}
+
+/// Two servers that accept a client and then point to each other are not followed for ever.
+#[tokio::test(start_paused = true)]
+async fn servers_that_point_to_each_other_are_left() {
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&attempts);
+    let open = move |target: Target| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let other = if target.host == "a" { "b" } else { "a" };
+        tokio::spawn(async move {
+            let mut peer = Peer::new(far, ProtocolVersion::V5);
+            peer.next().await;
+            peer.send(Packet::ConnAck(Box::new(ConnAck::new(ReasonCode::SUCCESS))))
+                .await;
+            let mut disconnect = Disconnect::new(ReasonCode::USE_ANOTHER_SERVER);
+            disconnect.properties.server_reference = Some(other);
+            peer.send(Packet::Disconnect(disconnect)).await;
+            while peer.next().await.is_some() {}
+        });
+        std::future::ready(Ok::<_, std::io::Error>(near))
+    };
+    let options = Options::new("a", 1883)
+        .client_id("c")
+        .redirections(3)
+        .reconnect(Backoff::default());
+    let client = Client::start_through(open, options);
+    let ended = client.closed().await;
+    let is_told = matches!(
+        ended,
+        Err(Error::Disconnected {
+            reason: ReasonCode::USE_ANOTHER_SERVER,
+            ..
+        })
+    );
+    assert!(is_told, "{ended:?}");
+    assert_eq!(attempts.load(Ordering::Relaxed), 4);
+}
+
+/// A wait that no clock measures, and a client that leaves meanwhile.
+#[tokio::test(start_paused = true)]
+async fn an_endless_backoff() {
+    let open = |_target: Target| {
+        std::future::ready(Err::<DuplexStream, _>(
+            std::io::ErrorKind::ConnectionRefused.into(),
+        ))
+    };
+    let backoff = Backoff {
+        first: Duration::MAX,
+        longest: Duration::MAX,
+    };
+    let options = crate::peer::options(ProtocolVersion::V5).reconnect(backoff);
+    let client = Client::start_through(open, options);
+    let mut events = client.events();
+    assert!(matches!(events.next().await, Some(Event::Disconnected(_))));
+    let _waiting = client
+        .publish(message(QoS::AtLeastOnce, "x"))
+        .await
+        .unwrap();
+    let ended = client.disconnect().await;
+    assert!(matches!(ended, Err(Error::Io(_))), "{ended:?}");
 }
