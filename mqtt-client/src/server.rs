@@ -91,7 +91,8 @@ impl ServerInfo {
 #[non_exhaustive]
 pub enum Event {
     /// A connection was made: whether the session goes on, and the limits of the server. The first one
-    /// is told only to who asked for events before it, after [`Client::start`](crate::Client::start).
+    /// is told to the first caller of [`Client::events`](crate::Client::events), also after
+    /// [`Client::connect`](crate::Client::connect).
     Connected(Arc<ServerInfo>),
     /// The connection was lost, or could not be made; another attempt will be made.
     Disconnected(Error),
