@@ -132,7 +132,7 @@ impl Policies {
             return None;
         }
         let Some(old) = old.filter(|old| !old.is_from_anywhere) else {
-            return Some(self.from_anywhere(owner, client_id));
+            return Some(self.access_from_anywhere(owner, client_id));
         };
         let policy = self.of(old.realm.as_ref());
         Some(policy.access(Access {
@@ -146,7 +146,7 @@ impl Policies {
     /// store, or its client came when nobody was asked and has not been looked at since. Until that is done nothing
     /// reaches it, and then what it may not have is taken from it: what any listener allows is kept for it that may
     /// have let its owner in. A will is published where none of these denies it.
-    fn from_anywhere(&self, owner: &Owner, client_id: &Arc<str>) -> Access {
+    fn access_from_anywhere(&self, owner: &Owner, client_id: &Arc<str>) -> Access {
         let access = Access {
             is_from_anywhere: true,
             ..Access::new(owner.clone(), Arc::clone(client_id))
