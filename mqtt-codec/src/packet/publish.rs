@@ -406,7 +406,7 @@ mod tests {
             rest in vec(0_u8..4, 0..4),
             cut in 0_usize..30,
         ) {
-            let mut body = vec![0, topic.len() as u8];
+            let mut body = Vec::from([0, topic.len() as u8]);
             body.extend(topic.as_bytes());
             body.extend(id.to_be_bytes());
             body.push(length);
